@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import Caller
+from coordinator.db.engine import Conn
 from coordinator.models import (
     BrowserSession,
     Invitation,
@@ -27,7 +28,7 @@ _TOKENS, _VOLUNTEERS = table_of(Token), table_of(Volunteer)
 _LINKS, _INVITATIONS, _SESSIONS = table_of(SignInLink), table_of(Invitation), table_of(BrowserSession)
 
 
-def count_sign_ups(session: Session, address_sha256: str, moment: datetime) -> int:
+def count_sign_ups(session: Conn, address_sha256: str, moment: datetime) -> int:
     """Accounts that were made from an address since a moment."""
     of_address = Volunteer.address_sha256 == address_sha256, Volunteer.created_at >= moment
     return session.scalar(select(func.count()).select_from(Volunteer).where(*of_address)) or 0
@@ -37,7 +38,7 @@ def find_volunteer(session: Session, name: str) -> Volunteer | None:
     return session.scalar(select(Volunteer).where(Volunteer.name == name))
 
 
-def is_newcomer(session: Session, volunteer_id: int) -> bool:
+def is_newcomer(session: Conn, volunteer_id: int) -> bool:
     """Whether an account has a volunteer's role, no anchor, and no measurement that agreed with others'."""
     query = select(Volunteer.id).where(
         Volunteer.id == volunteer_id,
@@ -55,7 +56,7 @@ _CALLER = (
 )
 
 
-def find_caller(session: Session, token_sha256: str) -> Caller | None:
+def find_caller(session: Conn, token_sha256: str) -> Caller | None:
     """The account whose valid token has this hash."""
     row = session.execute(_CALLER, {"sha256": token_sha256, "moment": now()}).first()
     return Caller._make(row) if row else None
@@ -95,13 +96,13 @@ class VisitRow(NamedTuple):
     account: Caller
 
 
-def find_visit(session: Session, sha256: str, moment: datetime, idle_since: datetime) -> VisitRow | None:
+def find_visit(session: Conn, sha256: str, moment: datetime, idle_since: datetime) -> VisitRow | None:
     """The session whose secret has this hash, unless it is over; `idle_since` is the earliest `seen_at`."""
     row = session.execute(_VISIT, {"of": sha256, "moment": moment, "idle_since": idle_since}).first()
     return VisitRow(*row[:4], Caller._make(row[4:])) if row else None
 
 
-def touch_session(session: Session, session_id: int, moment: datetime) -> None:
+def touch_session(session: Conn, session_id: int, moment: datetime) -> None:
     session.execute(update(BrowserSession).where(BrowserSession.id == session_id).values(seen_at=moment))
 
 
@@ -114,17 +115,17 @@ def list_sessions(
     return session.scalars(query.order_by(BrowserSession.id.desc()), times).all()
 
 
-def delete_sessions(session: Session, volunteer_id: int, *, but: Collection[int] = ()) -> None:
+def delete_sessions(session: Conn, volunteer_id: int, *, but: Collection[int] = ()) -> None:
     """Delete an account's sessions `but` some."""
     query = delete(BrowserSession).where(BrowserSession.volunteer_id == volunteer_id)
     session.execute(query.where(BrowserSession.id.not_in(but)) if but else query)
 
 
-def delete_session(session: Session, session_id: int) -> None:
+def delete_session(session: Conn, session_id: int) -> None:
     session.execute(delete(BrowserSession).where(BrowserSession.id == session_id))
 
 
-def delete_sessions_of_token(session: Session, token_id: int) -> None:
+def delete_sessions_of_token(session: Conn, token_id: int) -> None:
     session.execute(delete(BrowserSession).where(BrowserSession.token_id == token_id))
 
 
@@ -160,13 +161,13 @@ _USE_INVITATION = (
 )
 
 
-def use_link(session: Session, sha256: str) -> int | None:
+def use_link(session: Conn, sha256: str) -> int | None:
     """Use a sign-in link up; returns its account, None for a link that is unknown, used or over."""
     volunteer_id: int | None = session.scalar(_USE_LINK, {"of": sha256, "moment": now()})
     return volunteer_id
 
 
-def use_invitation(session: Session, sha256: str) -> bool:
+def use_invitation(session: Conn, sha256: str) -> bool:
     """Count one use of an invitation; returns whether it allowed one more."""
     return session.scalar(_USE_INVITATION, {"of": sha256, "moment": now()}) is not None
 

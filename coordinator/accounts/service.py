@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
 from coordinator.accounts.permissions import AccountStoppedError, Caller, NotAllowedError, Permission, check
+from coordinator.db.engine import Conn
 from coordinator.db.locks import lock_hashes
 from coordinator.http.addresses import hash_address
 from coordinator.http.errors import NotFoundError, SwarmError
@@ -235,7 +236,7 @@ def create_invitation(session: Session, created_by: str, uses: int, days: int) -
     return row, secret
 
 
-def authorize(session: Session, token: str | None, permission: Permission) -> Caller:
+def authorize(session: Conn, token: str | None, permission: Permission) -> Caller:
     """The account that a bearer token belongs to, if it has the permission.
 
     Raises UnauthorizedError, AccountStoppedError, NotAllowedError.
@@ -251,7 +252,7 @@ def authorize(session: Session, token: str | None, permission: Permission) -> Ca
     return caller
 
 
-def may(session: Session, token: str | None, permission: Permission) -> bool:
+def may(session: Conn, token: str | None, permission: Permission) -> bool:
     """Whether a request came with a token whose account has the permission."""
     try:
         authorize(session, token, permission)
@@ -260,7 +261,7 @@ def may(session: Session, token: str | None, permission: Permission) -> bool:
     return True
 
 
-def authenticate(session: Session, token: str | None) -> int:
+def authenticate(session: Conn, token: str | None) -> int:
     """The id of the volunteer whom a bearer token belongs to, who may work. Raises as `authorize`."""
     return authorize(session, token, Permission.WORK).id
 
@@ -276,7 +277,7 @@ def get_standing(session: Session, volunteer_id: int) -> tuple[str, bool]:
     return account.name, account.is_approved
 
 
-def is_newcomer(session: Session, volunteer_id: int) -> bool:
+def is_newcomer(session: Conn, volunteer_id: int) -> bool:
     """Whether nobody knows a volunteer yet: no role was given, no worker is an anchor, and none of the account's
     measurements has agreed with those of others."""
     return queries.is_newcomer(session, volunteer_id)

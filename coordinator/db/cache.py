@@ -11,9 +11,8 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Pool
-from sqlalchemy.orm import Session
 
-from coordinator.db.engine import pool_of
+from coordinator.db.engine import Conn, pool_of
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -55,7 +54,7 @@ class CachePerDatabase(Generic[K, V]):
         self._kept: WeakKeyDictionary[Pool, Cache[K, V]] = WeakKeyDictionary()
         self._lock = Lock()
 
-    def for_database(self, session: Session) -> Cache[K, V]:
+    def for_database(self, session: Conn) -> Cache[K, V]:
         """The cache of a session's database."""
         with self._lock:
             return self._kept.setdefault(pool_of(session), Cache(self._limit))

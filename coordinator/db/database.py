@@ -78,8 +78,7 @@ class Database:
         self._reading = sessionmaker(self.engine if is_sqlite else self.engine.execution_options(**ONE_SNAPSHOT))
         self._writing = sessionmaker(self.engine)
         self._without_transaction = self.engine if is_sqlite else self.engine.execution_options(**AUTOCOMMIT)
-        if is_sqlite:
-            begin_on_sqlite(self.engine, self._reading, self._writing)
+        self._begin_writing = begin_on_sqlite(self.engine, self._reading, self._writing) if is_sqlite else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -92,13 +91,13 @@ class Database:
 
     @contextmanager
     def read_one(self) -> Iterator[Session]:
-        """A session whose statements read each by itself, as what one needs that only looks around."""
+        """A session for one statement that reads, which needs no transaction around it."""
         with Session(self._without_transaction) as session:
             yield session
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """As `read_one`, without what a session can do besides, which takes twice as long as such a statement."""
+        """A connection whose statements read each by itself. It costs half of what a session does."""
         with self._without_transaction.connect() as connection:
             yield connection
 
@@ -121,6 +120,14 @@ class Database:
         """A session that writes: it commits at the end, or rolls back on an exception. SQLite has one at a time."""
         with self._writing.begin() as session:
             yield session
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """As `write`, with a connection in the session's place."""
+        with self.engine.connect() as connection, connection.begin():
+            if self._begin_writing is not None:
+                self._begin_writing(connection)
+            yield connection
 
     def migrate(self) -> bool:
         """Bring the schema up to date. Returns whether there was none.

@@ -1,6 +1,8 @@
 """Opens each kind of database: SQLite in WAL mode, or PostgreSQL."""
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -57,13 +59,28 @@ def make_engine(url: URL) -> Engine:
     return _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_postgresql_engine(url)
 
 
-def engine_of(session: Session) -> Engine:
-    """A session's engine."""
-    return session.get_bind().engine
+Conn = Connection | Session
+"""What runs statements on tables. Pages have sessions; workers' requests have connections, which cost less."""
 
 
-def pool_of(session: Session) -> Pool:
-    """Identifies a session's database within this process: sessions that read and that write share it."""
+@contextmanager
+def objects_of(connection: Conn) -> Iterator[Session]:
+    """A session in a connection's transaction, for the few workers' requests that need objects of models."""
+    if isinstance(connection, Session):
+        yield connection
+    else:
+        with Session(connection) as session:
+            yield session
+            session.flush()
+
+
+def engine_of(session: Conn) -> Engine:
+    """The engine of a connection or session."""
+    return session.engine if isinstance(session, Connection) else session.get_bind().engine
+
+
+def pool_of(session: Conn) -> Pool:
+    """Identifies a connection's database within this process: those that read and that write share it."""
     return engine_of(session).pool
 
 
@@ -87,12 +104,21 @@ def _make_sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def begin_on_sqlite(engine: Engine, reading: sessionmaker[Session], writing: sessionmaker[Session]) -> None:
-    """Have sessions on SQLite begin their transactions at their first statement, those that write in turn.
+def begin_on_sqlite(
+    engine: Engine, reading: sessionmaker[Session], writing: sessionmaker[Session]
+) -> Callable[[Connection], None]:
+    """Have sessions on SQLite begin their transactions at their first statement, those that write in turn. Returns what
+    begins one that writes on a connection.
 
     These are events of sessions: with an event of the engine, SQLAlchemy would look for listeners at each statement.
     """
     writer = Lock()  # SQLite alone lets waiting writers poll, with pauses of up to 0.1 s
+
+    def begin_writing(connection: Connection) -> None:
+        if not writer.acquire(timeout=WRITER_SECONDS):
+            raise WritersBusyError(f"no turn to write within {WRITER_SECONDS:.0f} s")
+        connection.info[_IS_WRITING] = True
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @event.listens_for(reading, "after_begin")
     def _begin_reading(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
@@ -100,15 +126,14 @@ def begin_on_sqlite(engine: Engine, reading: sessionmaker[Session], writing: ses
 
     @event.listens_for(writing, "after_begin")
     def _begin_writing(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-        if not writer.acquire(timeout=WRITER_SECONDS):
-            raise WritersBusyError(f"no turn to write within {WRITER_SECONDS:.0f} s")
-        connection.info[_IS_WRITING] = True
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        begin_writing(connection)
 
     @event.listens_for(engine, "checkin")
     def _on_checkin(_connection: Any, record: Any) -> None:
         if record.info.pop(_IS_WRITING, False):
             writer.release()
+
+    return begin_writing
 
 
 def _write_json(value: Any) -> str:

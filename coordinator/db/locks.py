@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from enum import IntEnum, unique
 
 from sqlalchemy import BigInteger, bindparam, func, select
-from sqlalchemy.orm import Session
 
-from coordinator.db.engine import engine_of
+from coordinator.db.engine import Conn, engine_of
 
 
 @unique
@@ -31,17 +30,17 @@ class AdvisoryLock(IntEnum):
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 
 
-def lock_until_commit(session: Session, lock: AdvisoryLock) -> None:
+def lock_until_commit(session: Conn, lock: AdvisoryLock) -> None:
     """Wait for a lock and hold it until the transaction ends."""
     _lock(session, [lock])
 
 
-def lock_hashes(session: Session, hashes: Iterable[str]) -> None:
+def lock_hashes(session: Conn, hashes: Iterable[str]) -> None:
     """Hold a lock for each hash (hexadecimal) until the transaction ends. The order is fixed, so none deadlock."""
     _lock(session, sorted({-1 - int(name[:15], 16) for name in hashes}))
 
 
-def _lock(session: Session, numbers: Iterable[int]) -> None:
+def _lock(session: Conn, numbers: Iterable[int]) -> None:
     if engine_of(session).dialect.name == "postgresql":
         for number in numbers:
             session.execute(_LOCK, {"number": int(number)})

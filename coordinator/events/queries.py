@@ -6,14 +6,14 @@ from typing import Any
 from sqlalchemy import Select, insert, or_, select, text
 from sqlalchemy.orm import Session
 
-from coordinator.db.engine import engine_of
+from coordinator.db.engine import Conn, engine_of
 from coordinator.models import Event, Project, table_of, view_of
 from shared.events import EventView
 
 _ADD = insert(table_of(Event))
 
 
-def add_event(session: Session, project_id: int | None, kind: str, data: dict[str, Any], moment: datetime) -> None:
+def add_event(session: Conn, project_id: int | None, kind: str, data: dict[str, Any], moment: datetime) -> None:
     session.execute(_ADD, {"project_id": project_id, "kind": kind, "data": data, "created_at": moment})
 
 
@@ -30,7 +30,7 @@ _OLDEST_WRITER = text(
 _PAGE_MOMENT = text(f"select least(min(xact_start), now() - make_interval(secs => :seconds)) {_WRITERS}")
 
 
-def find_oldest_writer(session: Session) -> datetime | None:
+def find_oldest_writer(session: Conn) -> datetime | None:
     """When the oldest transaction that may still add events began; None where there is none, and on SQLite.
 
     A transaction holds no id below that of an event numbered before it began. Ask this in a transaction of its own,
@@ -58,7 +58,7 @@ def list_events_after(
     return [view_of(EventView, event, project=project) for event, project in session.execute(query)]
 
 
-def get_last_event_id(session: Session, oldest_writer: datetime | None = None) -> int:
+def get_last_event_id(session: Conn, oldest_writer: datetime | None = None) -> int:
     """The last event that no later one can precede; 0 without any."""
     return session.scalar(_select_last(oldest_writer)) or 0
 
@@ -70,7 +70,7 @@ def _select_last(oldest_writer: datetime | None) -> Select[int]:
     return query.where(or_(Event.numbered_at.is_(None), Event.numbered_at < oldest_writer))
 
 
-def get_page_cursor(session: Session) -> int:
+def get_page_cursor(session: Conn) -> int:
     """A cursor for a page that shows what `session` sees: nothing that comes later is missed after it."""
     is_postgresql = engine_of(session).dialect.name == "postgresql"
     moment = session.scalar(_PAGE_MOMENT, {"seconds": PAGE_SLACK_SECONDS}) if is_postgresql else None

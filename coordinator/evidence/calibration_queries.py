@@ -6,8 +6,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, exists, func, insert, or_, select, text, true, update
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.evidence.agreement import TrustHistory, Vouching
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import RESPONSE_COLUMNS, Normal, Response, read_response
@@ -164,24 +164,24 @@ _CHANGE_CALIBRATION = update(_CALIBRATIONS).where(
 )
 
 
-def lock_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
+def lock_epoch(session: Conn, project_id: int, hardware_class: str) -> EpochRow | None:
     """The class's epoch, locked until the transaction ends; SQLite has one writer anyway."""
     row = session.execute(_LOCK_EPOCH, {"project_id": project_id, "hardware_class": hardware_class}).first()
     return EpochRow._make(row) if row else None
 
 
-def add_epoch(session: Session, project_id: int, hardware_class: str, noise_sd: float, rules: int) -> None:
+def add_epoch(session: Conn, project_id: int, hardware_class: str, noise_sd: float, rules: int) -> None:
     """Begin epoch 0, unless another transaction just did."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "noise_sd": noise_sd, "moment": now()}
     session.execute(_ADD_EPOCH, given | {"rules": rules})
 
 
-def change_epoch(session: Session, epoch: EpochRow, **columns: Any) -> None:
+def change_epoch(session: Conn, epoch: EpochRow, **columns: Any) -> None:
     is_epoch = _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
     session.execute(update(_EPOCHS).where(*is_epoch).values(**columns))
 
 
-def add_past_offsets(session: Session, epoch: EpochRow, responses: Mapping[int, Response]) -> None:
+def add_past_offsets(session: Conn, epoch: EpochRow, responses: Mapping[int, Response]) -> None:
     """Keep workers' offsets of the epoch after this one, which is about to begin."""
     key = {"project_id": epoch.project_id, "hardware_class": epoch.hardware_class, "epoch": epoch.number + 1}
     rows = [
@@ -192,7 +192,7 @@ def add_past_offsets(session: Session, epoch: EpochRow, responses: Mapping[int, 
         session.execute(insert(_PAST_OFFSETS), rows)
 
 
-def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerEvidence:
+def find_worker(session: Conn, project_id: int, hardware_class: str, worker_id: int) -> WorkerEvidence:
     """A worker that is registered; `is_new` if the class has not seen it."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = session.execute(_WORKER, given).first()
@@ -200,7 +200,7 @@ def find_worker(session: Session, project_id: int, hardware_class: str, worker_i
     return WorkerEvidence._make([*row[:17], Vouching._make(row[17:])])
 
 
-def find_vouching(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> Vouching:
+def find_vouching(session: Conn, project_id: int, hardware_class: str, volunteer_id: int) -> Vouching:
     """A volunteer's vouching in a class."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
     return Vouching._make(session.execute(_VOUCHING_OF, given).one())
@@ -224,21 +224,21 @@ _ANCHOR_AT_WORK = (
 )
 
 
-def has_anchor_at_work(session: Session, project_id: int, hardware_class: str) -> bool:
+def has_anchor_at_work(session: Conn, project_id: int, hardware_class: str) -> bool:
     """Whether an anchor that is not in quarantine measured in the class within a day."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "since": now() - ANCHOR_ABSENT_AFTER}
     return session.scalar(_ANCHOR_AT_WORK, given) is not None
 
 
-def add_calibration(session: Session, columns: Mapping[str, Any]) -> None:
+def add_calibration(session: Conn, columns: Mapping[str, Any]) -> None:
     session.execute(_ADD_CALIBRATION, columns)
 
 
-def change_calibration(session: Session, key: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+def change_calibration(session: Conn, key: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
     session.execute(_CHANGE_CALIBRATION, {f"of_{name}": value for name, value in key.items()} | dict(columns))
 
 
-def forget_offsets(session: Session, project_id: int, hardware_class: str) -> None:
+def forget_offsets(session: Conn, project_id: int, hardware_class: str) -> None:
     query = update(_CALIBRATIONS).where(
         _CALIBRATIONS.c.project_id == project_id, _CALIBRATIONS.c.hardware_class == hardware_class
     )
@@ -246,7 +246,7 @@ def forget_offsets(session: Session, project_id: int, hardware_class: str) -> No
 
 
 def map_responses(
-    session: Session, project_id: int, hardware_class: str, before_run_id: int | None = None
+    session: Conn, project_id: int, hardware_class: str, before_run_id: int | None = None
 ) -> dict[int, Response]:
     """Responses by worker; with `before_run_id` those that were estimated before that run."""
     query = select(_CALIBRATIONS.c.worker_id, *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS)).where(
@@ -261,7 +261,7 @@ def map_responses(
 
 
 def list_measured(
-    session: Session, epoch: EpochRow, sha: str | None = None, through_run_id: int | None = None
+    session: Conn, epoch: EpochRow, sha: str | None = None, through_run_id: int | None = None
 ) -> list[SharedRun]:
     """Runs of an epoch's class that count, of one commit if it is named, up to a run if it is named."""
     query = (
@@ -287,7 +287,7 @@ def list_measured(
     return found
 
 
-def list_throughputs(session: Session, project_id: int, hardware_class: str) -> list[tuple[int, float]]:
+def list_throughputs(session: Conn, project_id: int, hardware_class: str) -> list[tuple[int, float]]:
     """The seed's throughput on each worker of the class, with its volunteer; not on those in quarantine."""
     query = (
         select(_CALIBRATIONS.c.volunteer_id, _CALIBRATIONS.c.seed_throughput)
@@ -303,7 +303,7 @@ MAX_LEARNT = 4_000
 """Number of newest experiments of a class from which priors of effects are learnt."""
 
 
-def list_experimented(session: Session, project_id: int, hardware_class: str, through_run_id: int) -> list[CommitRow]:
+def list_experimented(session: Conn, project_id: int, hardware_class: str, through_run_id: int) -> list[CommitRow]:
     """The commits of a class's newest experiments up to a run, and their parents, from the root downwards."""
     makes = [kind for kind in JobKind if kind.makes_experiment]
     newest = (
@@ -320,7 +320,7 @@ def list_experimented(session: Session, project_id: int, hardware_class: str, th
     return list(map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha))))
 
 
-def list_commits_of_worker(session: Session, worker_id: int, hardware_class: str) -> list[str]:
+def list_commits_of_worker(session: Conn, worker_id: int, hardware_class: str) -> list[str]:
     """Commits that the worker measured in the class."""
     query = select(_RUNS.c.commit_sha).where(
         _RUNS.c.worker_id == worker_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT
@@ -328,13 +328,13 @@ def list_commits_of_worker(session: Session, worker_id: int, hardware_class: str
     return list(session.scalars(query.distinct()))
 
 
-def list_classes(session: Session) -> list[tuple[int, str]]:
+def list_classes(session: Conn) -> list[tuple[int, str]]:
     """Projects, by id, with the hardware classes in which workers are known."""
     query = select(_CALIBRATIONS.c.project_id, _CALIBRATIONS.c.hardware_class).distinct()
     return [(project_id, name) for project_id, name in session.execute(query.order_by(*query.selected_columns))]
 
 
-def count_runs_since(session: Session, epoch: EpochRow) -> int:
+def count_runs_since(session: Conn, epoch: EpochRow) -> int:
     """Runs of the class that came after its epoch began."""
     query = select(func.count()).where(
         _RUNS.c.project_id == epoch.project_id,
@@ -344,7 +344,7 @@ def count_runs_since(session: Session, epoch: EpochRow) -> int:
     return session.scalar(query) or 0
 
 
-def list_generations(session: Session, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
+def list_generations(session: Conn, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
     """Commits that have a run or a posterior in the class, by depth, from the root downwards."""
     ran = exists().where(_RUNS.c.commit_sha == _COMMITS.c.sha, _RUNS.c.hardware_class == hardware_class)
     judged = exists().where(_POSTERIORS.c.commit_sha == _COMMITS.c.sha, _POSTERIORS.c.hardware_class == hardware_class)
@@ -353,12 +353,12 @@ def list_generations(session: Session, project_id: int, hardware_class: str) -> 
     return [list(generation) for _, generation in groupby(rows, key=lambda row: row.depth)]
 
 
-def find_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
+def find_epoch(session: Conn, project_id: int, hardware_class: str) -> EpochRow | None:
     row = session.execute(_EPOCH, {"project_id": project_id, "hardware_class": hardware_class}).one_or_none()
     return EpochRow(*row) if row else None
 
 
-def list_judged(session: Session, project_id: int, hardware_class: str) -> list[str]:
+def list_judged(session: Conn, project_id: int, hardware_class: str) -> list[str]:
     """Commits with a posterior in the class."""
     query = select(_POSTERIORS.c.commit_sha).where(
         _POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class
@@ -366,7 +366,7 @@ def list_judged(session: Session, project_id: int, hardware_class: str) -> list[
     return list(session.scalars(query.order_by(_POSTERIORS.c.commit_sha)))
 
 
-def list_newcomers(session: Session, epoch: EpochRow) -> list[tuple[int, int, str]]:
+def list_newcomers(session: Conn, epoch: EpochRow) -> list[tuple[int, int, str]]:
     """Workers that were calibrated within the epoch: worker, the run that did it, and its commit."""
     query = (
         select(_CALIBRATIONS.c.worker_id, _RUNS.c.id, _RUNS.c.commit_sha)

@@ -7,9 +7,8 @@ from time import monotonic
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Pool
-from sqlalchemy.orm import Session
 
-from coordinator.db.engine import pool_of
+from coordinator.db.engine import Conn, pool_of
 
 LOOK_BACK = 0.25
 """Maximum seconds between the record of a change and the commit of its transaction."""
@@ -21,13 +20,13 @@ _changes: WeakKeyDictionary[Pool, deque[tuple[float, str]]] = WeakKeyDictionary(
 _lock = Lock()
 
 
-def record_changed(session: Session, shas: Iterable[str]) -> None:
+def record_changed(session: Conn, shas: Iterable[str]) -> None:
     moment = monotonic()
     with _lock:
         _changes.setdefault(pool_of(session), deque(maxlen=MAX_CHANGES)).extend((moment, sha) for sha in shas)
 
 
-def list_changed(session: Session, since: float) -> set[str] | None:
+def list_changed(session: Conn, since: float) -> set[str] | None:
     """The commits changed since a moment of `time.monotonic()`; None where they may be more than are recorded."""
     with _lock:
         recorded = list(_changes.get(pool_of(session), ()))

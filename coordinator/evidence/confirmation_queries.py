@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import BindParameter, and_, bindparam, case, func, insert, literal, or_, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.evidence.agreement import TrustHistory, Vouching
 from coordinator.evidence.calibration_queries import ANCHOR_ABSENT_AFTER
 from coordinator.evidence.confirmation import Tries
@@ -87,7 +88,7 @@ _VOUCHING = (
 _ADD_CHECK = insert(_CHECKS)
 
 
-def map_tries(session: Session, shas: Sequence[str], hardware_class: str) -> dict[tuple[str, int], Tries]:
+def map_tries(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[tuple[str, int], Tries]:
     """The leases to confirm commits in a class, by commit and volunteer."""
     live = func.sum(case((Lease.is_live_at(now()), 1), else_=0))
     query = (
@@ -99,7 +100,7 @@ def map_tries(session: Session, shas: Sequence[str], hardware_class: str) -> dic
     return {(sha, volunteer): Tries(given, live) for sha, volunteer, given, live in session.execute(query)}
 
 
-def list_confirmed(session: Session, project_id: int) -> set[tuple[str, str]]:
+def list_confirmed(session: Conn, project_id: int) -> set[tuple[str, str]]:
     """The commits of a project that have confirmation runs, each with the class."""
     given = select(_LEASES.c.base_sha, _LEASES.c.hardware_class).where(
         _LEASES.c.project_id == project_id, _IS_CONFIRM_LEASE
@@ -107,17 +108,17 @@ def list_confirmed(session: Session, project_id: int) -> set[tuple[str, str]]:
     return {(sha, hardware_class) for sha, hardware_class in session.execute(given.distinct())}
 
 
-def find_record(session: Session, project_id: int, hardware_class: str) -> str | None:
+def find_record(session: Conn, project_id: int, hardware_class: str) -> str | None:
     """The best verified commit of a class."""
     return session.scalar(_RECORD, {"project_id": project_id, "hardware_class": hardware_class})
 
 
-def map_authors(session: Session, shas: Sequence[str]) -> dict[str, int]:
+def map_authors(session: Conn, shas: Sequence[str]) -> dict[str, int]:
     """The volunteers whose workers made commits; nobody made the seed."""
     return {row[0]: row[1] for row in session.execute(_AUTHORS, {"shas": list(shas)}).all()}
 
 
-def list_trusted(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> set[int]:
+def list_trusted(session: Conn, project_id: int, hardware_class: str, volunteer_id: int) -> set[int]:
     """The volunteers with an anchor, or who are vouched, that measured in the class within a day. The volunteer who
     asks need not have."""
     given: dict[str, Any] = {"project_id": project_id, "hardware_class": hardware_class}
@@ -139,5 +140,5 @@ def list_checks(session: Session, project_id: int, hardware_class: str) -> Seque
     return session.scalars(query.order_by(HoldoutCheck.created_at, HoldoutCheck.commit_sha)).all()
 
 
-def add_check(session: Session, columns: Mapping[str, Any]) -> None:
+def add_check(session: Conn, columns: Mapping[str, Any]) -> None:
     session.execute(_ADD_CHECK, columns)

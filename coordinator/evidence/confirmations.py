@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.evidence import calibration_queries, confirmation
 from coordinator.evidence import confirmation_queries as queries
@@ -22,7 +23,7 @@ from shared.protocol import now
 from shared.records import Confirmation, HoldoutComparison
 
 
-def find_job(session: Session, project: Project, hardware_class: str, volunteer_id: int, worker_id: int) -> str | None:
+def find_job(session: Conn, project: Project, hardware_class: str, volunteer_id: int, worker_id: int) -> str | None:
     """The commit that a worker may confirm now: the record, or the seed, with which it is compared on sealed windows.
 
     Only anchors and vouched volunteers may, and not the commit's author: strangers would be the author's friends.
@@ -52,7 +53,7 @@ def find_job(session: Session, project: Project, hardware_class: str, volunteer_
     return None
 
 
-def publish(session: Session, project: Project, hardware_class: str, sha: str) -> Published:
+def publish(session: Conn, project: Project, hardware_class: str, sha: str) -> Published:
     """The summary of a commit's confirmation runs."""
     contract = projects.contract_of(project)
     runs = map_confirmations(session, [sha], hardware_class, contract)[sha]

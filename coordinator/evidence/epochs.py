@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn
 from coordinator.evidence import calibration_queries as queries
 from coordinator.evidence import effects, offsets, posteriors, promotions, statistics
 from coordinator.evidence import queries as run_queries
@@ -37,7 +38,7 @@ RESPONSES_LEARNT = 8
 """The rules since which an epoch holds responses and what its experiments teach; one from before begins anew."""
 
 
-def begin_run(session: Session, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
+def begin_run(session: Conn, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
     """Lock the class's epoch, so that its runs are stored one after the other; the first run makes it."""
     epoch = queries.lock_epoch(session, project_id, hardware_class)
     if epoch is None:
@@ -71,7 +72,7 @@ class RunOrigin:
     metrics: Mapping[str, float] | None = None
 
 
-def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
+def count_run(session: Conn, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
     is_ok = report.outcome is RunOutcome.OK
     was_stopped = report.outcome is RunOutcome.STOPPED_EARLY  # which says nothing against the worker
     is_seed = origin.experiment_id is None and origin.rung is None  # no experiment made the seed
@@ -93,14 +94,14 @@ def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report
         queries.change_calibration(session, key, counted)
 
 
-def begin_reference(session: Session, epoch: EpochRow, origin: RunOrigin, report: RunReport) -> None:
+def begin_reference(session: Conn, epoch: EpochRow, origin: RunOrigin, report: RunReport) -> None:
     """The first throughput that comes with a run is the class's reference until the epoch ends."""
     if epoch.seed_throughput is None and origin.seed_throughput is not None and report.outcome is RunOutcome.OK:
         queries.change_epoch(session, epoch, seed_throughput=origin.seed_throughput)
 
 
 def calibrate_newcomer(
-    session: Session, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
+    session: Conn, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
 ) -> list[str]:
     """Give a worker its response if its new run allows it; returns its commits whose posteriors this changes."""
     key = {"project_id": epoch.project_id, "hardware_class": epoch.hardware_class, "worker_id": worker_id}
@@ -112,7 +113,7 @@ def calibrate_newcomer(
 
 
 def derive_newcomer(
-    session: Session, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
+    session: Conn, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
 ) -> Response | None:
     """A worker's response from its runs of a commit up to `run_id`; None where no calibrated worker measured it."""
     calibrated = queries.map_responses(session, epoch.project_id, epoch.hardware_class, before_run_id=run_id)
@@ -144,7 +145,7 @@ def derive_epoch(contract: Contract, runs: Sequence[SharedRun], seed: str) -> of
 
 
 def derive_effects(
-    session: Session, contract: Contract, epoch: EpochRow, estimate: offsets.EpochEstimate, through_run_id: int
+    session: Conn, contract: Contract, epoch: EpochRow, estimate: offsets.EpochEstimate, through_run_id: int
 ) -> dict[str, list[float]]:
     """The priors that a class's experiments up to a run teach, as an epoch with these estimates stores them."""
     unknown = estimate.find_unknown(contract.evidence.typical_offset_sd)
@@ -204,12 +205,12 @@ def end_due_epochs(database: Database) -> None:
             end_epoch(session, epoch.project_id, epoch.hardware_class)
 
 
-def _list_epochs(session: Session) -> list[EpochRow | None]:
+def _list_epochs(session: Conn) -> list[EpochRow | None]:
     """The epoch of each class in which workers are known; None in one from before there were epochs."""
     return [queries.find_epoch(session, *name) for name in queries.list_classes(session)]
 
 
-def is_up_to_date(session: Session) -> bool:
+def is_up_to_date(session: Conn) -> bool:
     """Whether all posteriors were derived by the present rules."""
     return all(epoch is not None and epoch.rules == RULES for epoch in _list_epochs(session))
 
@@ -244,7 +245,7 @@ def end_epoch(session: Session, project_id: int, hardware_class: str, *, always:
     return True
 
 
-def _is_over(session: Session, epoch: EpochRow) -> bool:
+def _is_over(session: Conn, epoch: EpochRow) -> bool:
     return queries.count_runs_since(session, epoch) >= max(NEW_RUNS, NEW_SHARE * epoch.runs)
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from math import hypot, inf, isclose
 from typing import Any, NamedTuple
 
-from sqlalchemy.orm import Session
-
+from coordinator.db.engine import Conn
 from coordinator.evidence import agreement, queries, statistics
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, Model, Normal
@@ -86,11 +85,11 @@ class Ancestor(NamedTuple):
         return Normal(self.belief.mean + self.steps * prior.mean, variance**0.5)
 
 
-def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
+def find_posterior(session: Conn, sha: str, hardware_class: str) -> PosteriorRow | None:
     return queries.find_posterior(session, sha, hardware_class)
 
 
-def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
+def refresh_posteriors(session: Conn, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
     """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
     first: DerivedPosterior | None = None
     generation: Sequence[CommitRow] = [get_commit(session, sha)]
@@ -105,7 +104,7 @@ def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_
 
 
 def store_first(
-    session: Session, contract: Contract, model: Model, commit: CommitRow, hardware_class: str, run: Measurement
+    session: Conn, contract: Contract, model: Model, commit: CommitRow, hardware_class: str, run: Measurement
 ) -> DerivedPosterior:
     """Store what the first run says of a commit that was just made: nothing is known of it, and nothing is below it."""
     derived = conclude_on(commit, contract, model, find_ancestor(session, commit, hardware_class), [run])
@@ -114,14 +113,14 @@ def store_first(
 
 
 def derive_and_store(
-    session: Session, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
+    session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> int:
     """Write the posteriors of commits whose ancestors' stand as they should; returns how many changed."""
     derived = _derive(session, contract, model, commits, hardware_class)
     return len(commits) - len(_store(session, commits, derived, hardware_class))
 
 
-def find_model(session: Session, contract: Contract, project_id: int, hardware_class: str) -> Model:
+def find_model(session: Conn, contract: Contract, project_id: int, hardware_class: str) -> Model:
     """The frozen estimates of a class; the contract's where nothing was measured yet."""
     noise_sd, effects = queries.find_estimates(session, project_id, hardware_class)
     return make_model(contract, noise_sd, effects)
@@ -136,7 +135,7 @@ def make_model(contract: Contract, noise_sd: float | None, effects: Mapping[str,
 
 
 def _store(
-    session: Session, commits: Sequence[CommitRow], derived: Mapping[str, DerivedPosterior], hardware_class: str
+    session: Conn, commits: Sequence[CommitRow], derived: Mapping[str, DerivedPosterior], hardware_class: str
 ) -> set[str]:
     """Write what is new or has changed; returns the commits whose numbers stayed the same."""
     stored = queries.map_posteriors(session, [commit.sha for commit in commits], hardware_class)
@@ -167,7 +166,7 @@ def _row_of(commit: CommitRow, hardware_class: str, derived: DerivedPosterior) -
 
 
 def _derive(
-    session: Session, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
+    session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> dict[str, DerivedPosterior]:
     """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored."""
     runs = queries.map_measurements(session, [commit.sha for commit in commits], hardware_class, contract)
@@ -286,7 +285,7 @@ def is_found_by_roots(
 
 
 def find_ancestor(
-    session: Session, commit: CommitRow, hardware_class: str, parents: Mapping[str, PosteriorRow] | None = None
+    session: Conn, commit: CommitRow, hardware_class: str, parents: Mapping[str, PosteriorRow] | None = None
 ) -> Ancestor | None:
     """The nearest ancestor with a posterior in the class; those of `parents` are known already."""
     at, steps, is_doubtful = commit, commit.steps, False
@@ -321,7 +320,7 @@ def _is_implausible(contract: Contract, runs: Sequence[Measurement]) -> bool:
     return min(sign * run.value for run in runs) < sign * contract.objective.plausible_floor
 
 
-def find_wrong_numbers(session: Session, contract: Contract, stored: CommitPosterior) -> str:
+def find_wrong_numbers(session: Conn, contract: Contract, stored: CommitPosterior) -> str:
     """How a stored posterior differs from what its runs give, in words; empty where it does not."""
     commit = get_commit(session, stored.commit_sha)
     model = find_model(session, contract, stored.project_id, stored.hardware_class)

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam, case, func, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence.promotion import PromotionRun
 from coordinator.models import (
     Calibration,
@@ -69,20 +70,18 @@ _LEASES_GIVEN = (
 _ADD_LEASE = insert(_GIVEN)
 
 
-def list_open(session: Session, project_id: int, hardware_class: str) -> list[int]:
+def list_open(session: Conn, project_id: int, hardware_class: str) -> list[int]:
     """The promotions of a class that are not closed."""
     return list(session.scalars(_OPEN, {"project_id": project_id, "hardware_class": hardware_class}))
 
 
-def list_promotions(
-    session: Session, project_id: int, hardware_class: str, sha: str | None = None
-) -> Sequence[Promotion]:
+def list_promotions(session: Conn, project_id: int, hardware_class: str, sha: str | None = None) -> Sequence[Promotion]:
     """The newest promotions of a class, the oldest first; of a commit, or beside it, if one is named."""
     query = select(Promotion).where(Promotion.project_id == project_id, Promotion.hardware_class == hardware_class)
     if sha is not None:
         query = query.where(or_(Promotion.commit_sha == sha, Promotion.base_sha == sha))
-    newest = session.scalars(query.order_by(Promotion.id.desc()).limit(MAX_PROMOTIONS)).all()
-    return newest[::-1]
+    with objects_of(session) as objects:
+        return objects.scalars(query.order_by(Promotion.id.desc()).limit(MAX_PROMOTIONS)).all()[::-1]
 
 
 def list_of_commits(session: Session, shas: Sequence[str]) -> Sequence[Promotion]:
@@ -91,7 +90,7 @@ def list_of_commits(session: Session, shas: Sequence[str]) -> Sequence[Promotion
     return session.scalars(query.order_by(Promotion.id.desc()).limit(MAX_PROMOTIONS)).all()
 
 
-def map_runs(session: Session, ids: Sequence[int]) -> dict[int, list[PromotionRun]]:
+def map_runs(session: Conn, ids: Sequence[int]) -> dict[int, list[PromotionRun]]:
     """The leases of promotions with their runs, oldest first, by promotion. Runs of whoever is in quarantine have no
     metric."""
     found: dict[int, list[PromotionRun]] = {id_: [] for id_ in ids}
@@ -101,19 +100,19 @@ def map_runs(session: Session, ids: Sequence[int]) -> dict[int, list[PromotionRu
     return found
 
 
-def count_time(session: Session, project_id: int, hardware_class: str) -> tuple[int, dict[str, int]]:
+def count_time(session: Conn, project_id: int, hardware_class: str) -> tuple[int, dict[str, int]]:
     """The jobs that a class did, and the leases that it gave on each rung."""
     given = {"project_id": project_id, "hardware_class": hardware_class}
     return session.scalar(_JOBS, given) or 0, dict(session.execute(_LEASES_GIVEN, given).all())
 
 
-def map_experiments(session: Session, shas: Sequence[str]) -> dict[str, int]:
+def map_experiments(session: Conn, shas: Sequence[str]) -> dict[str, int]:
     """The numbers of the experiments that made these commits; none made the seed."""
     query = select(Experiment.commit_sha, Experiment.id).where(Experiment.commit_sha.in_(shas))
     return dict(session.execute(query).all())
 
 
-def add_lease(session: Session, promotion_id: int, lease_id: UUID) -> None:
+def add_lease(session: Conn, promotion_id: int, lease_id: UUID) -> None:
     session.execute(_ADD_LEASE, {"promotion_id": promotion_id, "lease_id": lease_id})
 
 

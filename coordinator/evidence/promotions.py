@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn, objects_of
 from coordinator.events import service as events
 from coordinator.evidence import calibration_queries, confirmation_queries, confirmations, promotion
 from coordinator.evidence import promotion_queries as queries
@@ -25,13 +26,14 @@ from shared.protocol import now
 from shared.records import PromotionView
 
 
-def find_half(session: Session, project: Project, hardware_class: str, worker_id: int) -> PromotionJob | None:
+def find_half(session: Conn, project: Project, hardware_class: str, worker_id: int) -> PromotionJob | None:
     """The second run of a pair that a worker has begun: it is its next job."""
     if not projects.contract_of(project).rungs:
         return None
     ids = queries.list_open(session, project.id, hardware_class)
     for id_, runs in queries.map_runs(session, ids).items() if ids else ():
-        row = session.get_one(Promotion, id_)
+        with objects_of(session) as objects:
+            row = objects.get_one(Promotion, id_)
         halves = promotion.list_attempts(runs, row.commit_sha, now()).halves
         first = next((run for run in halves if run.worker_id == worker_id), None)
         if first is not None:
@@ -41,7 +43,7 @@ def find_half(session: Session, project: Project, hardware_class: str, worker_id
 
 
 def find_job(
-    session: Session, project: Project, hardware_class: str, volunteer_id: int, worker_id: int
+    session: Conn, project: Project, hardware_class: str, volunteer_id: int, worker_id: int
 ) -> PromotionJob | None:
     """The first run of a pair that a worker may begin now.
 
@@ -87,7 +89,7 @@ _NOTHING = Attempts([], [], Tries(), {}, None)
 
 
 def _list_cases(
-    session: Session, project: Project, hardware_class: str, contract: Contract, candidate: str | None
+    session: Conn, project: Project, hardware_class: str, contract: Contract, candidate: str | None
 ) -> Iterable[_Case]:
     """On each rung the promotion that is open, or the one that is due: of the record on the lowest, above it of the
     commit that was promoted last on the rung below."""
@@ -113,12 +115,12 @@ def _list_cases(
         candidate = promoted if promoted != project.root_sha else None
 
 
-def _is_verified(session: Session, sha: str, hardware_class: str) -> bool:
+def _is_verified(session: Conn, sha: str, hardware_class: str) -> bool:
     posterior = find_posterior(session, sha, hardware_class)
     return posterior is not None and posterior.standing == Standing.VERIFIED
 
 
-def _is_better(session: Session, hardware_class: str, contract: Contract, sha: str, tried: str) -> bool:
+def _is_better(session: Conn, hardware_class: str, contract: Contract, sha: str, tried: str) -> bool:
     """Whether a commit is better than another by as much as a promotion asks for."""
     one, other = (find_posterior(session, commit, hardware_class) for commit in (sha, tried))
     if one is None or other is None:
@@ -181,14 +183,14 @@ def _split(number: Normal | None) -> tuple[float | None, float | None]:
     return (number.mean, number.sd) if number is not None else (None, None)
 
 
-def _find_budget_effect(session: Session, project: Project, row: Promotion) -> Normal | None:
+def _find_budget_effect(session: Conn, project: Project, row: Promotion) -> Normal | None:
     """The effect with the contract's budget: of the published numbers, where a commit has one, since its posterior is
     too good; as independent, so its sd is at most that."""
     own, base = (_find_number(session, project, row.hardware_class, sha) for sha in (row.commit_sha, row.base_sha))
     return Normal(own.mean - base.mean, hypot(own.sd, base.sd)) if own and base else None
 
 
-def _find_number(session: Session, project: Project, hardware_class: str, sha: str) -> Normal | None:
+def _find_number(session: Conn, project: Project, hardware_class: str, sha: str) -> Normal | None:
     published = confirmations.publish(session, project, hardware_class, sha).metric
     if published is not None:
         return published
@@ -216,7 +218,7 @@ def view_of_commit(session: Session, project: Project, sha: str) -> list[Promoti
     return _view(session, project, queries.list_of_commits(session, [sha]))
 
 
-def describe_of_class(session: Session, project: Project, hardware_class: str) -> list[str]:
+def describe_of_class(session: Conn, project: Project, hardware_class: str) -> list[str]:
     """The newest promotion on each rung that is settled, in a line each, for agents to read."""
     contract = projects.contract_of(project)
     rows = queries.list_promotions(session, project.id, hardware_class) if contract.rungs else []

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, select, update
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.evidence.calibration_queries import EpochRow
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.confirmation import ConfirmationRun
@@ -120,13 +120,13 @@ _WORK = (
 )
 
 
-def add_run(session: Session, columns: Mapping[str, Any]) -> int:
+def add_run(session: Conn, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(session.scalar(_ADD_RUN, columns))
 
 
 def map_measurements(
-    session: Session, shas: Sequence[str], hardware_class: str, contract: Contract,
+    session: Conn, shas: Sequence[str], hardware_class: str, contract: Contract,
     through_run_id: int | None = None,
 ) -> dict[str, list[Measurement]]:  # fmt: skip
     """All runs that count as measurements, up to a run if it is named, by commit, in the order of the runs."""
@@ -140,7 +140,7 @@ def map_measurements(
 
 
 def map_confirmations(
-    session: Session, shas: Sequence[str], hardware_class: str, contract: Contract
+    session: Conn, shas: Sequence[str], hardware_class: str, contract: Contract
 ) -> dict[str, list[ConfirmationRun]]:
     """The confirmation runs of commits in a class that came to a metric, in the order of the runs, by commit."""
     found: dict[str, list[ConfirmationRun]] = {sha: [] for sha in shas}
@@ -165,25 +165,25 @@ def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
     )  # fmt: skip
 
 
-def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:
+def has_discounted_run(session: Conn, sha: str, hardware_class: str) -> bool:
     """Whether a quarantine keeps a run of the commit from counting."""
     return session.scalar(_DISCOUNTED, {"sha": sha, "hardware_class": hardware_class}) is not None
 
 
 def find_estimates(
-    session: Session, project_id: int, hardware_class: str
+    session: Conn, project_id: int, hardware_class: str
 ) -> tuple[float | None, dict[str, list[float]] | None]:
     """Noise and priors of effects of a class's epoch, as stored."""
     row = session.execute(_ESTIMATES, {"project_id": project_id, "hardware_class": hardware_class}).first()
     return (row[0], row[1]) if row else (None, None)
 
 
-def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
+def find_posterior(session: Conn, sha: str, hardware_class: str) -> PosteriorRow | None:
     row = session.execute(_POSTERIOR_OF, {"sha": sha, "hardware_class": hardware_class}).first()
     return PosteriorRow._make(row) if row else None
 
 
-def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:
+def map_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:
     """The stored posteriors of commits, by commit."""
     return {
         row[0]: PosteriorRow._make(row)
@@ -192,20 +192,20 @@ def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -
     }
 
 
-def add_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_posteriors(session: Conn, rows: Sequence[Mapping[str, Any]]) -> None:
     record_changed(session, [row["commit_sha"] for row in rows])
     for row in rows:
         session.execute(_ADD_POSTERIOR, row)
 
 
-def change_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+def change_posteriors(session: Conn, rows: Sequence[Mapping[str, Any]]) -> None:
     """Change rows that are named by `of_commit_sha` and `of_hardware_class`."""
     if rows:
         record_changed(session, [row["of_commit_sha"] for row in rows])
         session.execute(_CHANGE_POSTERIOR, rows)
 
 
-def remove_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> None:
+def remove_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -> None:
     record_changed(session, shas)
     for some in _batches(shas):
         session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
@@ -217,7 +217,7 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
         yield list(shas[start : start + NAMES_AT_ONCE])
 
 
-def list_work(session: Session, sha: str, hardware_class: str) -> list[Work]:
+def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:
     """The work of a commit's newest runs in a hardware class."""
     return [Work._make(row) for row in session.execute(_WORK, {"sha": sha, "hardware_class": hardware_class}).all()]
 
@@ -230,7 +230,7 @@ class Pace(NamedTuple):
     last: datetime | None
 
 
-def find_pace(session: Session, most: int) -> Pace:
+def find_pace(session: Conn, most: int) -> Pace:
     """The pace of all projects together, from `most` runs or fewer."""
     newest = select(Run.id, Run.created_at).order_by(Run.id.desc()).limit(most).subquery()
     query = select(func.count(), func.min(newest.c.created_at), func.max(newest.c.created_at)).select_from(newest)
@@ -245,7 +245,7 @@ class DueInClass(NamedTuple):
     for_anchors: int
 
 
-def count_due_by_class(session: Session) -> list[DueInClass]:
+def count_due_by_class(session: Conn) -> list[DueInClass]:
     """The results that wait in each class, most first."""
     anchors = func.sum(case((DueReplication.for_anchors, 1), else_=0))
     query = select(DueReplication.hardware_class, func.count(), anchors).group_by(DueReplication.hardware_class)

@@ -9,6 +9,7 @@ from sqlalchemy import Row, and_, bindparam, case, func, select
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.cache import CachePerDatabase
+from coordinator.db.engine import Conn
 from coordinator.models import ClassProgress, CommitPosterior, EvidenceEpoch, Project, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
 from coordinator.projects import service as projects
@@ -104,14 +105,14 @@ def find_run(session: Session, run_id: int) -> RunRow | None:
     return session.execute(_RUN_ROWS.where(Run.id == run_id)).one_or_none()
 
 
-def list_hardware_classes(session: Session, project_id: int) -> list[HardwareClassCount]:
+def list_hardware_classes(session: Conn, project_id: int) -> list[HardwareClassCount]:
     """Hardware classes that a project was measured in, most runs first: counts that are kept, and the runs beyond."""
     rows = session.execute(_CLASS_COUNTS, {"project_id": project_id}).mappings()
     counts = [HardwareClassCount(**row) for row in rows if row["runs"]]
     return sorted(counts, key=lambda count: (-count.runs, count.name))
 
 
-def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
+def find_curve(session: Conn, sha: str, hardware_class: str) -> list[CurvePoint]:
     """The thinned curve of a commit's first whole run in a class, as if it had the contract's budget; empty where there
     is none."""
     recent, key = _RECENT.for_database(session), (sha, hardware_class)
@@ -141,7 +142,7 @@ def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:
     ]
 
 
-def view_early_stops(session: Session, project: Project) -> EarlyStops:
+def view_early_stops(session: Conn, project: Project) -> EarlyStops:
     """The results of early stops in the project's newest runs, at most 1,000."""
     contract = projects.contract_of(project)
     given = {"project_id": project.id, "sign": contract.objective.sign}

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.evidence import calibration_queries, epochs, queries, throughput
 from coordinator.evidence import trust as trusts
@@ -36,7 +37,7 @@ class StoredRun:
 
 
 def store_run(
-    session: Session, contract: Contract, origin: RunOrigin, report: RunReport, made: CommitRow | None = None
+    session: Conn, contract: Contract, origin: RunOrigin, report: RunReport, made: CommitRow | None = None
 ) -> StoredRun:
     """Add a run, and bring up to date what it changes: its worker's calibration, its commit, the commits below, and
     whom to trust. `made` is its commit where this transaction stored it, so that the run is its first."""
@@ -76,7 +77,7 @@ def store_run(
     return StoredRun(run_id, first)
 
 
-def measure_pace(session: Session, parent_sha: str, worker_id: int, report: RunReport) -> float | None:
+def measure_pace(session: Conn, parent_sha: str, worker_id: int, report: RunReport) -> float | None:
     """A run's tokens a second over those of its parent in the same hardware class, None where that is not known."""
     if report.outcome is not RunOutcome.OK:
         return None
@@ -109,7 +110,7 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
     } | dict.fromkeys(origin.unknown)  # fmt: skip
 
 
-def choose_pace(session: Session, project_id: int, hardware_class: str, seed_throughput: float | None) -> float:
+def choose_pace(session: Conn, project_id: int, hardware_class: str, seed_throughput: float | None) -> float:
     """The training budget of a worker that measured this throughput of the seed, in units of the contract's."""
     if seed_throughput is None:
         return 1.0
@@ -117,7 +118,7 @@ def choose_pace(session: Session, project_id: int, hardware_class: str, seed_thr
     return throughput.choose_pace(epoch.seed_throughput if epoch else None, seed_throughput)
 
 
-def has_reference(session: Session, project_id: int, hardware_class: str) -> bool:
+def has_reference(session: Conn, project_id: int, hardware_class: str) -> bool:
     """Whether budgets are normalised in the class."""
     epoch = calibration_queries.find_epoch(session, project_id, hardware_class)
     return epoch is not None and epoch.seed_throughput is not None

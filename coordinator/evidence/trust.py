@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Boolean, and_, bindparam, delete, exists, insert, or_, select, text
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.evidence import agreement, calibration_queries, queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
@@ -81,7 +81,12 @@ class RunTrust(NamedTuple):
 
 
 def record_run(
-    session: Session, contract: Contract, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, report: RunReport
+    session: Conn,
+    contract: Contract,
+    epoch: EpochRow,
+    origin: RunOrigin,
+    worker: WorkerEvidence,
+    report: RunReport,
 ) -> RunTrust:
     """Compare a run that is about to be stored with those of its commit."""
     record, is_vouched = worker.record, worker.vouching.is_enough
@@ -115,7 +120,7 @@ def record_run(
 
 
 def _waits_for_anchor(
-    session: Session, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, known: Sequence[Measurement]
+    session: Conn, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, known: Sequence[Measurement]
 ) -> bool:
     """Whether a commit has its check by others already, and only an anchor that is at work can make the next one.
 
@@ -134,7 +139,7 @@ def _waits_for_anchor(
 
 
 def _vouch(
-    session: Session, epoch: EpochRow, sha: str, measurements: Sequence[Measurement], contradicted: set[int]
+    session: Conn, epoch: EpochRow, sha: str, measurements: Sequence[Measurement], contradicted: set[int]
 ) -> None:
     """Store with which anchors and vouched volunteers the commit's checkers agree, unless they are vouched already."""
     for volunteer_id, partners in agreement.find_partners(measurements, epoch.noise_sd).items():
@@ -148,7 +153,7 @@ def _vouch(
             session.execute(_ADD_AGREEMENT, key | added)
 
 
-def _record_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
+def _record_outcome(session: Conn, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
     counted = {"agreements": int(agrees), "contradictions": int(not agrees), "claims": 0, "due": 0}
     key = {"project_id": project_id, "volunteer_id": volunteer_id}
     session.execute(_ADD_TO_HISTORY, key | counted | {"moment": now()})
@@ -162,7 +167,7 @@ def _record_outcome(session: Session, project_id: int, volunteer_id: int, report
 
 
 def record_claim(
-    session: Session, contract: Contract, origin: RunOrigin, worker: WorkerEvidence, report: RunReport,
+    session: Conn, contract: Contract, origin: RunOrigin, worker: WorkerEvidence, report: RunReport,
     derived: DerivedPosterior,
 ) -> None:  # fmt: skip
     """Ask for a replication of a new result that claims a gain, if its volunteer's trust demands one.
@@ -181,7 +186,7 @@ def record_claim(
         session.execute(_ADD_DUE, key | commit | {"created_at": now()})
 
 
-def resolve_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
+def resolve_due(session: Conn, report: RunReport, derived: DerivedPosterior | None) -> None:
     """Remove a replication that is done, failed ones included: a commit that nobody can run is not due for ever."""
     failed = report.metric is None and not (derived and derived.awaits_anchors)
     if failed or derived is None or not _waits_for_others(derived):
@@ -195,9 +200,7 @@ def _waits_for_others(derived: DerivedPosterior) -> bool:
     return derived.awaits_anchors or (derived.standing is Standing.HELD and is_theirs)
 
 
-def list_due(
-    session: Session, project_id: int, hardware_class: str, worker: WorkerRow, *, is_anchor: bool
-) -> list[str]:
+def list_due(session: Conn, project_id: int, hardware_class: str, worker: WorkerRow, *, is_anchor: bool) -> list[str]:
     """Commits of other volunteers that a worker may replicate in the class, the longest waiting first, at most 8. What
     waits for anchors is listed to each of them once."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": worker.volunteer_id}

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, case, false, func, select
-from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
+from coordinator.db.engine import Conn
 from coordinator.evidence.changes import list_changed
 from coordinator.models import CommitPosterior, Experiment, Finding, Run, table_of
 from coordinator.models.experiments import MEASURED
@@ -76,23 +76,23 @@ _TRIED_BY_PARENT = (
 )
 
 
-def find_experiment_by_commit(session: Session, sha: str) -> MadeExperiment | None:
+def find_experiment_by_commit(session: Conn, sha: str) -> MadeExperiment | None:
     row = session.execute(_BY_COMMIT, {"sha": sha}).first()
     return MadeExperiment._make(row) if row else None
 
 
-def find_experiment_by_lease(session: Session, lease_id: UUID) -> MadeExperiment | None:
+def find_experiment_by_lease(session: Conn, lease_id: UUID) -> MadeExperiment | None:
     """The experiment that a lease made, if it made one."""
     row = session.execute(_BY_LEASE, {"lease_id": lease_id}).first()
     return MadeExperiment._make(row) if row else None
 
 
-def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
+def list_tried(session: Conn, shas: Sequence[str]) -> list[TriedExperiment]:
     """The experiments that made these commits, oldest first."""
     return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()]
 
 
-def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
+def map_tried_by_lease(session: Conn, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
     """The experiments that these leases made, by the lease."""
     if not lease_ids:
         return {}
@@ -100,13 +100,13 @@ def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID
     return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
 
 
-def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
+def list_siblings(session: Conn, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
     """Experiments that were made from the same parent, newest first, without those of authors in quarantine."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
     return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_PARENT, given).all()]
 
 
-def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
+def list_lineage_tried(session: Conn, shas: Sequence[str]) -> Sequence[TriedExperiment]:
     """As `list_tried`; what other processes changed within the last second may be missing."""
     cache, key, moment = _lineages.for_database(session), tuple(shas), monotonic()
     known = cache.find(key)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, bindparam, func, insert, null, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
+from coordinator.db.engine import Conn
 from coordinator.http.pagination import Position
 from coordinator.models import (
     AssembledStep,
@@ -234,7 +235,7 @@ _TRIALS = (
 )
 
 
-def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[dict[str, Any]]:
+def list_trials(session: Conn, project_id: int, hardware_class: str, limit: int) -> list[dict[str, Any]]:
     """The newest experiments, newest first, without those of authors in quarantine, as `shared.experiments.Trial` names
     their columns."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
@@ -245,23 +246,23 @@ _MOVE = update(_EXPERIMENTS).where(_EXPERIMENTS.c.id == bindparam("experiment_id
 _ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
 
 
-def add_experiment(session: Session, columns: Mapping[str, Any]) -> int:
+def add_experiment(session: Conn, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(session.scalar(_ADD, columns))
 
 
-def move_to_branch(session: Session, experiment_id: int, branch_id: int) -> None:
+def move_to_branch(session: Conn, experiment_id: int, branch_id: int) -> None:
     session.execute(_MOVE, {"experiment_id": experiment_id, "branch_id": branch_id})
 
 
-def add_steps(session: Session, experiment_id: int, fates: Mapping[int, str]) -> None:
+def add_steps(session: Conn, experiment_id: int, fates: Mapping[int, str]) -> None:
     """Store what became of other experiments' steps in this one."""
     if fates:
         rows = [{"experiment_id": experiment_id, "step_id": step, "fate": fate} for step, fate in fates.items()]
         session.execute(insert(table_of(AssembledStep)), rows)
 
 
-def list_steps(session: Session, experiment_id: int) -> list[tuple[int, str]]:
+def list_steps(session: Conn, experiment_id: int) -> list[tuple[int, str]]:
     """The experiments whose steps an experiment was put together from, with what became of each."""
     query = select(AssembledStep.step_id, AssembledStep.fate).where(AssembledStep.experiment_id == experiment_id)
     return [(step, fate) for step, fate in session.execute(query.order_by(AssembledStep.step_id))]

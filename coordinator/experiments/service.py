@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.evidence import promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.changes import record_changed
@@ -28,7 +29,7 @@ NO_COLUMNS = {"new_branch", "steps"}
 
 
 def store_experiment(
-    session: Session, project_id: int, sha: str, parent_sha: str, lease_id: UUID, worker_id: int, branch_id: int,
+    session: Conn, project_id: int, sha: str, parent_sha: str, lease_id: UUID, worker_id: int, branch_id: int,
     kind: JobKind, why: str, proposal: Proposal, done_at: datetime | None,
 ) -> int:  # fmt: skip
     """Add an experiment's row, and those of the steps that it was put together from; returns its id."""
@@ -50,7 +51,7 @@ def store_experiment(
     return experiment_id
 
 
-def move_to_branch(session: Session, experiment_id: int, sha: str, branch_id: int) -> None:
+def move_to_branch(session: Conn, experiment_id: int, sha: str, branch_id: int) -> None:
     """Moves an experiment to another branch, and has caches of its commit read again."""
     queries.move_to_branch(session, experiment_id, branch_id)
     record_changed(session, [sha])
@@ -88,7 +89,7 @@ class ListRequest(NamedTuple):
     sort: ExperimentSort = ExperimentSort.NEWEST
     ascending: bool = False
 
-    def choose_class(self, session: Session, project: Project) -> "ListRequest":
+    def choose_class(self, session: Conn, project: Project) -> "ListRequest":
         """The same with the class that has the most runs, where the order needs one and none was asked for."""
         if self.sort is ExperimentSort.NEWEST or self.filters.hardware_class is not None:
             return self
@@ -159,6 +160,6 @@ def view_evidence(session: Session, experiment_id: int, hardware_class: str | No
     return explain(session, project, experiment_id, row.experiment.commit_sha, chosen)
 
 
-def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
+def list_trials(session: Conn, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
     """Experiments as an agent reads them, newest first."""
     return [Trial(**row) for row in queries.list_trials(session, project_id, hardware_class, limit)]

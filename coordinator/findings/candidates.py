@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import and_, bindparam, select
-from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
+from coordinator.db.engine import Conn
 from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
@@ -178,7 +178,7 @@ _BEST = (
 _caches = CachePerDatabase[tuple[int, str], tuple[float, CandidateSet]](MAX_CACHED)
 
 
-def read_candidates(session: Session, project_id: int, hardware_class: str) -> CandidateSet:
+def read_candidates(session: Conn, project_id: int, hardware_class: str) -> CandidateSet:
     """The newest findings of a project, and those of the best commits in a hardware class."""
     cache, key = _caches.for_database(session), (project_id, hardware_class)
     cached = cache.find(key)
@@ -190,12 +190,12 @@ def read_candidates(session: Session, project_id: int, hardware_class: str) -> C
     return found
 
 
-def forget(session: Session) -> None:
+def forget(session: Conn) -> None:
     """Have this process read all candidates anew; others do so within MAX_AGE_SECONDS."""
     _caches.for_database(session).clear()
 
 
-def _list_candidates(session: Session, project_id: int, hardware_class: str) -> Sequence[CandidateFinding]:
+def _list_candidates(session: Conn, project_id: int, hardware_class: str) -> Sequence[CandidateFinding]:
     rows = list(session.execute(_NEWEST, {"project_id": project_id}))
     for standing in STANDINGS:  # one statement for each, so that an index gives the rows in order
         given = {"project_id": project_id, "hardware_class": hardware_class, "standing": standing}

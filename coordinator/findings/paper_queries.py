@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import and_, distinct, func, select
 from sqlalchemy.orm import Session, aliased
 
+from coordinator.db.engine import Conn
 from coordinator.models import (
     AssembledStep,
     Citation,
@@ -28,7 +29,7 @@ from shared.runs import RunOutcome
 MAX_RIVALS = 20
 
 
-def list_classes(session: Session, sha: str) -> list[ClassEvidence]:
+def list_classes(session: Conn, sha: str) -> list[ClassEvidence]:
     """The hardware classes that a commit was measured in, the one with the most runs first."""
     volunteers = func.count(distinct(Worker.volunteer_id)).label("volunteers")
     runs = (
@@ -44,19 +45,19 @@ def list_classes(session: Session, sha: str) -> list[ClassEvidence]:
     return [ClassEvidence.model_validate(row, from_attributes=True) for row in session.execute(query)]
 
 
-def count_volunteers(session: Session, sha: str) -> int:
+def count_volunteers(session: Conn, sha: str) -> int:
     """Of all classes together."""
     query = select(func.count(distinct(Worker.volunteer_id))).join(Run, Run.worker_id == Worker.id)
     return session.scalar(query.where(Run.commit_sha == sha, Run.outcome == RunOutcome.OK)) or 0
 
 
-def map_run_times(session: Session, sha: str) -> dict[int, datetime]:
+def map_run_times(session: Conn, sha: str) -> dict[int, datetime]:
     """When each run of a commit came, by its number."""
     query = select(Run.id, Run.created_at).where(Run.commit_sha == sha)
     return {row.id: row.created_at for row in session.execute(query)}
 
 
-def find_assignment(session: Session, lease_id: UUID) -> Assignment:
+def find_assignment(session: Conn, lease_id: UUID) -> Assignment:
     """The assignment of an experiment's job."""
     return Assignment.model_validate(session.scalar(select(Lease.assignment).where(Lease.id == lease_id)) or {})
 
@@ -94,12 +95,12 @@ def _measured(hardware_class: str) -> Any:
     return select(Experiment, CommitPosterior).join(CommitPosterior, is_its).order_by(Experiment.id).limit(MAX_RIVALS)
 
 
-def find_parent_id(session: Session, parent_sha: str) -> int | None:
+def find_parent_id(session: Conn, parent_sha: str) -> int | None:
     """The experiment that made a commit; None for the root."""
     return session.scalar(select(Experiment.id).where(Experiment.commit_sha == parent_sha))
 
 
-def count_all_citations(session: Session, finding_id: int) -> tuple[int, int]:
+def count_all_citations(session: Conn, finding_id: int) -> tuple[int, int]:
     """Experiments whose agents had a finding to read, and those of them that are improvements which others measured."""
     is_confirmed = and_(
         CommitPosterior.commit_sha == Experiment.commit_sha,
@@ -139,13 +140,13 @@ def find_version_by_key(session: Session, key: UUID) -> FindingVersion | None:
     return session.scalar(select(FindingVersion).where(FindingVersion.key == key))
 
 
-def find_author(session: Session, finding: Finding) -> int:
+def find_author(session: Conn, finding: Finding) -> int:
     """The volunteer whose worker left a finding."""
     query = select(Worker.volunteer_id).join(Experiment, Experiment.worker_id == Worker.id)
     return session.scalars(query.where(Experiment.id == finding.experiment_id)).one()
 
 
-def find_last_retractor(session: Session, finding_id: int) -> int | None:
+def find_last_retractor(session: Conn, finding_id: int) -> int | None:
     """The volunteer who retracted a finding last."""
     query = select(FindingNote.volunteer_id).where(
         FindingNote.finding_id == finding_id, FindingNote.kind == NoteKind.RETRACTION
@@ -181,7 +182,7 @@ MAX_COUNTED, MAX_COUNTED_OF_TOPIC = 4_000, 400
 """Number of newest findings whose gains are followed up, of a project and of a topic."""
 
 
-def count_gains(session: Session, project_id: int, topic: str | None = None) -> GainFates:
+def count_gains(session: Conn, project_id: int, topic: str | None = None) -> GainFates:
     """The fates of gains that were seen in one run, of a project or of one topic."""
     newest = (
         select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
@@ -212,7 +213,7 @@ def count_gains(session: Session, project_id: int, topic: str | None = None) -> 
 
 
 def list_effects(
-    session: Session, project_id: int, topic: str, limit: int, before_id: int | None = None
+    session: Conn, project_id: int, topic: str, limit: int, before_id: int | None = None
 ) -> list[EffectRow]:
     """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out; of experiments
     before `before_id`, if given."""
@@ -233,7 +234,7 @@ def list_effects(
     return [EffectRow._make(row) for row in rows]
 
 
-def list_outcomes(session: Session, project_id: int, topic: str, limit: int) -> list[OutcomeRow]:
+def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> list[OutcomeRow]:
     """The outcomes of a topic's newest findings, each in the finding's own hardware class."""
     own = and_(
         CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == Finding.hardware_class

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.findings.failures import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.models import (
     Branch,
@@ -95,28 +96,28 @@ class FindingRow(NamedTuple):
     outcome: str
 
 
-def add_finding(session: Session, columns: Mapping[str, Any]) -> int:
+def add_finding(session: Conn, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(session.scalar(_ADD, columns))
 
 
-def add_citations(session: Session, experiment_id: int, finding_ids: Iterable[int]) -> None:
+def add_citations(session: Conn, experiment_id: int, finding_ids: Iterable[int]) -> None:
     ids = list(finding_ids)
     if ids:
         session.execute(_CITE, {"of_experiment": experiment_id, "ids": ids})
 
 
-def add_tags(session: Session, finding_id: int, tags: Iterable[str]) -> None:
+def add_tags(session: Conn, finding_id: int, tags: Iterable[str]) -> None:
     rows = [{"finding_id": finding_id, "tag": tag} for tag in tags]
     if rows:
         session.execute(insert(table_of(FindingTag)), rows)
 
 
-def remove_tags(session: Session, finding_id: int) -> None:
+def remove_tags(session: Conn, finding_id: int) -> None:
     session.execute(delete(FindingTag).where(FindingTag.finding_id == finding_id))
 
 
-def hide_quarantined(session: Session, volunteer_id: int, *, is_hidden: bool) -> list[int]:
+def hide_quarantined(session: Conn, volunteer_id: int, *, is_hidden: bool) -> list[int]:
     """Hide the findings of an account's workers in quarantine, or show those again that are in none; returns them."""
     is_in_quarantine = or_(Worker.quarantine.is_not(None), Volunteer.quarantine.is_not(None))
     own = (
@@ -130,7 +131,7 @@ def hide_quarantined(session: Session, volunteer_id: int, *, is_hidden: bool) ->
     return list(session.scalars(change))
 
 
-def find_quarantine(session: Session, finding: Finding) -> tuple[str, str]:
+def find_quarantine(session: Conn, finding: Finding) -> tuple[str, str]:
     """The author of a hidden finding, as `volunteer` or `volunteer/worker`, and the reason of the quarantine."""
     query = (
         select(Volunteer.name, Volunteer.quarantine, Worker.name, Worker.quarantine)
@@ -142,7 +143,7 @@ def find_quarantine(session: Session, finding: Finding) -> tuple[str, str]:
     return (volunteer, of_account) if of_account is not None else (f"{volunteer}/{worker}", of_worker or "")
 
 
-def find_quarantine_of(session: Session, volunteer: str) -> str | None:
+def find_quarantine_of(session: Conn, volunteer: str) -> str | None:
     """The reason of an account's quarantine."""
     return session.scalar(select(Volunteer.quarantine).where(Volunteer.name == volunteer))
 
@@ -155,7 +156,7 @@ def list_of_account(session: Session, volunteer_id: int, *, locked: bool = False
     return session.scalars(query.with_for_update() if locked else query).all()
 
 
-def list_ids_of_account(session: Session, volunteer_id: int, before_id: int | None, limit: int) -> list[int]:
+def list_ids_of_account(session: Conn, volunteer_id: int, before_id: int | None, limit: int) -> list[int]:
     """Numbers of an account's papers that are not hidden, the newest first."""
     query = select(Finding.id).join(Experiment, Experiment.id == Finding.experiment_id)
     query = query.join(Worker, Worker.id == Experiment.worker_id)
@@ -165,7 +166,7 @@ def list_ids_of_account(session: Session, volunteer_id: int, before_id: int | No
     return list(session.scalars(query.order_by(Finding.id.desc()).limit(limit)))
 
 
-def keep_unhidden(session: Session, ids: Sequence[int]) -> set[int]:
+def keep_unhidden(session: Conn, ids: Sequence[int]) -> set[int]:
     """Those of the findings that are not hidden."""
     return set(session.scalars(select(_FINDINGS.c.id).where(_FINDINGS.c.id.in_(ids), ~_FINDINGS.c.is_hidden)))
 
@@ -260,7 +261,7 @@ _IN_STATES = select(_FINDINGS.c.id).where(
 _NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
 
 
-def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) -> set[int]:
+def keep_fitting(session: Conn, ids: Sequence[int], filters: FindingFilters) -> set[int]:
     """Those of the findings, which are of the project, that the filters let through."""
     if not ids:
         return set()
@@ -279,7 +280,7 @@ def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) 
     return set(session.scalars(_narrow(query, filters)))
 
 
-def count_citations(session: Session, ids: Sequence[int]) -> dict[int, int]:
+def count_citations(session: Conn, ids: Sequence[int]) -> dict[int, int]:
     """How many experiments' agents had each finding to read, as far as MAX_COUNTED_CITATIONS."""
     found = _FINDINGS.c.id
     some = select(_CITATIONS.c.experiment_id).where(_CITATIONS.c.finding_id == found).correlate(_FINDINGS)
@@ -296,7 +297,7 @@ def list_texts(session: Session, ids: Sequence[int]) -> list[tuple[Finding, Expe
     return [(finding, experiment) for finding, experiment in session.execute(_TEXTS.where(Finding.id.in_(ids)))]
 
 
-def list_of_topic(session: Session, project_id: int, topic: str, limit: int) -> list[tuple[int, str]]:
+def list_of_topic(session: Conn, project_id: int, topic: str, limit: int) -> list[tuple[int, str]]:
     """The newest findings of experiments on a topic, each with the value that was tried."""
     query = (
         select(Finding.id, Experiment.value)
@@ -307,7 +308,7 @@ def list_of_topic(session: Session, project_id: int, topic: str, limit: int) -> 
     return [(row.id, row.value) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 
 
-def list_running_proposals(session: Session, project_id: int) -> list[dict[str, Any]]:
+def list_running_proposals(session: Conn, project_id: int) -> list[dict[str, Any]]:
     """Proposals that workers are at just now."""
     query = select(Lease.proposal).where(
         Lease.project_id == project_id, Lease.is_live_at(now()), Lease.proposal.is_not(None)
@@ -327,7 +328,7 @@ def list_without_vector(
     return [(finding, experiment) for finding, experiment in session.execute(query)]
 
 
-def count_without_vector(session: Session, model: str, subject: str, after_id: int, limit: int) -> int:
+def count_without_vector(session: Conn, model: str, subject: str, after_id: int, limit: int) -> int:
     """As `list_without_vector`, the number of them among the newest `limit` findings."""
     newest = select(Finding.id).where(Finding.id > after_id).order_by(Finding.id.desc()).limit(limit).subquery()
     query = select(func.count()).select_from(newest).where(*_has_no_vector(newest.c.id, model, subject))
@@ -341,9 +342,9 @@ def _has_no_vector(finding_id: SQLColumnExpression[int], model: str, subject: st
     return ~has_one, ~exists().where(DeferredText.subject == subject, DeferredText.key == key)
 
 
-def find_newest_id(session: Session) -> int:
+def find_newest_id(session: Conn) -> int:
     return session.scalar(select(func.max(Finding.id))) or 0
 
 
-def list_project_ids(session: Session) -> list[int]:
+def list_project_ids(session: Conn) -> list[int]:
     return list(session.scalars(select(Project.id).order_by(Project.id)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.findings import candidates, queries, topic_counts
@@ -46,7 +47,7 @@ class FindingOrigin:
     pace: float | None = None
 
 
-def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) -> int:
+def store_finding(session: Conn, origin: FindingOrigin, draft: FindingDraft) -> int:
     """Add an experiment's finding, after its first run; returns its id."""
     effect = origin.posterior.effect if origin.posterior else None
     finding_id = queries.add_finding(
@@ -72,7 +73,7 @@ def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) 
     return finding_id
 
 
-def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> None:
+def cite(session: Conn, experiment_id: int, finding_ids: Sequence[int]) -> None:
     """Store which findings an experiment's agent had to read."""
     queries.add_citations(session, experiment_id, finding_ids)
 
@@ -109,7 +110,7 @@ def view_of_account(session: Session, volunteer_id: int, before_id: int | None, 
     return cut_page(views, limit, lambda view: view.id)
 
 
-def check_shown(session: Session, finding: Finding) -> None:
+def check_shown(session: Conn, finding: Finding) -> None:
     """Raise FindingHiddenError, with the reason, for a finding that is hidden."""
     if finding.is_hidden:
         author, reason = queries.find_quarantine(session, finding)
@@ -118,7 +119,7 @@ def check_shown(session: Session, finding: Finding) -> None:
         )
 
 
-def check_author_shown(session: Session, volunteer: str | None) -> None:
+def check_author_shown(session: Conn, volunteer: str | None) -> None:
     """Raise FindingHiddenError, with the reason, for an account whose findings are hidden."""
     reason = queries.find_quarantine_of(session, volunteer) if volunteer is not None else None
     if reason is not None:
@@ -127,7 +128,7 @@ def check_author_shown(session: Session, volunteer: str | None) -> None:
         )
 
 
-def is_indexed(session: Session) -> bool:
+def is_indexed(session: Conn) -> bool:
     """Whether the index of words holds every finding."""
     return not text_index_of(session).list_missing(session, 1)
 
@@ -159,7 +160,7 @@ def view_page(session: Session, filters: FindingFilters, before_id: int | None, 
     return cut_page(view_summaries(session, rows), limit, lambda row: row.id)
 
 
-def view_summaries(session: Session, rows: Sequence[FindingRow]) -> list[FindingSummary]:
+def view_summaries(session: Conn, rows: Sequence[FindingRow]) -> list[FindingSummary]:
     citations = queries.count_citations(session, [row.finding.id for row in rows])
     return [_view_summary(row, citations[row.finding.id]) for row in rows]
 

@@ -30,9 +30,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import TSVECTOR
-from sqlalchemy.orm import Session
 
-from coordinator.db.engine import engine_of
+from coordinator.db.engine import Conn, engine_of
 from coordinator.findings.tokenizer import MAX_TERMS
 
 CANDIDATES = 2_000
@@ -61,32 +60,32 @@ class TextIndex(ABC):
     _remove: Delete
 
     @abstractmethod
-    def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
+    def put(self, session: Conn, indexed: IndexedText, *, is_new: bool) -> None:
         """Store a finding's words; if it is not new, in the place of those before."""
 
-    def remove(self, session: Session, finding_ids: Sequence[int]) -> None:
+    def remove(self, session: Conn, finding_ids: Sequence[int]) -> None:
         """Take findings out."""
         if finding_ids:
             session.execute(self._remove, [{"of": finding_id} for finding_id in finding_ids])
 
-    def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
+    def find(self, session: Conn, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
         """Findings that hold some of the terms, the best first."""
         choice = _choose(self._count_holders(session, terms))
         return self._rank(session, project_id, choice, limit) if choice.rare or choice.common else []
 
-    def list_missing(self, session: Session, limit: int) -> list[int]:
+    def list_missing(self, session: Conn, limit: int) -> list[int]:
         """Findings whose words are not in the index, and that are not hidden."""
         return list(session.scalars(self._missing, {"limit": limit}))
 
     @abstractmethod
-    def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+    def _count_holders(self, session: Conn, terms: Sequence[str]) -> dict[str, int]:
         """How many findings of all projects hold each term; more than `CANDIDATES` need not be counted."""
 
     @abstractmethod
-    def _rank(self, session: Session, project_id: int | None, choice: "_Choice", limit: int) -> list[int]: ...
+    def _rank(self, session: Conn, project_id: int | None, choice: "_Choice", limit: int) -> list[int]: ...
 
 
-def text_index_of(session: Session) -> TextIndex:
+def text_index_of(session: Conn) -> TextIndex:
     """The index on this session's database."""
     return _INDEXES[engine_of(session).dialect.name]
 
@@ -136,19 +135,19 @@ class SqliteTextIndex(TextIndex):
         "limit :limit"
     )
 
-    def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
+    def put(self, session: Conn, indexed: IndexedText, *, is_new: bool) -> None:
         if not is_new:
             self.remove(session, [indexed.finding_id])
         row = {"rowid": indexed.finding_id, "scope": f"p{indexed.project_id}"}
         session.execute(self._put, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
 
-    def _rank(self, session: Session, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
+    def _rank(self, session: Conn, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         given = {"words": _match(choice), "head": HEAD_WEIGHT, "body": BODY_WEIGHT, "most": CANDIDATES, "limit": limit}
         if project_id is None:
             return list(session.scalars(self._find, given))
         return list(session.scalars(self._find_in_project, given | {"project_id": project_id}))
 
-    def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+    def _count_holders(self, session: Conn, terms: Sequence[str]) -> dict[str, int]:
         given = {"most": CANDIDATES + 1}
         return {term: session.scalar(self._count, given | {"words": f'"{term}"'}) or 0 for term in terms}
 
@@ -183,14 +182,14 @@ class PostgresTextIndex(TextIndex):
         "order by id limit :limit"
     )
 
-    def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
+    def put(self, session: Conn, indexed: IndexedText, *, is_new: bool) -> None:
         if not is_new:
             self.remove(session, [indexed.finding_id])
         weights = dict.fromkeys(indexed.body, "") | dict.fromkeys(indexed.head, "A")
         words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
         session.execute(self._put, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
 
-    def _rank(self, session: Session, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
+    def _rank(self, session: Conn, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         asked = " | ".join(_quote(choice.rare)) if choice.rare else " & ".join(_quote(choice.common))
         within = (
             select(_TEXTS.c.finding_id, _TEXTS.c.document)
@@ -206,7 +205,7 @@ class PostgresTextIndex(TextIndex):
         rows = select(chosen.c.finding_id).order_by(score.desc(), chosen.c.finding_id.desc()).limit(limit)
         return list(session.scalars(rows))
 
-    def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+    def _count_holders(self, session: Conn, terms: Sequence[str]) -> dict[str, int]:
         # PostgreSQL reads all rows of a common word before it counts the first; but it keeps statistics of them.
         common = {
             word: int(count)
@@ -214,7 +213,7 @@ class PostgresTextIndex(TextIndex):
         }
         return common | self._count_rare(session, [term for term in terms if term not in common])
 
-    def _count_rare(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+    def _count_rare(self, session: Conn, terms: Sequence[str]) -> dict[str, int]:
         if not terms:
             return {}
         counts = ", ".join(

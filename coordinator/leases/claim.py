@@ -5,12 +5,11 @@ from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy.orm import Session
-
 from coordinator.accounts.permissions import AccountStoppedError
 from coordinator.accounts.service import authenticate, get_standing, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn, objects_of
 from coordinator.events import service as events
 from coordinator.evidence import confirmations, epochs, promotions
 from coordinator.evidence import service as evidence
@@ -90,7 +89,7 @@ def claim(
     """Give a worker, whose program is of `version`, its next job. Raises ProtocolUnsupportedError, NotFoundError for
     an unknown project."""
     address_sha256 = hash_address(address)
-    with database.read_one() as session:
+    with database.connect() as session:
         asker = find_asker(session, hash_token(token), request.worker) if token else None
         try:
             volunteer_id, known = asker or (authenticate(session, token), None)
@@ -102,7 +101,7 @@ def claim(
         offer = _find_offer(session, volunteer_id, known, request)
     if isinstance(offer, ClaimReply):
         return offer
-    with database.write() as session:
+    with database.begin() as session:
         of_request = request.worker, request.agent, request.hardware, version, request.trouble
         worker = workers.register_worker(session, volunteer_id, *of_request)
         if worker.pause is not None:
@@ -116,13 +115,12 @@ def claim(
             return _nothing("Others measure this already.", ASK_AGAIN_SECONDS)
         if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
             why = f"{worker.name}'s volunteer chose it."
-            branches.resume(session, get_branch(session, offer.branch.id), worker.name, why)
+            with objects_of(session) as objects:
+                branches.resume(objects, get_branch(objects, offer.branch.id), worker.name, why)
         return ClaimReply.model_construct(lease=_take(session, worker, offer, address_sha256))
 
 
-def _find_offer(
-    session: Session, volunteer_id: int, known: WorkerRow | None, request: ClaimRequest
-) -> Offer | ClaimReply:
+def _find_offer(session: Conn, volunteer_id: int, known: WorkerRow | None, request: ClaimRequest) -> Offer | ClaimReply:
     """A job for the worker; without one, the reply that says why."""
     project = _choose_project(session, request, volunteer_id)
     if isinstance(project, str):
@@ -140,7 +138,7 @@ def _find_offer(
     return _look_up(session, project, chosen, request)
 
 
-def _needs_probe(session: Session, project: Project, chosen: ChosenJob, request: ClaimRequest) -> bool:
+def _needs_probe(session: Conn, project: Project, chosen: ChosenJob, request: ClaimRequest) -> bool:
     """Whether a budget is to be normalised and nothing is known of the worker yet. A run of the seed tells it, too."""
     if request.protocol < PROBES_SINCE or request.probed_seed == project.root_sha:
         return False
@@ -148,7 +146,7 @@ def _needs_probe(session: Session, project: Project, chosen: ChosenJob, request:
     return not is_seed and evidence.has_reference(session, project.id, request.hardware.hardware_class)
 
 
-def _look_up(session: Session, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
+def _look_up(session: Conn, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
     """All that the worker needs to know of a job."""
     decision, hardware_class = chosen.decision, request.hardware.hardware_class
     running = list_running_jobs(session, project.id)
@@ -174,7 +172,7 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     return Offer(project, chosen, branch, base, pack, trials, pace, throughput)
 
 
-def _check_limits(session: Session, volunteer_id: int, address_sha256: str | None) -> str | None:
+def _check_limits(session: Conn, volunteer_id: int, address_sha256: str | None) -> str | None:
     """Why a volunteer may hold no more leases, as a sentence."""
     counts = queries.count_leases(session, volunteer_id, address_sha256)
     if counts.is_stopped:
@@ -189,7 +187,7 @@ def _check_limits(session: Session, volunteer_id: int, address_sha256: str | Non
     )
 
 
-def _is_still_open(session: Session, worker: WorkerRow, offer: Offer) -> bool:
+def _is_still_open(session: Conn, worker: WorkerRow, offer: Offer) -> bool:
     """Whether nobody was faster. Jobs that confirm or promote are given one after the other, so that no account takes
     them all."""
     decision = offer.chosen.decision
@@ -206,7 +204,7 @@ def _is_still_open(session: Session, worker: WorkerRow, offer: Offer) -> bool:
     return job == decision.promotion
 
 
-def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str | None) -> LeaseGrant:
+def _take(session: Conn, worker: WorkerRow, offer: Offer, address_sha256: str | None) -> LeaseGrant:
     """Make the offer the worker's lease."""
     project, decision = offer.project, offer.chosen.decision
     columns = _make_lease(worker, offer)
@@ -216,11 +214,13 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
     if offer.pack is not NO_PACK:  # an empty one counts in its arm
         queries.add_pack(session, columns["id"], offer.pack)
     if decision.promotion is not None:
-        promotions.give(session, project, worker.hardware_class, decision.promotion, columns["id"])
+        with objects_of(session) as objects:
+            promotions.give(objects, project, worker.hardware_class, decision.promotion, columns["id"])
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     holdout_key = None
     if decision.kind is JobKind.CONFIRM and projects.contract_of(project).has_holdout:
-        holdout_key = derive_key(session, project, decision.base_sha, columns["id"])
+        with objects_of(session) as objects:
+            holdout_key = derive_key(objects, project, decision.base_sha, columns["id"])
     # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = _budget_of(offer).training_seconds
     return LeaseGrant.model_construct(
@@ -247,7 +247,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
     )
 
 
-def _choose_project(session: Session, request: ClaimRequest, volunteer_id: int) -> Project | str:
+def _choose_project(session: Conn, request: ClaimRequest, volunteer_id: int) -> Project | str:
     """The project asked for, or of those that fit the one that is farthest below its share of the fleet; else why there
     is none."""
     if request.project is not None:
@@ -256,7 +256,8 @@ def _choose_project(session: Session, request: ClaimRequest, volunteer_id: int) 
         every = [one for one in list_projects(session) if settings_of(one).weight]
     name, is_approved = "", True
     if any(settings_of(one).joining is not ProjectJoining.EVERYBODY for one in every):
-        name, is_approved = get_standing(session, volunteer_id)
+        with objects_of(session) as objects:
+            name, is_approved = get_standing(objects, volunteer_id)
     reasons = {
         project.name: why_closed(project, name, is_approved=is_approved)
         or why_unfit(projects.contract_of(project), request.hardware)
@@ -276,7 +277,7 @@ def _paused(reason: str) -> ClaimReply:
     return _nothing(f"A moderator paused this worker: {reason}", PAUSED_SECONDS)
 
 
-def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) -> int:
+def _give_up_forgotten(session: Conn, worker: WorkerRow, holding: set[UUID]) -> int:
     """End the worker's leases that have expired or that it no longer works on; returns how many it holds."""
     held, moment = 0, now()
     for lease_id, expires_at in queries.list_open_of_worker(session, worker.id):
@@ -290,7 +291,7 @@ def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) 
     return held
 
 
-def _find_branch(session: Session, project: Project, chosen: ChosenJob) -> BranchName:
+def _find_branch(session: Conn, project: Project, chosen: ChosenJob) -> BranchName:
     if chosen.branch is None:
         return get_branch_of_commit(session, project.id, chosen.decision.base_sha)
     return BranchName(chosen.branch.id, chosen.branch.name, chosen.branch.state, chosen.branch.theme)
@@ -330,7 +331,7 @@ def _budget_of(offer: Offer) -> Budget:
     return contract.budget.at_pace(offer.pace)
 
 
-def _read_base(session: Session, project: Project, decision: Decision, hardware_class: str) -> BaseCommit:
+def _read_base(session: Conn, project: Project, decision: Decision, hardware_class: str) -> BaseCommit:
     editable, sha = projects.contract_of(project).files.editable, decision.base_sha
     key = (sha, tuple(editable))
     return BaseCommit.model_construct(

@@ -14,10 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
-from sqlalchemy.orm import Session
 
 from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn
 from coordinator.leases import queries
 from coordinator.leases.state import LeaseClock
 
@@ -52,7 +52,7 @@ class HeldHeartbeats:
         is_current = (held.clock.state, held.clock.phase) == (stored.state, stored.phase)
         return held if is_current else None
 
-    def write_of(self, session: Session, lease_id: UUID) -> None:
+    def write_of(self, session: Conn, lease_id: UUID) -> None:
         """Write what is held of one lease, for a transaction that is about to change it."""
         held = self._held.get(lease_id)
         if held is not None:
@@ -64,7 +64,7 @@ class HeldHeartbeats:
             held = dict(self._held)
         if not held:
             return
-        with database.write() as session:
+        with database.begin() as session:
             queries.store_heartbeats(session, [_row(lease_id, heartbeat) for lease_id, heartbeat in held.items()])
         with self._lock:
             for lease_id, heartbeat in held.items():

@@ -7,9 +7,8 @@ is shown to the agent, which may insist, with a reason. All that is slow comes b
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import LeaseTransitionError, StepReportsWrongError
@@ -36,7 +35,7 @@ def submit_proposal(
     submission: ProposalSubmission,
 ) -> ProposalReply:  # fmt: skip
     """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""
-    with database.read_one() as session:
+    with database.connect() as session:
         seen = service.find_own(session, bearer, lease_id)
         service.check_token(seen, submission.token)
         contract = projects.parse_stored(seen.contract)
@@ -46,9 +45,9 @@ def submit_proposal(
     code = novelty.embed(code, similarity)  # it may wait for an endpoint, so no transaction is open
     alike: list[SimilarWork] = []
     if code.vector is not None:
-        with database.read_one() as session:
+        with database.connect() as session:
             alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
-    with database.write() as session:
+    with database.begin() as session:
         held_heartbeats.write_of(session, lease_id)
         lease = queries.lock_lease(session, lease_id)
         service.refuse_stopped(lease)
@@ -56,7 +55,7 @@ def submit_proposal(
 
 
 def _judge(
-    write: Session, similarity: Similarity, lease: LeaseRow, contract: Contract, submission: ProposalSubmission,
+    write: Conn, similarity: Similarity, lease: LeaseRow, contract: Contract, submission: ProposalSubmission,
     code: ProposedCode, alike: list[SimilarWork],
 ) -> ProposalReply:  # fmt: skip
     clock = service.clock_of(lease)
@@ -88,7 +87,7 @@ def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
         raise StepReportsWrongError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
 
 
-def _describe(read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission) -> ProposedCode:
+def _describe(read: Conn, lease: LeaseRow, contract: Contract, submission: ProposalSubmission) -> ProposedCode:
     tree_sha, before = lineage.plan_child(read, lease.base_sha, submission.files, contract.files.editable)
     code = novelty.describe_code(tree_sha, lease.base_sha, submission.proposal, before, submission.files)
     needs_vector = code.idea.is_words_only and not JobKind(lease.kind).is_assembled
@@ -103,7 +102,7 @@ def _answer_again(lease: LeaseRow) -> ProposalReply:
 
 
 def _refuse_duplicate(
-    write: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode,
+    write: Conn, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode,
     duplicate: Duplicate,
 ) -> ProposalReply:  # fmt: skip
     """Tell whose code it is, or have its commit measured if the evidence needs that and the worker is ready for it."""
@@ -126,13 +125,13 @@ def _refuse_duplicate(
     return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason, measure=sha)
 
 
-def _refuse(write: Session, lease: LeaseRow, columns: dict[str, Any]) -> None:
+def _refuse(write: Conn, lease: LeaseRow, columns: dict[str, Any]) -> None:
     """Change a lease after a proposal that was tried before, and count that."""
     queries.change_lease(write, lease.id, columns | {"refused_proposals": lease.refused_proposals + 1})
 
 
 def _reserve(
-    write: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode
+    write: Conn, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode
 ) -> None:
     columns = service.columns_of(_accept(service.clock_of(lease)), contract.budget)
     reserved = {

@@ -9,9 +9,10 @@ from statistics import median
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, bindparam, exists, func, insert, select, update
+from sqlalchemy import CursorResult, bindparam, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.leases.validation import WorkerTime, count_at_once
 from coordinator.models import (
     Branch,
@@ -201,25 +202,25 @@ def list_volunteers_at_work(session: Session, project_id: int, limit: int) -> li
         _VOLUNTEERS.c.id.in_(
             select(_WORKERS.c.volunteer_id)
             .join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
-            .where(_LEASES.c.project_id == project_id, _LIVE)
+            .where(_LEASES.c.project_id == project_id, IS_LIVE)
         )
     )
     rows = session.execute(query.order_by(_VOLUNTEERS.c.name).limit(limit), {"moment": now()})
     return [(name, is_approved) for name, is_approved in rows]
 
 
-def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
+def find_lease(session: Conn, lease_id: UUID) -> LeaseRow | None:
     row = session.execute(_FIND, {"lease_id": lease_id}).first()
     return LeaseRow._make(row) if row else None
 
 
-def find_lease_of_token(session: Session | Connection, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
+def find_lease_of_token(session: Conn, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
     """A lease, if it is of the volunteer whose valid token has this hash."""
     row = session.execute(_SEE_OWN, {"lease_id": lease_id, "sha256": token_sha256, "moment": now()}).first()
     return LeaseRow._make(row) if row else None
 
 
-def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
+def lock_lease(session: Conn, lease_id: UUID) -> LeaseRow:
     """A lease that exists, its row locked until the transaction ends (SQLite locks the whole database instead)."""
     row = session.execute(_LOCK, {"lease_id": lease_id}).first()
     assert row is not None, "leases are never removed"
@@ -235,7 +236,7 @@ class KnownOfResult(NamedTuple):
     findings_read: list[int]
 
 
-def lock_with_result(session: Session, lease_id: UUID, run_uuid: UUID, sha: str) -> tuple[LeaseRow, KnownOfResult]:
+def lock_with_result(session: Conn, lease_id: UUID, run_uuid: UUID, sha: str) -> tuple[LeaseRow, KnownOfResult]:
     """As `lock_lease`, with what is known of a result's run and commit."""
     row = session.execute(_LOCK_WITH_RESULT, {"lease_id": lease_id, "uuid": run_uuid, "sha": sha}).first()
     assert row is not None, "leases are never removed"
@@ -254,27 +255,27 @@ class LeaseCounts(NamedTuple):
     is_stopped: int
 
 
-def count_leases(session: Session, volunteer_id: int, address_sha256: str | None) -> LeaseCounts:
+def count_leases(session: Conn, volunteer_id: int, address_sha256: str | None) -> LeaseCounts:
     given = {"volunteer_id": volunteer_id, "address_sha256": address_sha256, "moment": now()}
     return LeaseCounts._make(session.execute(_COUNTS, given).one())
 
 
-def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
+def add_lease(session: Conn, columns: Mapping[str, Any]) -> None:
     session.execute(_ADD, columns)
 
 
-def add_pack(session: Session, lease_id: UUID, pack: Pack) -> None:
+def add_pack(session: Conn, lease_id: UUID, pack: Pack) -> None:
     session.execute(_ADD_PACK, {"lease_id": lease_id, **pack._asdict()})
 
 
-def find_relative_speed(session: Session, lease: LeaseRow) -> float | None:
+def find_relative_speed(session: Conn, lease: LeaseRow) -> float | None:
     """How fast other volunteers' runs of a lease's commit were, in units of the seed's throughput there; the median."""
     given = {"sha": lease.base_sha, "hardware_class": lease.hardware_class, "volunteer_id": lease.volunteer_id}
     speeds = [float(speed) for speed in session.scalars(_SPEEDS, given)]
     return median(speeds) if speeds else None
 
 
-def read_worker_time(session: Session, lease: LeaseRow, moment: datetime) -> WorkerTime:
+def read_worker_time(session: Conn, lease: LeaseRow, moment: datetime) -> WorkerTime:
     """The time of a lease's worker and account, and what was under way at the moment. Reads all its runs."""
     given = {"volunteer_id": lease.volunteer_id, "worker_id": lease.worker_id, "moment": moment}
     known_since, trained_seconds, is_taken = session.execute(_WORKER_TIME, given).one()
@@ -283,24 +284,24 @@ def read_worker_time(session: Session, lease: LeaseRow, moment: datetime) -> Wor
     return WorkerTime(known_since, trained_seconds, is_taken, others, devices)
 
 
-def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:
+def change_lease(session: Conn, lease_id: UUID, columns: Mapping[str, Any]) -> None:
     session.execute(_CHANGE, {"lease_id": lease_id, **columns})
 
 
-def change_lease_as_seen(session: Session, seen: LeaseRow, columns: Mapping[str, Any]) -> bool:
+def change_lease_as_seen(session: Conn, seen: LeaseRow, columns: Mapping[str, Any]) -> bool:
     """Change a lease that is still as it was when it was read; returns whether it was."""
     before = {f"seen_{name}": getattr(seen, name) for name in ("state", "phase", "heartbeat_at", "progressed_at")}
     result = session.execute(_CHANGE_AS_SEEN, {"lease_id": seen.id, **before, **columns})
     return bool(cast("CursorResult[Any]", result).rowcount)
 
 
-def store_heartbeats(session: Session, heartbeats: Iterable[Mapping[str, Any]]) -> None:
+def store_heartbeats(session: Conn, heartbeats: Iterable[Mapping[str, Any]]) -> None:
     """Write heartbeats (keys: `_RENEW`'s parameters) to leases still in that phase that have heard nothing newer."""
     for heartbeat in heartbeats:
         session.execute(_RENEW, heartbeat)
 
 
-def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:
+def list_open_of_worker(session: Conn, worker_id: int) -> list[tuple[UUID, datetime]]:
     """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
     rows = session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id})
     return [(lease_id, expires_at) for lease_id, expires_at in rows]
@@ -318,7 +319,7 @@ def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextP
     return (row[0], row[1], row[2]) if row else None
 
 
-def count_live_by_phase(session: Session, project_id: int | None) -> list[tuple[str, int]]:
+def count_live_by_phase(session: Conn, project_id: int | None) -> list[tuple[str, int]]:
     """The numbers of live leases of a project, or of all."""
     query = select(Lease.phase, func.count()).where(Lease.is_live_at(now())).group_by(Lease.phase)
     is_one = Lease.project_id == project_id
@@ -346,5 +347,5 @@ def list_live_leases(session: Session, project_id: int, limit: int, *, latest: b
     return sorted(found[:limit], key=lambda row: row[0].issued_at)
 
 
-def count_live_leases_by_project(session: Session) -> dict[int, int]:
+def count_live_leases_by_project(session: Conn) -> dict[int, int]:
     return dict(session.execute(_LIVE_BY_PROJECT, {"moment": now()}).all())

@@ -10,9 +10,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn, objects_of
 from coordinator.events import service as events
 from coordinator.evidence import confirmations, promotions
 from coordinator.evidence import service as evidence
@@ -60,13 +59,13 @@ def deliver(
     database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
 ) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
-    with database.read_one() as session:
+    with database.connect() as session:
         seen = service.find_own(session, bearer, lease_id)
         contract = projects.parse_stored(seen.contract)
         built = _build(session, seen, contract, upload)
         other = _describe_other(session, seen, contract, upload, built)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
-    with database.write() as session:
+    with database.begin() as session:
         lease, known = queries.lock_with_result(session, lease_id, upload.run.id, built.sha if built else "")
         service.refuse_stopped(lease)
         stored = _find_stored(lease, upload.run.id, body_sha256)
@@ -87,7 +86,7 @@ def deliver(
     return Delivery(reply, is_new=True)
 
 
-def _build(session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload) -> BuiltCommit | None:
+def _build(session: Conn, lease: LeaseRow, contract: Contract, upload: ResultUpload) -> BuiltCommit | None:
     """The commit that the upload describes, checked against the sha that its worker built. None for a measurement."""
     if not JobKind(lease.kind).makes_experiment:
         if upload.commit is not None or upload.run.commit_sha != lease.base_sha:
@@ -109,7 +108,7 @@ def _build(session: Session, lease: LeaseRow, contract: Contract, upload: Result
 
 
 def _describe_other(
-    session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, built: BuiltCommit | None
+    session: Conn, lease: LeaseRow, contract: Contract, upload: ResultUpload, built: BuiltCommit | None
 ) -> ProposedCode | None:
     """The code of a commit that is not the proposed one, as after the repair of a crash. None if it is."""
     if built is None or built.tree_sha == lease.proposed_tree_sha:
@@ -121,7 +120,7 @@ def _describe_other(
 
 
 def _hold_to_lease(
-    session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, other: ProposedCode | None
+    session: Conn, lease: LeaseRow, contract: Contract, upload: ResultUpload, other: ProposedCode | None
 ) -> ResultUpload:
     has_proposal = lease.proposed_tree_sha is not None
     duplicate = None
@@ -145,7 +144,7 @@ def _hold_to_lease(
     return upload.model_copy(update={"run": run})
 
 
-def _expect_speed(session: Session, lease: LeaseRow) -> float | None:
+def _expect_speed(session: Conn, lease: LeaseRow) -> float | None:
     """How many tokens (or steps) a second a measurement should see on its worker, by the worker's own probe."""
     if lease.rung is not None:  # both runs of its pair have one pace, and a rung may have another size
         return None
@@ -169,7 +168,7 @@ def _find_stored(lease: LeaseRow, key: UUID, body_sha256: str) -> ResultReply | 
 
 
 def _store(
-    session: Session, lease: LeaseRow, known: KnownOfResult, contract: Contract, upload: ResultUpload,
+    session: Conn, lease: LeaseRow, known: KnownOfResult, contract: Contract, upload: ResultUpload,
     built: BuiltCommit | None,
 ) -> ResultReply:  # fmt: skip
     run = upload.run
@@ -192,10 +191,11 @@ def _store(
     stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
     if not kind.is_evidence:
-        project, of_class = session.get_one(Project, lease.project_id), run.hardware.hardware_class
-        if kind is JobKind.CONFIRM:
-            confirmations.check_holdout(session, project, of_class, run.commit_sha)
-        promotions.refresh(session, project, of_class, run.commit_sha)
+        with objects_of(session) as objects:
+            project, of_class = objects.get_one(Project, lease.project_id), run.hardware.hardware_class
+            if kind is JobKind.CONFIRM:
+                confirmations.check_holdout(objects, project, of_class, run.commit_sha)
+            promotions.refresh(objects, project, of_class, run.commit_sha)
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)
@@ -221,12 +221,12 @@ def _store(
     )
 
 
-def _store_commit(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> CommitRow:
+def _store_commit(session: Conn, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> CommitRow:
     assert upload.proposal is not None
     return lineage.store_commit(session, lease.project_id, built, steps=_count_steps(lease, upload.proposal))
 
 
-def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, made: CommitRow) -> int:
+def _store_experiment(session: Conn, lease: LeaseRow, upload: ResultUpload, made: CommitRow) -> int:
     assert upload.proposal is not None and made.parent_sha is not None
     return experiments.store_experiment(
         session,
@@ -251,7 +251,7 @@ def _count_steps(lease: LeaseRow, proposal: Proposal) -> int:
 
 
 def _follow(
-    session: Session, contract: Contract, lease: LeaseRow, upload: ResultUpload, experiment_id: int,
+    session: Conn, contract: Contract, lease: LeaseRow, upload: ResultUpload, experiment_id: int,
     posterior: DerivedPosterior | None,
 ) -> None:  # fmt: skip
     """Let branches, and people, know of a new experiment."""

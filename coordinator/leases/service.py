@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.permissions import AccountStoppedError
 from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.experiments.lookup import find_experiment_by_lease
 from coordinator.leases import queries, state
@@ -56,7 +57,7 @@ def heartbeat(
     if after.phase is clock.phase and lease.expires_at - after.heartbeat_at > HELD_WITHIN:
         held_heartbeats.hold(lease_id, HeldHeartbeat(after, heartbeat.loss, ends_at))
         return HeartbeatReply(state=after.state, expires_at=ends_at, message=_message_of(lease))
-    with database.write() as session:
+    with database.begin() as session:
         columns = columns_of(after, budget) | {"loss": heartbeat.loss}
         if not queries.change_lease_as_seen(session, lease, columns):  # it changed meanwhile
             held_heartbeats.write_of(session, lease_id)
@@ -98,7 +99,7 @@ def release(
         return HeartbeatReply(state=after, expires_at=lease.expires_at)
 
 
-def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None:
+def finish(session: Conn, lease: LeaseRow, result: Mapping[str, Any]) -> None:
     """Note that a lease's result was stored, in the columns of `result`. Raises LeaseTransitionError if it had one."""
     moment = now()
     try:
@@ -110,24 +111,24 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
     events.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
 
 
-def give_back(session: Session, lease: LeaseRow, reason: str) -> LeaseState:
+def give_back(session: Conn, lease: LeaseRow, reason: str) -> LeaseState:
     """End a lease because its worker does not work on it any more."""
     return _end(session, lease, state.release(clock_of(lease), now()).state, reason)
 
 
-def expire(session: Session, lease_id: UUID, reason: str) -> None:
+def expire(session: Conn, lease_id: UUID, reason: str) -> None:
     """Write down that a lease has expired, because something of it is given away now."""
     lease = queries.lock_lease(session, lease_id)
     _end(session, lease, state.expire(clock_of(lease)).state, reason)
 
 
-def _end(session: Session, lease: LeaseRow, ended: LeaseState, reason: str) -> LeaseState:
+def _end(session: Conn, lease: LeaseRow, ended: LeaseState, reason: str) -> LeaseState:
     queries.change_lease(session, lease.id, {"state": ended, "ended_at": now(), "end_reason": reason})
     events.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=ended)
     return ended
 
 
-def find_own(session: Session, bearer: str | None, lease_id: UUID) -> LeaseRow:
+def find_own(session: Conn, bearer: str | None, lease_id: UUID) -> LeaseRow:
     """The lease, if there is one and it is of the volunteer whose token this is.
 
     Raises UnauthorizedError, AccountStoppedError, LeaseUnknownError, LeaseForeignError.
@@ -139,7 +140,7 @@ def find_own(session: Session, bearer: str | None, lease_id: UUID) -> LeaseRow:
     return lease
 
 
-def get_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
+def get_own(session: Conn, volunteer_id: int, lease_id: UUID) -> LeaseRow:
     """The lease, if there is one and it is this volunteer's. Raises LeaseUnknownError, LeaseForeignError."""
     lease = queries.find_lease(session, lease_id)
     if lease is None:
@@ -212,7 +213,7 @@ def view_context(session: Session, lease_id: UUID) -> LeaseContext:
     )
 
 
-def count_live_by_phase(session: Session, project_id: int | None) -> dict[Phase, int]:
+def count_live_by_phase(session: Conn, project_id: int | None) -> dict[Phase, int]:
     """The numbers of live leases of a project, or of all."""
     return {Phase(phase): count for phase, count in queries.count_live_by_phase(session, project_id)}
 

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage.commits import find_commit
@@ -109,12 +110,12 @@ def list_branches(session: Session, project_id: int) -> Sequence[Branch]:
     return session.scalars(select(Branch).where(*is_shown).order_by(Branch.id)).all()
 
 
-def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
+def list_branch_rows(session: Conn, project_id: int) -> list[BranchRow]:
     """A project's branches, oldest first."""
     return [BranchRow._make(row) for row in session.execute(_BRANCH_ROWS, {"project_id": project_id}).all()]
 
 
-def map_names(session: Session, ids: Sequence[int]) -> dict[int, str]:
+def map_names(session: Conn, ids: Sequence[int]) -> dict[int, str]:
     """The names of branches, deleted ones' included, by their number."""
     rows = session.execute(select(_BRANCHES.c.id, _BRANCHES.c.name).where(_BRANCHES.c.id.in_(ids)))
     return {row[0]: row[1] for row in rows}
@@ -124,7 +125,7 @@ def find_branch(session: Session, project_id: int, name: str) -> Branch | None:
     return session.scalar(select(Branch).where(Branch.project_id == project_id, Branch.name == name))
 
 
-def get_branch_of_commit(session: Session, project_id: int, sha: str) -> BranchName:
+def get_branch_of_commit(session: Conn, project_id: int, sha: str) -> BranchName:
     """The branch on which a commit was made; the root belongs to the project's first."""
     row = session.execute(_BRANCH_OF_COMMIT, {"sha": sha}).first()
     return BranchName._make(row or session.execute(_FIRST_BRANCH, {"project_id": project_id}).one())
@@ -157,7 +158,7 @@ def check_name_free(session: Session, project_id: int, name: str) -> None:
         raise BranchExistsError(f"Choose another name, or work on {name}.")
 
 
-def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
+def has_room(session: Conn, project_id: int, rules: Diversity) -> bool:
     """Whether the contract allows one more active branch."""
     return [row.state for row in list_branch_rows(session, project_id)].count(BranchState.ACTIVE) < rules.max_branches
 
@@ -179,7 +180,7 @@ def request_branch(
     return create_branch(session, project.id, request.name, request.theme, sha, who, why, state, volunteer_id)
 
 
-def admit(session: Session, project_id: int, rules: Diversity, volunteer_id: int) -> BranchState | None:
+def admit(session: Conn, project_id: int, rules: Diversity, volunteer_id: int) -> BranchState | None:
     """The state of a branch that an account would name now: a newcomer's is a proposal. None where it may name none."""
     is_open = Branch.state.in_((BranchState.ACTIVE, BranchState.PROPOSED))
     own = select(func.count()).where(Branch.project_id == project_id, Branch.volunteer_id == volunteer_id, is_open)
@@ -211,7 +212,7 @@ def record_gain(session: Session, branch: Branch, experiment_id: int) -> None:
     session.flush()
 
 
-def record_no_gain(session: Session, branch_id: int) -> BranchStatus:
+def record_no_gain(session: Conn, branch_id: int) -> BranchStatus:
     """Counts an experiment that was no gain for its branch; returns the branch's status after it."""
     state, without_gain = session.execute(_COUNT_WITHOUT_GAIN, {"branch_id": branch_id}).one()
     return BranchStatus(BranchState(state), without_gain)

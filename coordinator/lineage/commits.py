@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Integer, Select, bindparam, insert, select
-from sqlalchemy.orm import Session
 
 from coordinator.db.cache import Cache, CachePerDatabase
+from coordinator.db.engine import Conn
 from coordinator.models import Commit, table_of
 
 MAX_CACHED_LINE = 16
@@ -52,13 +52,13 @@ _LINES = Cache[tuple[str, int], list[str]](2_048)
 _KNOWN = CachePerDatabase[str, CommitRow](2_048)
 
 
-def find_commit(session: Session, project_id: int, sha: str) -> CommitRow | None:
+def find_commit(session: Conn, project_id: int, sha: str) -> CommitRow | None:
     row = session.execute(_COMMIT, {"sha": sha}).first()
     commit = CommitRow._make(row) if row else None
     return commit if commit is not None and commit.project_id == project_id else None
 
 
-def get_commit(session: Session, sha: str) -> CommitRow:
+def get_commit(session: Conn, sha: str) -> CommitRow:
     """A commit that exists. Commits never change, so those read lately are kept."""
     known = _KNOWN.for_database(session)
     if (commit := known.find(sha)) is None:
@@ -66,11 +66,11 @@ def get_commit(session: Session, sha: str) -> CommitRow:
     return commit
 
 
-def add_commit(session: Session, columns: Mapping[str, Any]) -> None:
+def add_commit(session: Conn, columns: Mapping[str, Any]) -> None:
     session.execute(_ADD_COMMIT, columns)
 
 
-def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
+def list_nearest(session: Conn, sha: str, limit: int) -> list[str]:
     """The names of the commit itself and its nearest ancestors, in this order, `limit` in all."""
     known = _LINES.find((sha, limit))
     if known is None:
@@ -80,11 +80,11 @@ def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
     return list(known)
 
 
-def list_children(session: Session, shas: Sequence[str]) -> list[CommitRow]:
+def list_children(session: Conn, shas: Sequence[str]) -> list[CommitRow]:
     return [CommitRow._make(row) for row in session.execute(_CHILDREN, {"shas": list(shas)}).all()]
 
 
-def find_commit_by_tree(session: Session, project_id: int, tree_sha: str) -> CommitRow | None:
+def find_commit_by_tree(session: Conn, project_id: int, tree_sha: str) -> CommitRow | None:
     """The first commit that holds exactly these files."""
     row = session.execute(_COMMIT_BY_TREE, {"project_id": project_id, "tree_sha": tree_sha}).first()
     return CommitRow._make(row) if row else None

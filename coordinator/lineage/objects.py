@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
-from coordinator.db.engine import engine_of
+from coordinator.db.engine import Conn, engine_of
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.models import StoredObject, table_of
@@ -129,7 +128,7 @@ class RecentObjects:
 RECENT = RecentObjects(max_bytes=32 * 1024 * 1024)
 
 
-def read_recent(session: Session, shas: Collection[str]) -> dict[str, LoadedObject]:
+def read_recent(session: Conn, shas: Collection[str]) -> dict[str, LoadedObject]:
     """Like `read_versions`, but takes objects that this process read lately from memory."""
     found = RECENT.find(shas)
     if len(found) < len(set(shas)):
@@ -139,7 +138,7 @@ def read_recent(session: Session, shas: Collection[str]) -> dict[str, LoadedObje
     return found
 
 
-def read_versions(session: Session, shas: Collection[str]) -> dict[str, LoadedObject]:
+def read_versions(session: Conn, shas: Collection[str]) -> dict[str, LoadedObject]:
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
         return {}
@@ -174,7 +173,7 @@ def _parse_tree(data: bytes) -> tuple[tuple[str, bool, str], ...]:
     return tuple(parse_tree(data))
 
 
-def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject] | None = None) -> TreeSnapshot:
+def read_snapshot(session: Conn, tree_sha: str, known: Mapping[str, GitObject] | None = None) -> TreeSnapshot:
     """A tree with all below it, with one query for each level of folders.
 
     Trees in `known` are not asked for; they need not be stored yet. Raises ObjectMissingError, ObjectDamagedError.
@@ -195,12 +194,12 @@ def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject
     return snapshot
 
 
-def list_tree(session: Session, tree_sha: str) -> dict[str, str]:
+def list_tree(session: Conn, tree_sha: str) -> dict[str, str]:
     """All files below a tree: path -> blob sha."""
     return read_snapshot(session, tree_sha).files
 
 
-def read_texts(session: Session, files: Mapping[str, str]) -> dict[str, str]:
+def read_texts(session: Conn, files: Mapping[str, str]) -> dict[str, str]:
     """The content of files: path -> blob sha becomes path -> text. Every file that was let in is UTF-8."""
     read = read_recent(session, set(files.values()))
     return {path: read[sha].object.data.decode() for path, sha in files.items()}
@@ -214,14 +213,14 @@ def list_predecessors(after: TreeSnapshot, before: TreeSnapshot) -> dict[str, st
     }  # fmt: skip
 
 
-def encode(session: Session, objects: Iterable[GitObject], predecessors: Mapping[str, str]) -> list[ObjectRow]:
+def encode(session: Conn, objects: Iterable[GitObject], predecessors: Mapping[str, str]) -> list[ObjectRow]:
     """Rows of objects: deltas against their predecessors (sha -> sha) where that saves space, else whole ones."""
     wanted = {obj.sha: obj for obj in objects}
     bases = _choose_bases(session, {predecessors[sha] for sha in wanted if sha in predecessors})
     return [encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
 
 
-def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, LoadedObject]:
+def _choose_bases(session: Conn, predecessors: set[str]) -> dict[str, LoadedObject]:
     """The predecessors, each replaced by the whole object of its chain where the chain has its maximum length."""
     versions = read_recent(session, predecessors)
     too_long = {sha: version.chain[-1] for sha, version in versions.items() if version.deltas >= MAX_CHAIN}
@@ -238,24 +237,24 @@ def encode_one(obj: GitObject, base: LoadedObject | None = None) -> ObjectRow:
     return ObjectRow(obj.sha, obj.kind, len(obj.data), zlib.compress(obj.data, level=9), None)
 
 
-def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
+def find_missing(session: Conn, shas: Iterable[str]) -> set[str]:
     """Names that are not in the store."""
     wanted = set(shas)
     return wanted - {sha for (sha,) in session.execute(PRESENT, {"shas": list(wanted)}).all()}
 
 
-def list_names(session: Session, after: str, limit: int) -> Sequence[str]:
+def list_names(session: Conn, after: str, limit: int) -> Sequence[str]:
     """Names of stored objects, sorted, from the first after `after`."""
     return session.scalars(
         select(StoredObject.sha).where(StoredObject.sha > after).order_by(StoredObject.sha).limit(limit)
     ).all()
 
 
-def count_objects(session: Session) -> int:
+def count_objects(session: Conn) -> int:
     return session.scalar(select(func.count()).select_from(StoredObject)) or 0
 
 
-def count_bytes(session: Session, shas: Collection[str] | None = None) -> int:
+def count_bytes(session: Conn, shas: Collection[str] | None = None) -> int:
     """Stored size in bytes of these objects, or of all."""
     query = select(func.sum(func.length(StoredObject.data)))
     if shas is not None:
@@ -263,7 +262,7 @@ def count_bytes(session: Session, shas: Collection[str] | None = None) -> int:
     return int(session.scalar(query) or 0)
 
 
-def add_objects(session: Session, encoded: Iterable[ObjectRow]) -> None:
+def add_objects(session: Conn, encoded: Iterable[ObjectRow]) -> None:
     """Stores objects and leaves those alone that are stored already.
 
     They are sorted, so that two transactions with the same objects wait for each other in one order.
@@ -274,7 +273,7 @@ def add_objects(session: Session, encoded: Iterable[ObjectRow]) -> None:
         session.execute(insert(_OBJECTS).on_conflict_do_nothing(), rows)
 
 
-def replace_encodings(session: Session, encoded: Sequence[ObjectRow]) -> int:
+def replace_encodings(session: Conn, encoded: Sequence[ObjectRow]) -> int:
     """Replaces the rows of stored objects and reads each back; returns the number of changed rows.
 
     An object that its new base depends on stays as it is. Only one transaction at a time does this, because two could

@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 
-from sqlalchemy.orm import Session
-
+from coordinator.db.engine import Conn
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects
 from coordinator.lineage.commits import CommitRow, add_commit, find_commit, get_commit
@@ -89,7 +88,7 @@ def build_root(files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     return BuiltCommit(commit.sha, None, tree_sha, 0, [objects.encode_one(obj) for obj in (*below, commit)])
 
 
-def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
+def build_child(session: Conn, parent: CommitRow, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """A commit on `parent` in which `files` are replaced. Raises CommitInvalidError."""
     before = objects.read_snapshot(session, parent.tree_sha)
     tree_sha, below = build_snapshot(before.files, files)
@@ -102,7 +101,7 @@ def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], w
 
 
 def plan_child(
-    session: Session, parent_sha: str, files: Mapping[str, str], paths: Collection[str]
+    session: Conn, parent_sha: str, files: Mapping[str, str], paths: Collection[str]
 ) -> tuple[str, dict[str, str]]:
     """The tree of a commit on `parent_sha` with `files` replaced, and the parent's files of `paths`. Raises
     CommitInvalidError."""
@@ -132,7 +131,7 @@ def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> 
 
 
 def store_commit(
-    session: Session, project_id: int, built: BuiltCommit, *, steps: int = 1, has_code: bool = True
+    session: Conn, project_id: int, built: BuiltCommit, *, steps: int = 1, has_code: bool = True
 ) -> CommitRow:
     """Adds a built commit's rows (`steps` and `has_code`: see `Commit`)."""
     objects.add_objects(session, built.objects)
@@ -141,14 +140,14 @@ def store_commit(
     return commit
 
 
-def read_files(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> dict[str, str]:
+def read_files(session: Conn, project_id: int, sha: str, paths: Collection[str] | None = None) -> dict[str, str]:
     """Files of a commit, path -> text: all of them, or those of `paths` that it has. Raises NotFoundError."""
     entries = objects.list_tree(session, _get_commit_of(session, project_id, sha).tree_sha)
     wanted = entries if paths is None else {path: entries[path] for path in paths if path in entries}
     return objects.read_texts(session, wanted)
 
 
-def view_commit(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> CommitFiles:
+def view_commit(session: Conn, project_id: int, sha: str, paths: Collection[str] | None = None) -> CommitFiles:
     """A commit with all of its files, or those of `paths` that it has. Raises NotFoundError, CodeLostError."""
     commit = _get_commit_of(session, project_id, sha)
     if not commit.has_code:
@@ -161,7 +160,7 @@ def explain_lost(sha: str) -> str:
     return f"The code of {sha[:12]} is lost: its session wrote down what it measured, and no commit holds the change."
 
 
-def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:
+def _get_commit_of(session: Conn, project_id: int, sha: str) -> CommitRow:
     commit = find_commit(session, project_id, sha)
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, union_all, update
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.models import DeferredText, Embedding, Lease, table_of
 from coordinator.models.leases import IS_LIVE, LIVE_STATES
 from coordinator.novelty.ideas import Idea
@@ -72,20 +72,20 @@ class CodeHolder(NamedTuple):
         return self.is_in_time and not self.is_done
 
 
-def list_same_idea(session: Session, project_id: int, idea: Idea, own_lease_id: UUID, limit: int) -> list[UUID]:
+def list_same_idea(session: Conn, project_id: int, idea: Idea, own_lease_id: UUID, limit: int) -> list[UUID]:
     """Other leases that try the same idea, or did so with a result; the newest first."""
     given = {"project_id": project_id, "idea": idea.on_parent, "move": idea.move, "own_lease_id": own_lease_id}
     return [lease_id for (lease_id,) in session.execute(_SAME_IDEA, given | {"limit": limit, "moment": now()}).all()]
 
 
-def list_leases(session: Session, ids: Sequence[UUID]) -> list[ProposedLease]:
+def list_leases(session: Conn, ids: Sequence[UUID]) -> list[ProposedLease]:
     """Those of the leases that have their result, or are under way."""
     rows = session.execute(_BY_ID, {"ids": list(ids), "moment": now()}).all()
     return [ProposedLease(lease_id, bool(is_done), proposal) for lease_id, is_done, proposal in rows]
 
 
 def list_holders(
-    session: Session, project_id: int, tree_sha: str, fingerprint: str, own_lease_id: UUID
+    session: Conn, project_id: int, tree_sha: str, fingerprint: str, own_lease_id: UUID
 ) -> list[CodeHolder]:
     """Other leases that ran this code or are to run it, the first issued first. The same files are the same code.
 
@@ -127,7 +127,7 @@ _BEFORE = "-before"
 _ADD = insert(_EMBEDDINGS).returning(_EMBEDDINGS.c.id)
 
 
-def list_after(session: Session, model: str, last_id: int) -> Iterator[EmbeddingRow]:
+def list_after(session: Conn, model: str, last_id: int) -> Iterator[EmbeddingRow]:
     """The rows of a model with a higher number, in their order."""
     while rows := session.execute(_AFTER, {"model": model, "last_id": last_id}).all():
         for row in rows:
@@ -135,18 +135,18 @@ def list_after(session: Session, model: str, last_id: int) -> Iterator[Embedding
         last_id = rows[-1][0]
 
 
-def has_any(session: Session) -> bool:
+def has_any(session: Conn) -> bool:
     """Whether a vector is stored, of whatever model."""
     return session.scalar(select(_EMBEDDINGS.c.id).limit(1)) is not None
 
 
-def add_embedding(session: Session, project_id: int, subject: str, key: str, model: str, vector: bytes) -> EmbeddingRow:
+def add_embedding(session: Conn, project_id: int, subject: str, key: str, model: str, vector: bytes) -> EmbeddingRow:
     """Store a vector."""
     given = {"project_id": project_id, "subject": subject, "key": key, "model": model, "vector": vector}
     return EmbeddingRow(int(session.scalar(_ADD, given)), project_id, subject, key, vector)
 
 
-def set_aside(session: Session, subject: str, key: str) -> list[EmbeddingRow]:
+def set_aside(session: Conn, subject: str, key: str) -> list[EmbeddingRow]:
     """Leave a text without a vector; returns the rows as they were.
 
     They stay, under a subject that nobody looks for, so that their numbers, by which indexes know new rows, stay taken.
@@ -169,24 +169,24 @@ class DeferredRow(NamedTuple):
     parts: list[str]
 
 
-def add_deferred(session: Session, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
+def add_deferred(session: Conn, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
     row = {"project_id": project_id, "subject": subject, "key": key, "parts": list(parts)}
     session.execute(insert(_DEFERRED), row)
 
 
-def list_deferred(session: Session, after_id: int, limit: int) -> list[DeferredRow]:
+def list_deferred(session: Conn, after_id: int, limit: int) -> list[DeferredRow]:
     """Texts that wait for a vector, the longest waiting first."""
     query = select(*(_DEFERRED.c[name] for name in DeferredRow._fields)).where(_DEFERRED.c.id > after_id)
     return [DeferredRow._make(row) for row in session.execute(query.order_by(_DEFERRED.c.id).limit(limit))]
 
 
-def remove_deferred(session: Session, row_id: int) -> bool:
+def remove_deferred(session: Conn, row_id: int) -> bool:
     """Whether the text still waited."""
     removed = delete(_DEFERRED).where(_DEFERRED.c.id == row_id).returning(_DEFERRED.c.id)
     return session.scalar(removed) is not None
 
 
-def count_deferred(session: Session, subject: str, limit: int) -> int:
+def count_deferred(session: Conn, subject: str, limit: int) -> int:
     """The number of a kind's texts that wait for a vector, at most `limit`."""
     some = select(_DEFERRED.c.id).where(_DEFERRED.c.subject == subject).limit(limit).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0

@@ -11,8 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
+from coordinator.db.engine import Conn
 from coordinator.db.locks import lock_hashes
 from coordinator.experiments.lookup import find_experiment_by_commit, find_experiment_by_lease, map_tried_by_lease
 from coordinator.lineage.commits import find_commit_by_tree
@@ -103,14 +102,14 @@ def _split(text: str) -> tuple[list[str], set[str]]:
     return lines, set(lines)
 
 
-def list_holders(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
+def list_holders(session: Conn, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
     """The other leases that hold this code; nobody else finds it free meanwhile."""
     lock_hashes(session, [code.fingerprint, code.idea.on_parent])
     return queries.list_holders(session, project_id, code.tree_sha, code.fingerprint, lease_id)
 
 
 def find_duplicate(
-    session: Session, project_id: int, code: ProposedCode, holders: Sequence[CodeHolder]
+    session: Conn, project_id: int, code: ProposedCode, holders: Sequence[CodeHolder]
 ) -> Duplicate | None:
     """The commit or lease that holds this code, or None; `holders` are from the same transaction."""
     commit = find_commit_by_tree(session, project_id, code.tree_sha)
@@ -136,14 +135,14 @@ def find_duplicate(
     return Duplicate(reason, experiment.id, experiment.commit_sha)
 
 
-def find_same_idea(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[SimilarWork]:
+def find_same_idea(session: Conn, project_id: int, code: ProposedCode, lease_id: UUID) -> list[SimilarWork]:
     """Others that try the same step of the same constant, on this parent or on another one, or did so."""
     found = queries.list_same_idea(session, project_id, code.idea, lease_id, MAX_SHOWN)
     return _view_similar(session, dict.fromkeys(found))
 
 
 def find_neighbours(
-    session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID
+    session: Conn, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID
 ) -> list[SimilarWork]:
     """Others whose words and diff say much the same, the nearest first."""
     if code.vector is None:
@@ -153,7 +152,7 @@ def find_neighbours(
     return _view_similar(session, {key: value for key, value in keys.items() if key != lease_id})
 
 
-def remember(session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID) -> None:
+def remember(session: Conn, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID) -> None:
     """Store an accepted proposal's vector, now or later, so that others find it."""
     if code.vector is not None:
         similarity.store(session, project_id, SUBJECT, str(lease_id), code.vector)
@@ -161,7 +160,7 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
         similarity.defer(session, project_id, SUBJECT, str(lease_id), code.parts)
 
 
-def _view_similar(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
+def _view_similar(session: Conn, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
     """Those of the leases that were measured or are under way, with what came of them."""
     leases = queries.list_leases(session, list(similarities)) if similarities else []
     tried = map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import structlog
 from fastapi import Depends, Request
-from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn
 from coordinator.novelty import queries
 from coordinator.settings import CoordinatorSettings
 
@@ -60,7 +60,7 @@ class Similarity:
             return self._embedder
 
     def find(
-        self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int
+        self, session: Conn, project_id: int, subject: str, vector: "Vector", limit: int
     ) -> "list[Neighbour] | None":
         """The nearest stored texts, the nearest first; None until `prepare` has built the index."""
         return self._index.find(session, project_id, subject, vector, limit) if self._index else None
@@ -83,7 +83,7 @@ class Similarity:
             if is_needed and (vector := self.embed(["words"])) is not None:
                 self._index = open_index(self._database, self.embedder.name, len(vector))
 
-    def store(self, session: Session, project_id: int, subject: str, key: str, vector: "Vector") -> None:
+    def store(self, session: Conn, project_id: int, subject: str, key: str, vector: "Vector") -> None:
         """Keep a vector, in the session's transaction."""
         from coordinator.novelty.vector_index import pack  # noqa: PLC0415 - see above
 
@@ -91,7 +91,7 @@ class Similarity:
         if self._index:
             self._index.add(session, row)
 
-    def defer(self, session: Session, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
+    def defer(self, session: Conn, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
         """Have a text embedded and stored later (`store_deferred`), in the place of its earlier words if it had any."""
         queries.add_deferred(session, project_id, subject, key, parts)
 
@@ -118,11 +118,11 @@ class Similarity:
                         self.forget(session, text.subject, text.key)
                         self.store(session, text.project_id, text.subject, text.key, vector)
 
-    def count_deferred(self, session: Session, subject: str, limit: int) -> int:
+    def count_deferred(self, session: Conn, subject: str, limit: int) -> int:
         """The number of a kind's texts that `store_deferred` has still to do, at most `limit`."""
         return queries.count_deferred(session, subject, limit)
 
-    def forget(self, session: Session, subject: str, key: str) -> None:
+    def forget(self, session: Conn, subject: str, key: str) -> None:
         """A text says something else now: its vector is found no more, as soon as it gets another."""
         for row in queries.set_aside(session, subject, key):
             if self._index:

@@ -16,10 +16,9 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.db.engine import engine_of
+from coordinator.db.engine import Conn, engine_of
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.novelty import queries
 from coordinator.novelty.queries import EmbeddingRow
@@ -59,13 +58,13 @@ class Index(ABC):
         """Take in all rows that are stored."""
 
     @abstractmethod
-    def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
+    def find(self, session: Conn, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         """The nearest texts of a kind in a project, the nearest first."""
 
-    def add(self, session: Session, row: EmbeddingRow) -> None:  # noqa: B027 - not every index needs it
+    def add(self, session: Conn, row: EmbeddingRow) -> None:  # noqa: B027 - not every index needs it
         """Take in a row that was just stored in this transaction."""
 
-    def remove(self, session: Session, row: EmbeddingRow) -> None:  # noqa: B027 - likewise
+    def remove(self, session: Conn, row: EmbeddingRow) -> None:  # noqa: B027 - likewise
         """Leave out a row that was just set aside in this transaction, if it was there."""
 
 
@@ -128,13 +127,13 @@ class ArrayIndex(Index):
         with database.read() as session, self._lock:
             self._read_new(session)
 
-    def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
+    def find(self, session: Conn, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         with self._lock:
             self._read_new(session)
             known = self._groups.get((project_id, subject))
             return known.find(vector, limit) if known else []
 
-    def _read_new(self, session: Session) -> None:
+    def _read_new(self, session: Conn) -> None:
         back = LOOK_BACK if engine_of(session).dialect.name == "postgresql" else 0
         for row in queries.list_after(session, self._model, self._last_id - back):
             if row.id in self._recent:
@@ -181,23 +180,23 @@ class PgvectorIndex(Index):
                 else:
                     session.execute(self._sql[name])
 
-    def _fill(self, session: Session) -> None:
+    def _fill(self, session: Conn) -> None:
         missing = set(session.scalars(self._sql["missing"], {"model": self._model}))
         rows = queries.list_after(session, self._model, min(missing) - 1) if missing else iter(())
         wanted = (row for row in rows if row.id in missing)
         while some := list(islice(wanted, ROWS_AT_ONCE)):
             session.execute(self._sql["add"], [self._columns_of(row) for row in some])
 
-    def add(self, session: Session, row: EmbeddingRow) -> None:
+    def add(self, session: Conn, row: EmbeddingRow) -> None:
         session.execute(self._sql["add"], self._columns_of(row))
 
     def _columns_of(self, row: EmbeddingRow) -> dict[str, Any]:
         return row._asdict() | {"model": self._model, "vector": _write(unpack(row.vector))}
 
-    def remove(self, session: Session, row: EmbeddingRow) -> None:
+    def remove(self, session: Conn, row: EmbeddingRow) -> None:
         session.execute(self._sql["remove"], {"id": row.id})
 
-    def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
+    def find(self, session: Conn, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         given = {"project_id": project_id, "subject": subject, "model": self._model, "limit": limit}
         session.execute(self._sql["iterate"])
         session.execute(self._sql["look"], {"vectors": str(min(max(limit, MIN_SCANNED), MAX_SCANNED))})

@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.models import Project, table_of
 
 _PROJECTS = table_of(Project)
@@ -14,12 +14,12 @@ _ALL = select(_PROJECTS).order_by(_PROJECTS.c.id)
 _BY_NAME = select(_PROJECTS).where(_PROJECTS.c.name == bindparam("name"))
 
 
-def find_project(session: Session, name: str) -> Project | None:
+def find_project(session: Conn, name: str) -> Project | None:
     row = session.execute(_BY_NAME, {"name": name}).first()
     return _view(row) if row else None
 
 
-def list_projects(session: Session) -> Sequence[Project]:
+def list_projects(session: Conn) -> Sequence[Project]:
     return [_view(row) for row in session.execute(_ALL, {}).all()]
 
 

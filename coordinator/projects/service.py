@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import branches
@@ -33,7 +34,7 @@ class ProjectExistsError(SwarmError):
     title = "A project of that name exists with other files"
 
 
-def get_project(session: Session, name: str) -> Project:
+def get_project(session: Conn, name: str) -> Project:
     """The project of that name. Raises NotFoundError."""
     project = find_project(session, name)
     if project is None:
@@ -102,7 +103,7 @@ def add_project(session: Session, contract: Contract, text: str, root: BuiltComm
     return project
 
 
-def view_editable(session: Session, project: Project, shas: Sequence[str]) -> list[CommitFiles]:
+def view_editable(session: Conn, project: Project, shas: Sequence[str]) -> list[CommitFiles]:
     """Commits with their editable files only. Raises NotFoundError."""
     editable = contract_of(project).files.editable
     return [lineage.view_commit(session, project.id, sha, editable) for sha in dict.fromkeys(shas)]

@@ -3,8 +3,7 @@
 from math import inf
 from typing import NamedTuple
 
-from sqlalchemy.orm import Session
-
+from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence.posteriors import DerivedPosterior, find_posterior
 from coordinator.evidence.statistics import SURE, probability_of_gain
 from coordinator.experiments import service as experiments
@@ -34,18 +33,21 @@ class NewExperiment(NamedTuple):
     volunteer_id: int
 
 
-def follow(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior | None) -> None:
+def follow(session: Conn, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior | None) -> None:
     """Bring branches up to date after an experiment's first run; without a `posterior` it measured nothing."""
     if posterior is not None and _begin_branch(session, contract, experiment, posterior):
         return
     if posterior is not None and _is_gain(contract, posterior):
-        branch = get_branch(session, experiment.branch_id)
-        if posterior.rank_score < _score_head(session, branch.head_sha, experiment):
-            runs = count_noun(posterior.runs, "run")
-            why = f"#{experiment.id} {experiment.proposal.title} is provisionally the best of the branch, on {runs}."
-            branches.move_head(session, branch, experiment.sha, experiment.who, why)
-            branches.record_gain(session, branch, experiment.id)  # also resumes a paused branch
-            return
+        with objects_of(session) as objects:
+            branch = get_branch(objects, experiment.branch_id)
+            if posterior.rank_score < _score_head(session, branch.head_sha, experiment):
+                runs = count_noun(posterior.runs, "run")
+                why = (
+                    f"#{experiment.id} {experiment.proposal.title} is provisionally the best of the branch, on {runs}."
+                )
+                branches.move_head(objects, branch, experiment.sha, experiment.who, why)
+                branches.record_gain(objects, branch, experiment.id)  # also resumes a paused branch
+                return
     status = branches.record_no_gain(session, experiment.branch_id)
     if branches.may_pause(status, 0, contract.diversity):
         _pause_if_stalled(session, contract, experiment, status)
@@ -59,13 +61,13 @@ def _is_gain(contract: Contract, posterior: DerivedPosterior) -> bool:
     return probability_of_gain(posterior.effect, objective.sign, objective.min_effect) >= SURE
 
 
-def _score_head(session: Session, head_sha: str, experiment: NewExperiment) -> float:
+def _score_head(session: Conn, head_sha: str, experiment: NewExperiment) -> float:
     """The rank score of a branch's head in the experiment's class; infinite where it was not measured there."""
     posterior = find_posterior(session, head_sha, experiment.hardware_class)
     return inf if posterior is None else posterior.rank_score
 
 
-def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
+def _begin_branch(session: Conn, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
     """Whether a branch begins with the experiment: its agent named one, or it is a draft no worse than its parent.
 
     The experiment of a newcomer's agent stays where it is, and the branch waits for approval.
@@ -82,17 +84,18 @@ def _begin_branch(session: Session, contract: Contract, experiment: NewExperimen
         return False
     if state is None:
         return False
-    if find_branch(session, experiment.project_id, name) is not None:
-        name = f"{name[: MAX_NAME - len(str(experiment.id)) - 1]}-{experiment.id}"
-    theme = experiment.proposal.title
-    branch = branches.create_branch(
-        session, experiment.project_id, name, theme, experiment.sha, experiment.who, why, state, named_by
-    )
-    if state is BranchState.PROPOSED:
-        return False
-    experiments.move_to_branch(session, experiment.id, experiment.sha, branch.id)
-    branch.experiments = 1
-    return True
+    with objects_of(session) as objects:
+        if find_branch(objects, experiment.project_id, name) is not None:
+            name = f"{name[: MAX_NAME - len(str(experiment.id)) - 1]}-{experiment.id}"
+        theme = experiment.proposal.title
+        branch = branches.create_branch(
+            objects, experiment.project_id, name, theme, experiment.sha, experiment.who, why, state, named_by
+        )
+        if state is BranchState.PROPOSED:
+            return False
+        experiments.move_to_branch(objects, experiment.id, experiment.sha, branch.id)
+        branch.experiments = 1
+        return True
 
 
 def _is_no_worse(contract: Contract, posterior: DerivedPosterior) -> bool:
@@ -102,7 +105,7 @@ def _is_no_worse(contract: Contract, posterior: DerivedPosterior) -> bool:
     return contract.objective.sign * posterior.effect.mean <= contract.objective.min_effect
 
 
-def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExperiment, status: BranchStatus) -> None:
+def _pause_if_stalled(session: Conn, contract: Contract, experiment: NewExperiment, status: BranchStatus) -> None:
     """Pauses a branch that has stalled for long, if another one leads and no job on it is under way."""
     rows = list_branch_rows(session, experiment.project_id)
     others = [row for row in rows if row.id != experiment.branch_id and row.state == BranchState.ACTIVE]
@@ -112,9 +115,10 @@ def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExper
     under_way = sum(job.jobs for job in jobs if job.branch_id == experiment.branch_id)
     if not branches.may_pause(status, under_way, contract.diversity):
         return
-    branch = get_branch(session, experiment.branch_id)
-    own = _score_head(session, branch.head_sha, experiment)
-    leader = next((other for other in others if _score_head(session, other.head_sha, experiment) < own), None)
-    if leader is not None:
-        count = count_noun(branch.experiments_without_gain, "experiment")
-        branches.pause(session, branch, f"No gain in its last {count}, and {leader.name} is ahead.")
+    with objects_of(session) as objects:
+        branch = get_branch(objects, experiment.branch_id)
+        own = _score_head(session, branch.head_sha, experiment)
+        leader = next((other for other in others if _score_head(session, other.head_sha, experiment) < own), None)
+        if leader is not None:
+            count = count_noun(branch.experiments_without_gain, "experiment")
+            branches.pause(objects, branch, f"No gain in its last {count}, and {leader.name} is ahead.")

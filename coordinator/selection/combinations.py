@@ -12,9 +12,9 @@ from time import monotonic, thread_time
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
+from coordinator.db.engine import Conn
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import step_queries
@@ -71,7 +71,7 @@ _known = CachePerDatabase[int, Known](MAX_MODELS)
 _fitting = Lock()
 
 
-def read_model(session: Session, project: Project) -> Known | None:
+def read_model(session: Conn, project: Project) -> Known | None:
     """The project's model; None while there are too few runs. A fit that another thread makes is not waited for."""
     kept, key = _known.for_database(session), project.id
     known, newest = kept.find(key), step_queries.find_newest_run(session, project.id)
@@ -86,7 +86,7 @@ def read_model(session: Session, project: Project) -> Known | None:
         _fitting.release()
 
 
-def _fit(session: Session, project: Project, newest: int) -> Known | None:
+def _fit(session: Conn, project: Project, newest: int) -> Known | None:
     began, contract = thread_time(), projects.contract_of(project)
     evidence, sign = contract.evidence, contract.objective.sign
     tried = step_queries.list_measured(session, project.id)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.experiments.lookup import TriedExperiment, list_lineage_tried, list_siblings
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
 from coordinator.findings.failures import describe_failure
@@ -145,7 +145,7 @@ class Part(NamedTuple):
     from_end: bool = False
 
 
-def compose_pack(session: Session, request: PackRequest) -> Pack:
+def compose_pack(session: Conn, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
     steps = list_lineage_tried(session, list_nearest(session, request.base_sha, MAX_STEPS))
     siblings = list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)

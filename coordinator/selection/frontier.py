@@ -10,9 +10,8 @@ from math import inf
 from time import monotonic
 from typing import NamedTuple
 
-from sqlalchemy.orm import Session
-
 from coordinator.db.cache import CachePerDatabase
+from coordinator.db.engine import Conn
 from coordinator.evidence.changes import list_changed
 from coordinator.selection import queries, step_queries
 from coordinator.selection.parents import Candidate
@@ -54,7 +53,7 @@ _Key = tuple[int, str]
 _frontiers = CachePerDatabase[_Key, Frontier](MAX_KEPT)
 
 
-def read_frontier(session: Session, project_id: int, hardware_class: str) -> Frontier:
+def read_frontier(session: Conn, project_id: int, hardware_class: str) -> Frontier:
     """The best measured commits, at most `FRONTIER_ROWS`."""
     recent, key = _frontiers.for_database(session), (project_id, hardware_class)
     kept, moment = recent.find(key), monotonic()
@@ -86,7 +85,7 @@ class _Tries(NamedTuple):
 _tries = CachePerDatabase[tuple[int, int, int], _Tries](MAX_KEPT)
 
 
-def count_tries(session: Session, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
+def count_tries(session: Conn, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
     """The axes of a branch's experiments after one of them, with how often each was tried up to a second ago."""
     recent, key = _tries.for_database(session), (project_id, branch_id, after_id)
     moment, known = monotonic(), recent.find(key)

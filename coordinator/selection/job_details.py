@@ -11,8 +11,8 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.lineage.branches import BranchRow
 from coordinator.lineage.commits import list_nearest
 from coordinator.models import Project
@@ -100,7 +100,7 @@ class Combination(NamedTuple):
 class Assigner:
     """Finds what a job asks for, in a project and a hardware class."""
 
-    session: Session
+    session: Conn
     project: Project
     hardware_class: str
     rng: Random
@@ -222,7 +222,7 @@ class Assigner:
         return replace(decision, why=why), Assignment(avoid_axes=avoided)
 
 
-def _find_fitting(session: Session, base_sha: str, known: Sequence[KnownStep]) -> list[KnownStep]:
+def _find_fitting(session: Conn, base_sha: str, known: Sequence[KnownStep]) -> list[KnownStep]:
     """The steps that fit a commit, each with its axes."""
     line = list_nearest(session, base_sha, LINE_LOOKED_AT)
     position = {sha: number for number, sha in enumerate(line)}
@@ -240,7 +240,7 @@ def _find_fitting(session: Session, base_sha: str, known: Sequence[KnownStep]) -
     return list_fitting([one._replace(axes=axes[one.sha]) for one in known], changed)
 
 
-def _trace_sides(session: Session, position: Mapping[str, int], known: Sequence[KnownStep]) -> dict[str, list[str]]:
+def _trace_sides(session: Conn, position: Mapping[str, int], known: Sequence[KnownStep]) -> dict[str, list[str]]:
     """For parents of steps that are not in the line: the commits back to the first one that is, by the parent."""
     sides = {}
     outside = dict.fromkeys(one.parent_sha for one in known if one.parent_sha not in position)

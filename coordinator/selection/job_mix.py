@@ -10,6 +10,7 @@ from functools import lru_cache
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -93,7 +94,7 @@ def _list_due(session: Session) -> list[Project]:
     return due
 
 
-def adapt_project(session: Session, project: Project) -> None:
+def adapt_project(session: Conn, project: Project) -> None:
     """Compute a project's shares anew, from its job mix and its gains."""
     mix, tallies = projects.contract_of(project).jobs, _map_tallies(session, project)
     shares = adapt_shares(mix, tallies)
@@ -102,12 +103,12 @@ def adapt_project(session: Session, project: Project) -> None:
     events.record(session, EventKind.SHARES_ADAPTED, project.id, shares=rounded)
 
 
-def compute_shares(session: Session, project: Project, mix: JobMix) -> dict[JobKind, float]:
+def compute_shares(session: Conn, project: Project, mix: JobMix) -> dict[JobKind, float]:
     """The shares that a project would have with another job mix."""
     return adapt_shares(mix, _map_tallies(session, project))
 
 
-def _map_tallies(session: Session, project: Project) -> dict[JobKind, KindTally]:
+def _map_tallies(session: Conn, project: Project) -> dict[JobKind, KindTally]:
     sign = projects.contract_of(project).objective.sign
     gains: dict[JobKind, float] = {}
     for kind, effect in queries.list_confirmed(session, project.id):

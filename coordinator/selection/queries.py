@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from coordinator import models
+from coordinator.db.engine import Conn
 from coordinator.findings.failures import is_commits_own
 from coordinator.models import KindShare, table_of
 from coordinator.models.base import is_one_of
@@ -85,7 +86,7 @@ _EXPERIMENTS, _SHARES, _BRANCHES, _EPOCHS = map(
 _WORKERS, _VOLUNTEERS, _CALIBRATIONS = map(table_of, (models.Worker, models.Volunteer, models.Calibration))
 
 
-def count_experiments(session: Session, project_id: int) -> int:
+def count_experiments(session: Conn, project_id: int) -> int:
     return session.scalar(select(func.count()).where(_EXPERIMENTS.c.project_id == project_id)) or 0
 
 
@@ -94,7 +95,7 @@ def list_shares(session: Session, project_id: int) -> Sequence[KindShare]:
     return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
-def map_costs(session: Session, project_id: int) -> dict[JobKind, tuple[int, float]]:
+def map_costs(session: Conn, project_id: int) -> dict[JobKind, tuple[int, float]]:
     """The number of runs that made experiments, and their total seconds, by kind."""
     query = (
         select(_RUNS.c.kind, func.count(), func.sum(_RUNS.c.total_seconds))
@@ -105,7 +106,7 @@ def map_costs(session: Session, project_id: int) -> dict[JobKind, tuple[int, flo
     return {kind: (count, seconds or 0.0) for kind, count, seconds in rows if kind.makes_experiment}
 
 
-def list_confirmed(session: Session, project_id: int) -> list[tuple[JobKind, float]]:
+def list_confirmed(session: Conn, project_id: int) -> list[tuple[JobKind, float]]:
     """The experiments that verified commits are built upon, each with its kind and the effect that is known best."""
     line = (
         select(_POSTERIORS.c.commit_sha.label("sha"))
@@ -120,7 +121,7 @@ def list_confirmed(session: Session, project_id: int) -> list[tuple[JobKind, flo
 
 
 def replace_shares(
-    session: Session, project_id: int, shares: Mapping[JobKind, float], tallies: Mapping[JobKind, KindTally],
+    session: Conn, project_id: int, shares: Mapping[JobKind, float], tallies: Mapping[JobKind, KindTally],
     moment: datetime,
 ) -> None:  # fmt: skip
     through = session.scalar(select(func.max(_RUNS.c.id)).where(_RUNS.c.project_id == project_id)) or 0
@@ -275,13 +276,13 @@ def order_frontier(candidate: Candidate) -> tuple[float, str]:
     return candidate.mean, candidate.sha
 
 
-def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[Candidate]:
+def list_frontier(session: Conn, project_id: int, hardware_class: str) -> list[Candidate]:
     """The best measured commits, the best first, at most `FRONTIER_ROWS`."""
     rows = session.execute(_FRONTIER, {"project_id": project_id, "hardware_class": hardware_class}).all()
     return sorted(map(_make_candidate, rows), key=order_frontier)[:FRONTIER_ROWS]
 
 
-def list_candidates(session: Session, project_id: int, hardware_class: str, shas: Sequence[str]) -> list[Candidate]:
+def list_candidates(session: Conn, project_id: int, hardware_class: str, shas: Sequence[str]) -> list[Candidate]:
     """Those of the commits that may stand on the frontier, in any order."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "shas": list(shas)}
     rows = session.execute(_CANDIDATES, given).all()
@@ -304,33 +305,33 @@ def _make_candidate(row: Sequence[Any]) -> Candidate:
     )
 
 
-def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:
+def count_in_flight(session: Conn, project_id: int) -> list[JobsUnderWay]:
     """Live leases by the commit they start from, kind and branch."""
     return list(map(JobsUnderWay._make, session.execute(_IN_FLIGHT, {"project_id": project_id, "moment": now()}).all()))
 
 
-def count_held(session: Session, project_id: int, volunteer_id: int) -> int:
+def count_held(session: Conn, project_id: int, volunteer_id: int) -> int:
     """The live leases of a volunteer's workers."""
     return session.scalar(_HELD, {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}) or 0
 
 
-def count_volunteers_at_work(session: Session, project_id: int) -> int:
+def count_volunteers_at_work(session: Conn, project_id: int) -> int:
     """Volunteers whose workers hold a live lease."""
     return session.scalar(_VOLUNTEERS_AT_WORK, {"project_id": project_id, "moment": now()}) or 0
 
 
-def map_shares(session: Session, project_id: int) -> dict[JobKind, float]:
+def map_shares(session: Conn, project_id: int) -> dict[JobKind, float]:
     """The shares of the kinds of experiment; empty while those of the contract hold."""
     return {JobKind(kind): share for kind, share in session.execute(_KIND_SHARES, {"project_id": project_id}).all()}
 
 
-def record_parent(session: Session, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
+def record_parent(session: Conn, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
     """Remember the commit that a worker's experiment starts from."""
     given = {"of_project": project_id, "of_class": hardware_class, "of_worker": worker_id, "parent_sha": sha}
     session.execute(_RECORD_PARENT, given)
 
 
-def find_history(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:
+def find_history(session: Conn, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:
     """How the worker's jobs in the class went."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = session.execute(_HISTORY, given).first()
@@ -342,46 +343,46 @@ def find_history(session: Session, project_id: int, hardware_class: str, worker_
     )  # fmt: skip
 
 
-def count_seed_workers(session: Session, project_id: int, hardware_class: str, root_sha: str) -> int:
+def count_seed_workers(session: Conn, project_id: int, hardware_class: str, root_sha: str) -> int:
     """Workers of a class that measured the seed, and jobs that do so now."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "root_sha": root_sha, "moment": now()}
     return session.scalar(_SEED_WORKERS, given) or 0
 
 
-def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:
+def has_other_volunteer(session: Conn, project_id: int, hardware_class: str, volunteer_id: int) -> bool:
     """Whether anybody else works in the class."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
     return session.scalar(_OTHER_VOLUNTEER, given) is not None
 
 
-def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
+def find_measured_by(session: Conn, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
     """Those of the commits that a volunteer made or measured, or is measuring, on whatever hardware."""
     given = {"volunteer_id": volunteer_id, "shas": list(shas), "moment": now()}
     return frozenset(sha for (sha,) in session.execute(_MEASURED_BY, given).all())
 
 
-def map_checks(session: Session, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:
+def map_checks(session: Conn, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:
     """Those of the commits that were checked in a class; whether an anchor was among the checkers."""
     given = {"hardware_class": hardware_class, "shas": list(shas)}
     return {sha: bool(anchored) for sha, anchored in session.execute(_CHECKS, given).all()}
 
 
-def has_crashed_by_itself(session: Session, sha: str, hardware_class: str) -> bool:
+def has_crashed_by_itself(session: Conn, sha: str, hardware_class: str) -> bool:
     """Whether a run of a commit failed in the commit's own code, as another one in that hardware class would."""
     failed = session.execute(_FAILED_BY_ITSELF, {"sha": sha}).all()
     return any(is_commits_own(run, run.hardware_class == hardware_class) for run in failed)
 
 
-def list_other_classes(session: Session, project_id: int, hardware_class: str) -> list[str]:
+def list_other_classes(session: Conn, project_id: int, hardware_class: str) -> list[str]:
     return list(session.scalars(_CLASSES, {"project_id": project_id, "hardware_class": hardware_class}))
 
 
-def find_score(session: Session, sha: str, hardware_class: str) -> float | None:
+def find_score(session: Conn, sha: str, hardware_class: str) -> float | None:
     """A commit's `rank_score` in a class, where it was measured."""
     return session.scalar(_SCORE, {"sha": sha, "hardware_class": hardware_class})
 
 
-def list_promises(session: Session, project_id: int, hardware_class: str) -> list[tuple[str, float | None]]:
+def list_promises(session: Conn, project_id: int, hardware_class: str) -> list[tuple[str, float | None]]:
     """The adoptions under way in a class: the commit each starts from, and the effect that is expected."""
     rows = session.execute(
         _PROMISES, {"project_id": project_id, "hardware_class": hardware_class, "moment": now()}

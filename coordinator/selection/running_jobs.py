@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.models import Lease, Volunteer, Worker, table_of
 from coordinator.models.accounts import IS_WORKER_STOPPED
 from coordinator.models.base import is_one_of
@@ -43,6 +43,6 @@ _RUNNING = (
 )
 
 
-def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
+def list_running_jobs(session: Conn, project_id: int) -> list[RunningJob]:
     """The jobs that run now, those heard of longest ago first, at most MAX_RUNNING; none of a stopped account."""
     return list(map(RunningJob._make, session.execute(_RUNNING, {"project_id": project_id, "moment": now()}).all()))

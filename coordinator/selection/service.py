@@ -7,8 +7,7 @@ from math import inf
 from random import Random
 from typing import NamedTuple
 
-from sqlalchemy.orm import Session
-
+from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence import confirmations, promotions
 from coordinator.evidence.calibration_queries import has_anchor_at_work
 from coordinator.evidence.posteriors import find_posterior
@@ -52,7 +51,7 @@ class ChosenJob(NamedTuple):
 
 
 def choose_job(
-    session: Session, project: Project, volunteer_id: int, worker: WorkerRow | None, request: ClaimRequest
+    session: Conn, project: Project, volunteer_id: int, worker: WorkerRow | None, request: ClaimRequest
 ) -> ChosenJob | NoJob:
     """The next job for a volunteer's worker; None stands for one that was never here. Raises NotFoundError."""
     rng = Random()
@@ -68,21 +67,24 @@ def choose_job(
     return ChosenJob(decision, assignment, branch, is_new_parent)
 
 
-def record_parent(session: Session, project: Project, worker: WorkerRow, chosen: ChosenJob) -> None:
+def record_parent(session: Conn, project: Project, worker: WorkerRow, chosen: ChosenJob) -> None:
     """Remembers the commit that the worker's experiments start from, where it is another than before."""
     if chosen.is_new_parent:
         queries.record_parent(session, project.id, worker.hardware_class, worker.id, chosen.decision.base_sha)
 
 
 def _take_snapshot(
-    session: Session, project: Project, volunteer_id: int, worker: WorkerRow | None, request: ClaimRequest,
+    session: Conn, project: Project, volunteer_id: int, worker: WorkerRow | None, request: ClaimRequest,
     branches: Sequence[BranchRow],
 ) -> Snapshot:  # fmt: skip
     hardware_class, contract = request.hardware.hardware_class, projects.contract_of(project)
     in_flight = queries.count_in_flight(session, project.id)
     history = NOBODY if worker is None else queries.find_history(session, project.id, hardware_class, worker.id)
     frontier = read_frontier(session, project.id, hardware_class)
-    chosen_id = None if request.branch is None else get_branch_by_name(session, project, request.branch).id
+    chosen_id = None
+    if request.branch is not None:
+        with objects_of(session) as objects:
+            chosen_id = get_branch_by_name(objects, project, request.branch).id
     directions = _view_branches(branches, in_flight, contract)
     is_draining, shares = settings_of(project).mode is ProjectMode.DRAINING, dict[JobKind, float]()
     if request.kinds != [JobKind.IMPROVE]:
@@ -153,7 +155,7 @@ def _take_snapshot(
     )
 
 
-def find_expected_best(session: Session, project: Project, candidates: Sequence[Candidate]) -> str | None:
+def find_expected_best(session: Conn, project: Project, candidates: Sequence[Candidate]) -> str | None:
     """The commit that jobs to combine build upon; None while there is no model, or the contract has no such jobs."""
     if not projects.contract_of(project).jobs.combine:
         return None
@@ -162,7 +164,7 @@ def find_expected_best(session: Session, project: Project, candidates: Sequence[
     return best.sha if best is not None else None
 
 
-def needs_run(session: Session, contract: Contract, hardware_class: str, sha: str, volunteer_id: int) -> bool:
+def needs_run(session: Conn, contract: Contract, hardware_class: str, sha: str, volunteer_id: int) -> bool:
     """Whether a volunteer that proposes a commit's code anew should measure it: where it was never measured and did not
     crash by itself, or looks like a gain that only others have measured."""
     posterior = find_posterior(session, sha, hardware_class)
@@ -200,7 +202,7 @@ def _why_closed(branch: BranchRow) -> str:
 
 
 def _count_fleet(
-    session: Session, project: Project, volunteer_id: int, snapshot: Snapshot, in_flight: Sequence[JobsUnderWay]
+    session: Conn, project: Project, volunteer_id: int, snapshot: Snapshot, in_flight: Sequence[JobsUnderWay]
 ) -> Snapshot:
     """How much of the fleet a volunteer holds, looked up where it can matter."""
     fleet = sum(jobs.jobs for jobs in in_flight)
@@ -213,7 +215,7 @@ def _count_fleet(
 
 
 def _find_elsewhere(
-    session: Session, project: Project, hardware_class: str, frontier: Sequence[Candidate],
+    session: Conn, project: Project, hardware_class: str, frontier: Sequence[Candidate],
     in_flight: Sequence[JobsUnderWay],
 ) -> str | None:  # fmt: skip
     """The commit that gained most over the seed on other hardware, if none gained as much here, and it is new here."""
@@ -232,7 +234,7 @@ def _find_elsewhere(
     return None if is_under_way else best_sha
 
 
-def list_trials(session: Session, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:
+def list_trials(session: Conn, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:
     """The trials in this hardware class, newest first, after those that run now."""
     tried = experiments.list_trials(session, project_id, hardware_class, MAX_TRIALS)
     return [*(_view_running(job, Proposal.model_validate(job.proposal)) for job in running), *tried]

@@ -5,8 +5,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Executable, Float, Select, bindparam, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import aliased
 
+from coordinator.db.engine import Conn
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, Run, table_of
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.experiments import JobKind, Setting, Standing, Step, StepFate
@@ -150,12 +151,12 @@ _TRIES = (
 )
 
 
-def find_newest_run(session: Session, project_id: int) -> int:
+def find_newest_run(session: Conn, project_id: int) -> int:
     """The number of the newest run; 0 if there is none."""
     return session.scalar(_NEWEST_RUN, {"project_id": project_id}) or 0
 
 
-def list_measured(session: Session, project_id: int) -> list[MeasuredExperiment]:
+def list_measured(session: Conn, project_id: int) -> list[MeasuredExperiment]:
     """The newest MODELLED_RUNS experiments, the oldest first."""
     rows = session.execute(_MODELLED, {"project_id": project_id}).all()[::-1]
     done: dict[int, set[int]] = {}
@@ -170,13 +171,13 @@ def list_measured(session: Session, project_id: int) -> list[MeasuredExperiment]
     ]  # fmt: skip
 
 
-def list_runs(session: Session, project_id: int) -> list[MeasuredRun]:
+def list_runs(session: Conn, project_id: int) -> list[MeasuredRun]:
     """The newest MODELLED_RUNS runs that count, of all classes."""
     return [MeasuredRun(*row) for row in session.execute(_MODELLED_RUNS, {"project_id": project_id})]
 
 
 def list_promising(
-    session: Session, project_id: int, hardware_class: str, sign: float, min_effect: float
+    session: Conn, project_id: int, hardware_class: str, sign: float, min_effect: float
 ) -> list[KnownStep]:
     """Steps that led to the best commits of a class and may be gains; `sign` turns effects so that lower is better."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "sign": sign, "min_effect": min_effect}
@@ -184,7 +185,7 @@ def list_promising(
     return [_view_step(row, sign) for row in chain.from_iterable(rows)]
 
 
-def list_constants(session: Session, project_id: int, hardware_class: str, sign: float) -> list[KnownStep]:
+def list_constants(session: Conn, project_id: int, hardware_class: str, sign: float) -> list[KnownStep]:
     """Steps that led to the best commits of a class, each with the constant that it changed."""
     given = {"project_id": project_id, "hardware_class": hardware_class}
     rows = (session.execute(_CONSTANTS, given | {"standing": standing}).all() for standing in RELIED_UPON)
@@ -194,29 +195,29 @@ def list_constants(session: Session, project_id: int, hardware_class: str, sign:
     ]
 
 
-def list_steps_of_commits(session: Session, shas: Sequence[str], hardware_class: str, sign: float) -> list[KnownStep]:
+def list_steps_of_commits(session: Conn, shas: Sequence[str], hardware_class: str, sign: float) -> list[KnownStep]:
     """The steps that made these commits, as far as they were measured in the class."""
     rows = _run_batches(session, _OF_COMMITS, "shas", shas, hardware_class=hardware_class)
     return [_view_step(row, sign) for row in rows]
 
 
-def list_steps(session: Session, ids: Sequence[int], hardware_class: str, sign: float) -> list[KnownStep]:
+def list_steps(session: Conn, ids: Sequence[int], hardware_class: str, sign: float) -> list[KnownStep]:
     """The steps of these experiments, as far as they were measured in the class."""
     rows = _run_batches(session, _OF_EXPERIMENTS, "ids", ids, hardware_class=hardware_class)
     return [_view_step(row, sign) for row in rows]
 
 
-def find_adopted(session: Session, shas: Sequence[str]) -> set[int]:
+def find_adopted(session: Conn, shas: Sequence[str]) -> set[int]:
     """Experiments whose steps these commits adopted."""
     return {step for (step,) in _run_batches(session, _ADOPTED, "shas", shas)}
 
 
-def find_adopted_by(session: Session, ids: Sequence[int]) -> set[int]:
+def find_adopted_by(session: Conn, ids: Sequence[int]) -> set[int]:
     """Experiments whose steps these experiments adopted."""
     return {step for (step,) in _run_batches(session, _ADOPTED_BY, "ids", ids)}
 
 
-def list_most_certain_effects(session: Session, ids: Sequence[int]) -> list[tuple[JobKind, float]]:
+def list_most_certain_effects(session: Conn, ids: Sequence[int]) -> list[tuple[JobKind, float]]:
     """The experiments' kinds, and their effects in the class where each is known best."""
     most_certain: dict[int, tuple[float, JobKind, float]] = {}
     for number, kind, mean, sd in _run_batches(session, _EFFECTS, "ids", ids):
@@ -225,12 +226,12 @@ def list_most_certain_effects(session: Session, ids: Sequence[int]) -> list[tupl
     return [(kind, mean) for _, kind, mean in most_certain.values()]
 
 
-def find_ablated(session: Session, shas: Sequence[str]) -> set[int]:
+def find_ablated(session: Conn, shas: Sequence[str]) -> set[int]:
     """Experiments whose steps were taken out of one of these commits, to see what becomes of it."""
     return {step for (step,) in _run_batches(session, _ABLATED, "shas", shas)}
 
 
-def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]:
+def map_axes(session: Conn, shas: Sequence[str]) -> dict[str, frozenset[str]]:
     """The axes that each commit changed: its own, or those of the steps it was made from."""
     found: dict[str, frozenset[str]] = {}
     for sha, own, of_step in _run_batches(session, _AXES, "shas", shas):
@@ -238,7 +239,7 @@ def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]
     return found
 
 
-def list_tries(session: Session, project_id: int, after_id: int) -> list[tuple[Any, ...]]:
+def list_tries(session: Conn, project_id: int, after_id: int) -> list[tuple[Any, ...]]:
     """The experiments after one of them, newest first, each with its number, axis and branch."""
     return [tuple(row) for row in session.execute(_TRIES, {"project_id": project_id, "after_id": after_id})]
 
@@ -250,7 +251,7 @@ def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
 
 
 def _run_batches(
-    session: Session, statement: Executable, name: str, values: Sequence[Any], **given: Any
+    session: Conn, statement: Executable, name: str, values: Sequence[Any], **given: Any
 ) -> Iterator[Sequence[Any]]:
     """The rows of a statement that takes at most NAMES_AT_ONCE values for its list parameter `name`."""
     for start in range(0, len(values), NAMES_AT_ONCE):

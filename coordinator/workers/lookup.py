@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.models import Token, Volunteer, Worker, table_of
 from coordinator.models.accounts import IS_STOPPED, IS_VALID_TOKEN
 from shared.protocol import now
@@ -46,7 +46,7 @@ _ASKER = (
 )
 
 
-def find_asker(session: Session, token_sha256: str, name: str) -> tuple[int, WorkerRow | None] | None:
+def find_asker(session: Conn, token_sha256: str, name: str) -> tuple[int, WorkerRow | None] | None:
     """The volunteer whose valid token has this hash, if they may work, and their worker of that name."""
     row = session.execute(_ASKER, {"sha256": token_sha256, "name": name, "moment": now()}).first()
     if row is None:
@@ -54,12 +54,12 @@ def find_asker(session: Session, token_sha256: str, name: str) -> tuple[int, Wor
     return row[0], None if row[1] is None else WorkerRow._make(row[1:])
 
 
-def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
+def lock_worker(session: Conn, volunteer_id: int, name: str) -> WorkerRow | None:
     """The worker, with its row locked until the transaction ends: its claims come one after the other."""
     row = session.execute(_LOCK, {"volunteer_id": volunteer_id, "name": name}).first()
     return WorkerRow._make(row) if row else None
 
 
-def lock_workers(session: Session, volunteer_id: int) -> None:
+def lock_workers(session: Conn, volunteer_id: int) -> None:
     """Lock the rows of all workers of an account until the transaction ends."""
     session.execute(_LOCK_ALL, {"volunteer_id": volunteer_id})

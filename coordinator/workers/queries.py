@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, literal, select, tuple_, update
-from sqlalchemy.orm import Session
 
+from coordinator.db.engine import Conn
 from coordinator.models import Calibration, Experiment, Lease, PastOffset, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.base import UtcDateTime
 from coordinator.models.evidence import IS_FAILED
@@ -28,16 +28,16 @@ _VIEWS = select(
 ).join(Volunteer, Worker.volunteer_id == Volunteer.id)  # fmt: skip
 
 
-def _view(session: Session, query: Select[*tuple[Any, ...]]) -> list[WorkerView]:
+def _view(session: Conn, query: Select[*tuple[Any, ...]]) -> list[WorkerView]:
     return [WorkerView.model_validate(row, from_attributes=True) for row in session.execute(query)]
 
 
-def view_worker(session: Session, worker_id: int) -> WorkerView:
+def view_worker(session: Conn, worker_id: int) -> WorkerView:
     return _view(session, _VIEWS.where(Worker.id == worker_id))[0]
 
 
 def view_workers(
-    session: Session, before_id: int | None, limit: int, states: Sequence[WorkerState] | None = None,
+    session: Conn, before_id: int | None, limit: int, states: Sequence[WorkerState] | None = None,
     volunteer_id: int | None = None,
 ) -> list[WorkerView]:  # fmt: skip
     """Workers, newest first; of some states or of a volunteer only, if any are given."""
@@ -49,7 +49,7 @@ def view_workers(
     return _view(session, query.where(Worker.state.in_(states)) if states else query)
 
 
-def find_view(session: Session, worker_id: int) -> WorkerView | None:
+def find_view(session: Conn, worker_id: int) -> WorkerView | None:
     return next(iter(_view(session, _VIEWS.where(Worker.id == worker_id))), None)
 
 
@@ -95,7 +95,7 @@ def _narrow(query: Select[*tuple[Any, ...]], filters: WorkerFilters) -> Select[*
     return query
 
 
-def list_seen(session: Session, filters: WorkerFilters, before: Seen | None, limit: int) -> list[WorkerView]:
+def list_seen(session: Conn, filters: WorkerFilters, before: Seen | None, limit: int) -> list[WorkerView]:
     """Workers, the one that was heard of last first."""
     query = _narrow(_VIEWS, filters).order_by(Worker.last_seen_at.desc(), Worker.id.desc()).limit(limit)
     if before is not None:
@@ -103,7 +103,7 @@ def list_seen(session: Session, filters: WorkerFilters, before: Seen | None, lim
     return _view(session, query)
 
 
-def list_newest(session: Session, filters: WorkerFilters, before_id: int | None, limit: int) -> list[WorkerView]:
+def list_newest(session: Conn, filters: WorkerFilters, before_id: int | None, limit: int) -> list[WorkerView]:
     """Workers, the newest first."""
     query = _narrow(_VIEWS, filters).order_by(Worker.id.desc()).limit(limit)
     return _view(session, query if before_id is None else query.where(Worker.id < before_id))
@@ -118,7 +118,7 @@ class FleetCount(NamedTuple):
     workers: int
 
 
-def count_fleet(session: Session, since: datetime, filters: WorkerFilters) -> list[FleetCount]:
+def count_fleet(session: Conn, since: datetime, filters: WorkerFilters) -> list[FleetCount]:
     """Workers that were heard of since then, most first."""
     columns = Worker.state, Worker.hardware_class, Worker.version
     query = select(*columns, func.count()).join(Volunteer, Worker.volunteer_id == Volunteer.id)
@@ -140,7 +140,7 @@ class PastLease(NamedTuple):
     end_reason: str
 
 
-def list_leases(session: Session, worker_id: int, limit: int) -> list[PastLease]:
+def list_leases(session: Conn, worker_id: int, limit: int) -> list[PastLease]:
     """A worker's leases, the newest first."""
     columns = (getattr(Lease, name) for name in PastLease._fields[1:])
     query = select(Project.name, *columns).join(Project, Project.id == Lease.project_id)
@@ -160,7 +160,7 @@ class FailedRun(NamedTuple):
     created_at: datetime
 
 
-def list_failures(session: Session, worker_id: int, limit: int) -> list[FailedRun]:
+def list_failures(session: Conn, worker_id: int, limit: int) -> list[FailedRun]:
     """A worker's failed runs, the newest first."""
     columns = Run.id, Project.name, Run.experiment_id, Run.outcome, Run.reason, Run.log_tail, Run.created_at
     query = select(*columns).join(Project, Project.id == Run.project_id).where(Run.worker_id == worker_id, IS_FAILED)
@@ -178,7 +178,7 @@ class OffsetPoint(NamedTuple):
     started_at: datetime
 
 
-def list_offsets(session: Session, worker_id: int, limit: int) -> list[OffsetPoint]:
+def list_offsets(session: Conn, worker_id: int, limit: int) -> list[OffsetPoint]:
     """A worker's offsets, those of the newest epochs first."""
     columns = (getattr(PastOffset, name) for name in ("hardware_class", "epoch", "offset_mean", "offset_sd"))
     query = select(Project.name, *columns, PastOffset.started_at).join(Project, Project.id == PastOffset.project_id)
@@ -197,7 +197,7 @@ class OwnCalibration(NamedTuple):
     failures_in_row: int
 
 
-def list_calibrations(session: Session, worker_id: int, hardware_class: str) -> list[OwnCalibration]:
+def list_calibrations(session: Conn, worker_id: int, hardware_class: str) -> list[OwnCalibration]:
     """A worker's calibrations in its present hardware class, by project."""
     columns = (getattr(Calibration, name) for name in OwnCalibration._fields[1:])
     query = select(Project.name, *columns).join(Calibration, Calibration.project_id == Project.id)
@@ -205,7 +205,7 @@ def list_calibrations(session: Session, worker_id: int, hardware_class: str) -> 
     return [OwnCalibration(*row) for row in session.execute(query.order_by(Project.name))]
 
 
-def mark_shown(session: Session, worker_id: int, number: int, moment: datetime) -> None:
+def mark_shown(session: Conn, worker_id: int, number: int, moment: datetime) -> None:
     """Note when a worker's message of this number was shown, if it is the newest and was not."""
     waits = (_WORKERS.c.message_number == number) & _WORKERS.c.message.is_not(None)
     statement = update(_WORKERS).where(_WORKERS.c.id == worker_id, waits)
@@ -223,35 +223,35 @@ class Duties(NamedTuple):
     role: str
 
 
-def find_duties(session: Session, worker_id: int) -> Duties:
+def find_duties(session: Conn, worker_id: int) -> Duties:
     columns = (getattr(Worker, name) for name in Duties._fields[:-1])
     query = select(*columns, Volunteer.role).join(Volunteer, Volunteer.id == Worker.volunteer_id)
     return Duties._make(session.execute(query.where(Worker.id == worker_id)).one())
 
 
-def view_resting(session: Session, since: datetime, limit: int) -> list[WorkerView]:
+def view_resting(session: Conn, since: datetime, limit: int) -> list[WorkerView]:
     """Workers that have reported since then that they rest, the latest first."""
     query = _VIEWS.where(Worker.state.in_(RESTING), Worker.last_seen_at >= since)
     return _view(session, query.order_by(Worker.state_at.desc()).limit(limit))
 
 
-def count_recent(session: Session, since: datetime) -> tuple[int, int]:
+def count_recent(session: Conn, since: datetime) -> tuple[int, int]:
     """Workers that were heard of since then, and their volunteers."""
     counts = select(func.count(), func.count(_WORKERS.c.volunteer_id.distinct()))
     workers, volunteers = session.execute(counts.where(_WORKERS.c.last_seen_at >= since)).one()
     return workers, volunteers
 
 
-def add_worker(session: Session, columns: Mapping[str, Any]) -> int:
+def add_worker(session: Conn, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(session.scalar(_ADD, columns))
 
 
-def change_worker(session: Session, worker_id: int, columns: Mapping[str, Any]) -> None:
+def change_worker(session: Conn, worker_id: int, columns: Mapping[str, Any]) -> None:
     session.execute(_CHANGE, {"worker_id": worker_id, **columns})
 
 
-def view_volunteers(session: Session, before_id: int | None, limit: int) -> list[VolunteerView]:
+def view_volunteers(session: Conn, before_id: int | None, limit: int) -> list[VolunteerView]:
     """Volunteers and how much their workers did, newest first."""
     sources = {
         "workers": _WORKERS,

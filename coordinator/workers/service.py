@@ -4,9 +4,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from coordinator.accounts.permissions import AccountQuarantinedError
+from coordinator.db.engine import Conn
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page, decode_id_cursor, decode_moment_cursor, encode_moment_cursor
 from coordinator.workers import queries
@@ -24,7 +23,7 @@ RESTING_FOR = timedelta(days=1)
 
 
 def register_worker(
-    session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware, version: str = "", trouble: str = ""
+    session: Conn, volunteer_id: int, name: str, agent: str, hardware: Hardware, version: str = "", trouble: str = ""
 ) -> WorkerRow:
     """The volunteer's worker of that name, made or brought up to date, and locked. Raises AccountQuarantinedError.
 
@@ -53,7 +52,7 @@ def register_worker(
     return known._replace(**described)
 
 
-def _lock_free_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
+def _lock_free_worker(session: Conn, volunteer_id: int, name: str) -> WorkerRow | None:
     """As `lock_worker`. Raises AccountQuarantinedError for a worker in quarantine."""
     known = lock_worker(session, volunteer_id, name)
     if known is not None and known.quarantine is not None:
@@ -61,7 +60,7 @@ def _lock_free_worker(session: Session, volunteer_id: int, name: str) -> WorkerR
     return known
 
 
-def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
+def take_notice(session: Conn, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
     """Store what a worker is about to do. Raises NotFoundError before its first job, and AccountQuarantinedError."""
     known = _lock_free_worker(session, volunteer_id, notice.worker)
     if known is None:
@@ -73,7 +72,7 @@ def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> Wo
     return queries.view_worker(session, known.id)
 
 
-def take_receipt(session: Session, volunteer_id: int, receipt: MessageReceipt) -> WorkerView:
+def take_receipt(session: Conn, volunteer_id: int, receipt: MessageReceipt) -> WorkerView:
     """Note that a worker has shown its message. Another one may wait by now. Raises NotFoundError."""
     known = lock_worker(session, volunteer_id, receipt.worker)
     if known is None:
@@ -82,9 +81,7 @@ def take_receipt(session: Session, volunteer_id: int, receipt: MessageReceipt) -
     return queries.view_worker(session, known.id)
 
 
-def view_page(
-    session: Session, before_id: int | None, limit: int, states: list[WorkerState] | None
-) -> Page[WorkerView]:
+def view_page(session: Conn, before_id: int | None, limit: int, states: list[WorkerState] | None) -> Page[WorkerView]:
     """Workers, newest first; of some states only, if any are given."""
     return cut_page(queries.view_workers(session, before_id, limit + 1, states), limit, lambda view: view.id)
 
@@ -96,17 +93,17 @@ RECENT = timedelta(minutes=10)
 """Age of a worker's last sign of life up to which it counts as a machine of now."""
 
 
-def count_recent(session: Session) -> tuple[int, int]:
+def count_recent(session: Conn) -> tuple[int, int]:
     """Workers that were heard of within RECENT, and how many volunteers they are of."""
     return queries.count_recent(session, now() - RECENT)
 
 
-def view_resting(session: Session, limit: int) -> list[WorkerView]:
+def view_resting(session: Conn, limit: int) -> list[WorkerView]:
     """Workers that lately reported why they do nothing, the latest first."""
     return queries.view_resting(session, now() - RESTING_FOR, limit)
 
 
-def view_volunteers(session: Session, before_id: int | None, limit: int) -> Page[VolunteerView]:
+def view_volunteers(session: Conn, before_id: int | None, limit: int) -> Page[VolunteerView]:
     """Volunteers, newest first."""
     return cut_page(queries.view_volunteers(session, before_id, limit + 1), limit, lambda view: view.id)
 
@@ -122,13 +119,13 @@ class WorkerOrder(StrEnum):
     NEWEST = "newest"
 
 
-def count_fleet(session: Session, filters: WorkerFilters) -> list[FleetCount]:
+def count_fleet(session: Conn, filters: WorkerFilters) -> list[FleetCount]:
     """The workers heard of within RECENT_FLEET by state, hardware class and version, most first."""
     return queries.count_fleet(session, now() - RECENT_FLEET, filters)
 
 
 def list_workers(
-    session: Session, filters: WorkerFilters, order: WorkerOrder, cursor: str | None, limit: int
+    session: Conn, filters: WorkerFilters, order: WorkerOrder, cursor: str | None, limit: int
 ) -> Page[WorkerView]:
     """A page of workers. Raises CursorInvalidError."""
     if order is WorkerOrder.NEWEST:
@@ -140,7 +137,7 @@ def list_workers(
     return Page(items=page, next_cursor=more)
 
 
-def get_view(session: Session, worker_id: int) -> WorkerView:
+def get_view(session: Conn, worker_id: int) -> WorkerView:
     """A worker. Raises NotFoundError."""
     view = queries.find_view(session, worker_id)
     if view is None:
