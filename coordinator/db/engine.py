@@ -60,7 +60,9 @@ def make_engine(url: URL) -> Engine:
 
 
 Conn = Connection | Session
-"""What runs statements on tables. Pages have sessions; workers' requests have connections, which cost less."""
+"""A connection or session: both run statements. Pages have sessions; connections, at half the cost, workers' requests.
+
+A connection loads no objects of models: `select(Model)` gives rows of columns there."""
 
 
 @contextmanager
