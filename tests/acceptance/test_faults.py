@@ -198,15 +198,15 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordin
 
     def fill_and_free() -> None:
         wait_for_results(ledger, 5)
-        unlimited = resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
+        unlimited = resource.prlimit(coordinator.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(coordinator.pid, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
         wait_for_refusals(1)
         stored = count_rows(database)
         wait_for_refusals(5)
         assert count_rows(database) == stored, "what is refused leaves nothing"
         with httpx.Client(base_url=f"http://127.0.0.1:{coordinator.address[1]}", timeout=60) as http:
             answers.append(http.get("/api/v1/projects").status_code)
-        resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE, unlimited)
+        resource.prlimit(coordinator.pid, resource.RLIMIT_FSIZE, unlimited)
 
     work(ledger, make_workers(database, coordinator.address, transports), fill_and_free)
     assert answers == [200], "reading goes on"

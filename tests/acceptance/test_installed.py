@@ -118,7 +118,7 @@ def test_the_first_page(environment: dict[str, str], empty: Path, tmp_path: Path
         subprocess.Popen(shlex.split(serve), env=environment, cwd=empty, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_for_port(process, tmp_path / "log")
+            wait_for_port(lambda: process.poll() is None, tmp_path / "log")
             *_, table = [run(command, environment, empty) for command in rest]
         finally:
             process.terminate()

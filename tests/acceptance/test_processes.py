@@ -72,7 +72,7 @@ def serve(
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        yield f"http://127.0.0.1:{wait_for_port(process, log)}", process.pid
+        yield f"http://127.0.0.1:{wait_for_port(lambda: process.poll() is None, log)}", process.pid
     finally:
         process.send_signal(stop)
         assert process.wait(60) == status, log.read_text()

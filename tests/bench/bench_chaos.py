@@ -170,10 +170,8 @@ class Swarm:
         self.proxy.delay_seconds = 0.0
 
     def fill_disk(self) -> None:
-        if self._postgres:
-            writers = self._postgres.list_connections()
-        else:
-            writers = [psutil.Process(self.coordinators[0].popen.pid)]
+        first = self.coordinators[0].pid
+        writers = self._postgres.list_connections() if self._postgres else [psutil.Process(first)]
         _limit_files(writers, str(FULL_BYTES))
         time.sleep(TROUBLE_SECONDS)
         _limit_files(writers, "unlimited")

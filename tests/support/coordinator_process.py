@@ -2,21 +2,33 @@
 
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from tests.support.forks import FORKS, set_environment
 
 
-def wait_for_port(process: "subprocess.Popen[Any]", log: Path) -> int:
+def wait_for_port(is_alive: Callable[[], bool], log: Path) -> int:
     """Wait until the coordinator listens; the port that it printed into its log."""
     deadline = time.monotonic() + 60
     while not (found := re.search(r"Coordinator at http://127.0.0.1:(\d+)", log.read_text())):
-        assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline and is_alive(), log.read_text()
         time.sleep(0.02)
     return int(found.group(1))
+
+
+def _serve(arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    """In a fork: become `swarm-coordinator serve`."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    set_environment(environment)
+    sys.argv = ["swarm-coordinator", "serve", *arguments]
+    from coordinator.__main__ import main  # noqa: PLC0415 - it stops the search for garbage, which a test wants
+
+    main()
 
 
 class Coordinator:
@@ -30,17 +42,20 @@ class Coordinator:
         self.start()
 
     def start(self) -> None:
-        with self._log.open("w") as output:
-            self.popen = subprocess.Popen(
-                [Path(sys.executable).with_name("swarm-coordinator"), "serve", "--port", self._port],
-                env=self._environment, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        self._port = str(wait_for_port(self.popen, self._log))
+        self._log.write_text("")
+        self._process = FORKS.Process(target=_serve, args=(["--port", self._port], self._environment, self._log))
+        self._process.start()
+        self._port = str(wait_for_port(self._process.is_alive, self._log))
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
 
     @property
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", int(self._port)
 
     def kill(self) -> None:
-        self.popen.send_signal(signal.SIGKILL)
-        self.popen.wait()
+        self._process.kill()
+        self._process.join()
