@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.forks import FORKS, set_environment
+from tests.support.forks import fork, set_environment
 
 
 def wait_for_port(is_alive: Callable[[], bool], log: Path) -> int:
@@ -43,8 +43,7 @@ class Coordinator:
 
     def start(self) -> None:
         self._log.write_text("")
-        self._process = FORKS.Process(target=_serve, args=(["--port", self._port], self._environment, self._log))
-        self._process.start()
+        self._process = fork(_serve, ["--port", self._port], self._environment, self._log)
         self._port = str(wait_for_port(self._process.is_alive, self._log))
 
     @property

@@ -1,22 +1,20 @@
 """Runs Python code in a real sandbox that a real process started, as root and as a plain user."""
 
-import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import textwrap
-from dataclasses import asdict
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
-from tests.worker.sandbox.driver import DriverRequest
+from tests.support.forks import CANARY, fork
+from tests.worker.sandbox.driver import DriverRequest, drive
 from worker.sandbox.base import ProcessOutcome
 from worker.sandbox.landlock import find_version
 
-DRIVER = Path(__file__).with_name("driver.py")
 PLAIN_UID = 20_000 + os.getpid() % 30_000
 """Of this process alone: processes of one user count against each other's limits."""
 LIMITS = {"memory_mib": 256, "processes": 24, "disk_mib": 8}
@@ -46,27 +44,70 @@ class Worker:
     def __init__(self, sandbox: str, uid: int | None, folder: Path, without: str = "") -> None:
         self.sandbox, self._uid, self._folder, self._without = sandbox, uid, folder, without
 
+    @property
+    def shows_attacks(self) -> bool:
+        """Whether an attack is to be seen winning without the defence: once is enough, whoever starts the sandbox."""
+        return self._uid == USERS[-1]
+
     def without(self, defence: str) -> "Worker":
         """The same, but with that defence switched off (driver.py)."""
         return Worker(self.sandbox, self._uid, self._folder, defence)
 
     def start(
         self, code: str, timeout: float, cores: list[int] | None = None, orphans: int = 0, **limits: int
-    ) -> subprocess.Popen[str]:
+    ) -> "Driver":
         argv = [sys.executable, "-c", textwrap.dedent(code)]
+        environment = {"PATH": os.environ["PATH"], "SWARM_TOKEN": CANARY}
         request = DriverRequest(
-            self.sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans, self._without
-        )
-        environment = {"PATH": os.environ["PATH"], "SWARM_TOKEN": "canary-in-the-environment"}
-        command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+            self.sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans, self._without,
+            environment,
+        )  # fmt: skip
+        return Driver(request)
 
     def run(self, code: str, timeout: float = 60.0, cores: list[int] | None = None, **limits: int) -> ProcessOutcome:
         """Run `code` to its end, or kill it after `timeout` seconds."""
         with self.start(code, timeout, cores, **limits) as driver:
-            answer, _ = driver.communicate(timeout=timeout + 120)  # a busy machine starts slowly
-        assert driver.returncode == 0
-        return ProcessOutcome(**json.loads(answer))
+            return driver.read(timeout + 120)  # a busy machine starts slowly
+
+
+class Driver:
+    """The process that starts a sandbox, until the end of a block or `kill`."""
+
+    def __init__(self, request: DriverRequest) -> None:
+        self._line, theirs = Pipe(duplex=False)
+        self._process = fork(drive, request, theirs)
+        theirs.close()
+
+    def __enter__(self) -> "Driver":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.join()
+        self._process.close()
+        self._line.close()
+
+    def read(self, seconds: float) -> ProcessOutcome:
+        """The outcome of what it started."""
+        assert self._line.poll(seconds), "it does not end"
+        outcome = self._line.recv()
+        assert isinstance(outcome, ProcessOutcome)
+        return outcome
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def has_ended(self) -> bool:
+        return not self._process.is_alive()
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit status, or None if it goes on."""
+        self._process.join(seconds)
+        return self._process.exitcode
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
-"""A stand-in for the worker: starts one sandboxed process, as root or as a plain user, and prints its outcome.
-
-Run as `python driver.py REQUEST`, REQUEST being the JSON of a DriverRequest.
-"""
+"""A stand-in for the worker: starts one sandboxed process, as root or as a plain user, and tells its outcome."""
 
 import contextlib
-import json
 import os
 import signal
 import stat
@@ -12,17 +8,18 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+from tests.support.forks import set_environment
+from worker.sandbox import bubblewrap, container, landlock, process, seccomp
+from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest
+from worker.sandbox.choose import choose_sandbox
+from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount
 
 REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
-sys.path.insert(0, str(REPOSITORY))
-
-from worker.sandbox import bubblewrap, container, landlock, process, seccomp  # noqa: E402 - the path comes first
-from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest  # noqa: E402 - the path comes first
-from worker.sandbox.choose import choose_sandbox  # noqa: E402 - the path comes first
-from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class DriverRequest:
 
     With `orphans`, so many are started instead, each by a process that is killed as soon as the program's arguments
     are seen in a process or a moment later, which is while the sandbox is being made; nothing is printed. `without`
-    names a defence that is switched off, so that an attack can be seen to win.
+    names a defence that is switched off, so that an attack can be seen to win; `environment` is the driver's own.
     """
 
     sandbox: str
@@ -43,10 +40,12 @@ class DriverRequest:
     cores: list[int] | None = None
     orphans: int = 0
     without: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
 
 
-def main() -> None:
-    asked = DriverRequest(**json.loads(sys.argv[1]))
+def drive(asked: DriverRequest, line: Connection) -> None:
+    """In a fork: start what is asked for, and send its outcome."""
+    set_environment(asked.environment)
     if asked.uid is not None:
         become(asked.uid, [Path(sys.prefix), Path(sys.base_prefix), REPOSITORY])
     switch_off(asked.without)
@@ -58,7 +57,7 @@ def main() -> None:
             orphan(sandbox, replace(request, argv=(*asked.argv, str(number))), delay=number * ORPHAN_STEP_SECONDS)
         return
     started = sandbox.start(request)
-    print(json.dumps(asdict(started.wait(asked.timeout) or started.kill())))  # noqa: T201 - its answer
+    line.send(started.wait(asked.timeout) or started.kill())
 
 
 def switch_off(defence: str) -> None:
@@ -112,7 +111,3 @@ def become(uid: int, needed: list[Path]) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-
-
-if __name__ == "__main__":
-    main()

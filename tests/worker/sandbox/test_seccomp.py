@@ -5,7 +5,7 @@ import os
 import random
 import struct
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,8 @@ def test_the_page_cache_carries_nothing_from_one_sandbox_to_the_next(bubblewrap:
     with library.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the same test, beside this one, would throw out other pages
         os.fsync(file)  # nor could a page be thrown out that waits to be written
-        assert carried(bubblewrap.without("filter")) >= BITS * 3 // 4
+        if bubblewrap.shows_attacks:
+            assert carried(bubblewrap.without("filter")) >= BITS * 3 // 4
         assert carried(bubblewrap) in (sum(secret), BITS - sum(secret)), "it hears the same for every page"
 
 
@@ -95,7 +96,8 @@ def test_the_counters_of_the_machine_carry_nothing(bubblewrap: Worker) -> None:
         worker.run(act)
         return int(worker.run(count).log_tail) - before
 
-    assert told(bubblewrap.without("counters")) >= 10_000, "many are missed when others empty its core's batch"
+    if bubblewrap.shows_attacks:
+        assert told(bubblewrap.without("counters")) >= 10_000, "many are missed when others empty its core's batch"
     assert told(bubblewrap) == 0
 
 
@@ -134,7 +136,8 @@ def test_locks_of_a_library_carry_nothing(bubblewrap: Worker, count_marked: Call
         assert wait_until(lambda: count_marked(seconds) == 0)
         return told
 
-    assert felt(bubblewrap.without("filter")) == ["held", "held"]
+    if bubblewrap.shows_attacks:
+        assert felt(bubblewrap.without("filter")) == ["held", "held"]
     assert felt(bubblewrap) == ["free", "free"]
 
 
@@ -155,12 +158,13 @@ def test_nobody_hears_who_opens_a_library(bubblewrap: Worker, count_marked: Call
         with worker.start(listen, timeout=240) as listener:
             assert wait_until(lambda: count_marked(marker) == 1)
             worker.run(speak)
-            ended = wait_until(lambda: listener.poll() is not None, seconds)
+            ended = wait_until(lambda: listener.has_ended(), seconds)
             listener.kill()
         assert wait_until(lambda: count_marked(marker) == 0)
         return ended
 
-    assert ends(bubblewrap.without("filter"))
+    if bubblewrap.shows_attacks:
+        assert ends(bubblewrap.without("filter"))
     assert not ends(bubblewrap, seconds=2)
 
 
@@ -428,35 +432,28 @@ def test_a_tool_has_the_network_and_its_locks(machine: str) -> None:
 # --- Honest programs ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def lessons() -> Iterator[str]:
-    yield """
-        import torch
-        torch.set_num_threads(2)
-        data = torch.utils.data.TensorDataset(torch.randn(64, 8), torch.randn(64, 1))
-        model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 1))
-        optimizer = torch.optim.AdamW(model.parameters())
-        for inputs, targets in torch.utils.data.DataLoader(data, 16, num_workers=2):
-            loss = (model(inputs) - targets).square().mean()
-            loss.backward()
-            optimizer.step()
-        torch.save(model.state_dict(), "/tmp/weights")
-        torch.load("/tmp/weights", mmap=True)
-        print("trained", bool(torch.isfinite(loss)))
-    """
+LESSONS = """
+    import torch
+    print("threads", torch.get_num_threads())
+    data = torch.utils.data.TensorDataset(torch.randn(64, 8), torch.randn(64, 1))
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 1))
+    optimizer = torch.optim.AdamW(model.parameters())
+    for inputs, targets in torch.utils.data.DataLoader(data, 16, num_workers=2):
+        loss = (model(inputs) - targets).square().mean()
+        loss.backward()
+        optimizer.step()
+    torch.save(model.state_dict(), "/tmp/weights")
+    torch.load("/tmp/weights", mmap=True)
+    print("trained", bool(torch.isfinite(loss)))
+"""
 
 
-def test_torch_trains_with_workers_that_load_its_data(bubblewrap: Worker, lessons: str) -> None:
-    outcome = bubblewrap.run(lessons, timeout=120, memory_mib=4096, processes=64, disk_mib=64)
-    assert (outcome.exit_status, outcome.log_tail) == (0, "trained True")
-
-
-def test_torch_computes_on_all_cores_of_a_run(confined: Worker) -> None:
-    """MKL, inside of torch, counts cores by moving to each of them."""
-    count = "import torch; print(torch.get_num_threads())"
-    for cores in ([0], [0, 1]):
-        outcome = confined.run(count, cores=cores, memory_mib=4096, processes=64)
-        assert (outcome.exit_status, outcome.log_tail) == (0, str(len(cores)))
+def test_torch_trains_on_all_cores_of_a_run_with_workers_that_load_its_data(volunteer: Worker) -> None:
+    """MKL, inside of torch, counts cores by moving to each of them. Who starts the sandbox changes no call."""
+    outcome = volunteer.run(LESSONS, timeout=120, cores=[0, 1], memory_mib=4096, processes=64, disk_mib=64)
+    assert (outcome.exit_status, outcome.log_tail.splitlines()) == (0, ["threads 2", "trained True"])
+    outcome = volunteer.run("import torch; print(torch.get_num_threads())", cores=[0], memory_mib=4096, processes=64)
+    assert (outcome.exit_status, outcome.log_tail) == (0, "1")
 
 
 def test_ordinary_programs_work(confined: Worker) -> None:
