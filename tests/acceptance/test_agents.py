@@ -92,7 +92,7 @@ def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
             say("", refusal="I will not."), refuse(429, "rate_limit_exceeded", Retry_After="1"), Response(hangs=True),
             refuse(503), say("no JSON"), say("", finish="length"), refuse(400, "context_length_exceeded"),
         ]  # fmt: skip
-        waits = {"SWARM_REQUEST_SECONDS": "3", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
+        waits = {"SWARM_REQUEST_SECONDS": "15", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
         done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, **waits)
         assert "the job failed: openai m: the model refuses" in done.stderr
         assert "did not answer in time; retrying in" in done.stderr

@@ -62,7 +62,9 @@ def make_workers(
     for number, transport in enumerate(transports or make_transports()):
         with database.write() as session:
             token = create_token(session, f"volunteer-{number}", "test")
-        client = httpx.Client(transport=transport, base_url=f"http://{address[0]}:{address[1]}", timeout=20)
+        client = httpx.Client(
+            transport=transport, base_url=f"http://{address[0]}:{address[1]}", timeout=TIMEOUT_SECONDS
+        )
         workers.append(MiniWorker(client, token, f"w{number}"))
     return workers
 

@@ -91,7 +91,7 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
         listeners = [threading.Thread(target=listen, args=(url, has_all, ended)) for _ in range(8)]
         for listener in listeners:
             listener.start()
-        with httpx.Client(base_url=url, transport=FreshConnections(), timeout=20) as http:
+        with httpx.Client(base_url=url, transport=FreshConnections(), timeout=120) as http:
             worker = MiniWorker(http, token)
             worker.measure_root()
             for number in range(JOBS - 1):
