@@ -18,12 +18,15 @@ from coordinator.models import Finding, FindingReport, Project, Volunteer
 from coordinator.projects.service import create_project
 from shared.findings import FindingDraft
 from shared.protocol import now
-from tests.support.messages import make_proposal
+from tests.support.messages import HARDWARE, make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History, crash
 
 LIAR = "mallory"
 BRAG = "A miracle of the learning rate"
+MACHINE = HARDWARE.model_copy(update={"cores": 4})
+"""That of all of them: a hardware class of their own, whatever the swarm has beside them."""
+
 AT_ONCE = 500
 """Experiments in one transaction."""
 
@@ -42,11 +45,11 @@ def write_swarm_with_liar(database: Database, project_id: int, honest: int = 20,
     """
     for start in range(0, honest, AT_ONCE):
         with database.write() as session:
-            _write_honest(History(session, session.get_one(Project, project_id), start + 1), start, honest)
+            _write_honest(History(session, session.get_one(Project, project_id), start + 1, MACHINE), start, honest)
     with database.write() as session:
-        history = History(session, session.get_one(Project, project_id))
+        history = History(session, session.get_one(Project, project_id), hardware=MACHINE)
         held_sha, ids = _write_lies(history, papers)
-        epochs.end_epochs(session, always=True)
+        epochs.end_epoch(session, project_id, MACHINE.hardware_class, always=True)
         _write_others(session, ids)
         return LiarsSwarm(held_sha, ids)
 

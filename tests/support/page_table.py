@@ -49,7 +49,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "/projects/{project}/experiments?text=learning&verdict=improved",
     ),
     "/projects/{name}/importance": ("/projects/{project}/importance",),
-    "/projects/{name}/settings": ("/projects/{project}/settings", "/projects/{project}/settings?version=1"),
+    "/projects/{name}/settings": ("/projects/{project}/settings", "/projects/{project}/settings?version=0"),
     "/projects/{name}/topics": ("/projects/{project}/topics",),
     "/projects/{name}/tree": ("/projects/{project}/tree",),
     "/projects/{name}/workers": ("/projects/{project}/workers",),

@@ -33,6 +33,7 @@ from tests.support.verified_record import VerifiedRecord
 from tests.support.web_proxies import choose_port
 
 SECRET = "a secret of a length that is allowed"
+PUBLIC_URL = "https://swarm.example.org/swarm"
 Taken = list[tuple[dict[str, str], bytes]]
 
 
@@ -99,7 +100,7 @@ def begin(database: Database, settings: CoordinatorSettings) -> Callable[..., No
     """Make a notifier whose targets are told of what comes next."""
 
     def make(address: str, secret_file: Path | None = None) -> Notifier:
-        changed = {"webhooks": address, "webhook_secret_file": secret_file, "public_url": "https://swarm.example.org"}
+        changed = {"webhooks": address, "webhook_secret_file": secret_file, "public_url": PUBLIC_URL}
         notifier = Notifier(database, settings.model_copy(update=changed))
         notifier.send_due()
         return notifier
@@ -136,7 +137,7 @@ def test_a_webhook_that_fails_twice_gets_a_signed_notice(
         notifier.send_due()
     ((headers, body),) = taken
     told = json.loads(body)
-    assert (told["kind"], told["url"].partition("/projects")[0]) == ("result_held", "https://swarm.example.org")
+    assert (told["kind"], told["url"].partition("/projects")[0]) == ("result_held", PUBLIC_URL)
     seconds = int(headers[SIGNATURE_HEADER].partition(",")[0].removeprefix("t="))
     assert headers[SIGNATURE_HEADER] == sign(SECRET, seconds, body)
     assert sign(SECRET, seconds + 1, body).partition("v1=")[2] not in headers[SIGNATURE_HEADER]

@@ -155,6 +155,15 @@ def test_axe_finds_what_is_there_to_be_found(open_tab: OpenTab, demo: Demo) -> N
     assert {"label", "color-contrast"} <= {name for name, *_ in look_with_axe(tab)}
 
 
+def test_feeds_and_digests_name_addresses_below_the_path(demo: Demo) -> None:
+    digests = f"{demo.url}/projects/{demo.things.project}/digests"
+    for address in (f"{digests}.atom", f"{digests}/{demo.things.week}.md"):
+        answer = httpx.get(address)
+        named = re.findall(r"""(?:href=["']|href=&quot;|href=&#34;|]\()([^"')&]+)""", answer.text)
+        assert answer.status_code == 200 and len(named) > 3, address
+        assert [one for one in named if not one.startswith(f"{demo.url}/")] == []
+
+
 class Watch:
     """Records the actions of a tab that no text may cause."""
 
