@@ -27,6 +27,9 @@ SAME_NUMBER = 1e-9
 UNCHANGED = 1e-3 * SAME_NUMBER
 """A posterior that moved by less leaves its descendants as they are: far enough below SAME_NUMBER to add up safely."""
 
+MANY = 50
+"""Number of commits of one generation from which on is asked whether any below was measured in the class."""
+
 ALL_KINDS = "all"
 """Name of the prior of all kinds of job together, where an epoch stores them by kind."""
 
@@ -99,6 +102,9 @@ def refresh_posteriors(session: Conn, contract: Contract, sha: str, hardware_cla
         first = first or derived.get(sha)
         settled = _store(session, generation, derived, hardware_class)
         above = [commit.sha for commit in generation if commit.sha not in settled]
+        place = generation[0]
+        if len(above) > MANY and not queries.is_any_deeper(session, hardware_class, place.project_id, place.depth):
+            break
         generation = list_children(session, above) if above else []
     return first
 

@@ -15,6 +15,7 @@ from coordinator.evidence.statistics import RESPONSE_COLUMNS, Measurement, read_
 from coordinator.evidence.throughput import expose
 from coordinator.models import (
     Calibration,
+    Commit,
     CommitPosterior,
     DueReplication,
     EvidenceEpoch,
@@ -54,6 +55,7 @@ MAX_WORK = 32
 """Number of newest runs from which a commit's pace is measured."""
 
 _RUNS, _POSTERIORS, _DECISIONS = table_of(Run), table_of(CommitPosterior), table_of(HeldDecision)
+_COMMITS = table_of(Commit)
 _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
 _RUNS_OF_COMMITS = (
@@ -91,6 +93,14 @@ _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == b
 _DISCOUNTED = select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1)
 _ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(
     _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
+)
+_DEEPER = (
+    select(_RUNS.c.id)
+    .join(_COMMITS, _COMMITS.c.sha == _RUNS.c.commit_sha)
+    .where(_RUNS.c.project_id == bindparam("project_id"), _RUNS.c.hardware_class == bindparam("hardware_class"))
+    .where(_COMMITS.c.depth > bindparam("depth"))
+    .order_by(_RUNS.c.id.desc())
+    .limit(1)
 )
 _ADD_POSTERIOR = insert(_POSTERIORS)
 _CHANGE_POSTERIOR = update(_POSTERIORS).where(
@@ -181,6 +191,12 @@ def find_estimates(
 def find_posterior(session: Conn, sha: str, hardware_class: str) -> PosteriorRow | None:
     row = session.execute(_POSTERIOR_OF, {"sha": sha, "hardware_class": hardware_class}).first()
     return PosteriorRow._make(row) if row else None
+
+
+def is_any_deeper(session: Conn, hardware_class: str, project_id: int, depth: int) -> bool:
+    """Whether any commit deeper than `depth` was measured in a class."""
+    given = {"hardware_class": hardware_class, "project_id": project_id, "depth": depth}
+    return session.execute(_DEEPER, given).first() is not None
 
 
 def map_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from coordinator.models import Commit, CommitPosterior, Experiment, table_of
@@ -50,7 +50,11 @@ def list_newest(session: Session, project_id: int, limit: int) -> list[str]:
 def climb(session: Session, shas: Sequence[str], limit: int) -> list[TreeLink]:
     """Commits with their ancestors, the given ones first, at most `limit` in all."""
     up = select(*_LINK).where(_COMMITS.c.sha.in_(shas)).cte("up", recursive=True)
-    up = up.union(select(*_LINK).join(up, _COMMITS.c.sha == up.c.parent_sha))
+    if session.get_bind().dialect.name == "postgresql":  # else it reads all commits again for each generation
+        one = select(*_LINK).where(_COMMITS.c.sha == up.c.parent_sha).limit(1).lateral()
+        up = up.union(select(one).select_from(up.join(one, true())))
+    else:
+        up = up.union(select(*_LINK).join(up, _COMMITS.c.sha == up.c.parent_sha))
     return [TreeLink(*row) for row in session.execute(select(up).limit(limit))]
 
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, quarantine
+from coordinator.evidence.posteriors import MANY
 from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Experiment, Project, Run
 from shared.events import EventKind
 from shared.leases import ResultUpload
-from tests.support.messages import make_proposal, make_result, make_run
+from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.swarm_data import History, write_history
 from tests.support.volunteers import MiniWorker
 
@@ -55,6 +56,32 @@ def test_offsets_are_seen_through(history_database: Database) -> None:
     assert metrics == pytest.approx([3.1, 3.15, 3.2, 3.25, 3.3], abs=0.01)
     assert sorted(offset for offset in offsets.values() if offset is not None) == pytest.approx([0, 0, 0.1], abs=0.01)
     assert find_differences(history_database) == []
+
+
+def test_a_measurement_reaches_measured_descendants_and_walks_to_no_others(project: str, database: Database) -> None:
+    """In a class of its own, below a commit with more children than are looked at one by one."""
+    steps: list[str] = []
+    with database.write() as session:
+        usual = History(session, session.scalars(select(Project)).one())
+        root, worker = usual.project.root_sha, usual.add_worker()
+        usual.measure(worker, root, 3.3)
+        children = [usual.add_experiment(worker, root, 3.3, make_proposal(str(number))) for number in range(MANY + 2)]
+        below = usual.add_experiment(worker, children[-1].commit_sha, 3.2, make_proposal("below")).commit_sha
+        other = History(session, usual.project, hardware=HARDWARE.model_copy(update={"cores": 64}))
+        newcomer = other.add_worker("w2", "bo")
+        listener = lambda *given: steps.append(given[2]) if "commits.parent_sha IN" in given[2] else None  # noqa: E731
+        event.listen(database.engine, "before_cursor_execute", listener)
+        other.measure(newcomer, root, 3.3)
+        assert len(steps) == 1, "the children were listed, and nothing below them"
+        event.remove(database.engine, "before_cursor_execute", listener)
+        other.measure(newcomer, below, 3.2)
+        of_it = select(CommitPosterior.metric_mean).where(
+            CommitPosterior.commit_sha == below, CommitPosterior.hardware_class == newcomer.hardware_class
+        )
+        before = session.scalars(of_it).one()
+        other.measure(newcomer, root, 3.5)
+        assert session.scalars(of_it).one() > before
+    assert find_differences(database) == []
 
 
 def test_what_two_others_confirm_is_verified(history_database: Database) -> None:
