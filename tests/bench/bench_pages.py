@@ -108,6 +108,7 @@ class Bench:
             response = self.get(route, number + 3)
             assert response.status_code == 200, response.url
         cpu_ms = 1000 * (self.cpu_seconds() - before) / VIEWS
+        sys.stderr.write(f"{route}: {cpu_ms:.1f} CPU-ms\n")
         sent = int(first.headers.get("content-length", len(first.content)))
         return Cost(cpu_ms, len(first.content) / 1024, sent / 1024, measure_scripts(first.text) / 1024)
 
