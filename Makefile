@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
+.PHONY: help demo test test-gpu test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test-fleets: $(VENV)/dev.stamp  ## Start workers by a real Slurm and a real Ray;
 screenshots: $(VENV)/dev.stamp  ## Pictures of every page of a demo swarm, both themes at two widths (FOLDER=.swarm/screenshots)
 	@.ci/system-packages chromium:chromium
 	@$(BIN)/python -m tests.support.screenshots $(or $(FOLDER),.swarm/screenshots)
+
+test-gpu: $(VENV)/dev.stamp  ## Each step that a run takes on a GPU, in each sandbox, then runs of the seed (GPU="noise", GPU="--device cpu --seconds 2")
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.gpu.ladder $(GPU)
 
 check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own rules
 	@$(BIN)/ruff format --check .
