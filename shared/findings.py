@@ -249,6 +249,14 @@ class Likeness(StrEnum):
     ALIKE = "alike"
 
 
+class TriedVerdict(StrEnum):
+    """The three answers: the step itself was tried, something near it was, or neither."""
+
+    TRIED = "tried"
+    NEAR = "near"
+    NOT_TRIED = "not_tried"
+
+
 class TriedBefore(Message):
     likeness: Likeness
     hit: SearchHit
@@ -262,12 +270,13 @@ class TriedNow(Message):
 
 
 class Tried(Message):
-    """The reply to "has this been tried?": `answer` is a sentence; the nearest attempts come first.
+    """The reply to "has this been tried?": `answer` says the `verdict` in a sentence; the nearest attempts come first.
 
     `meaning_used` is as in `SearchPage`.
     """
 
     kind: QuestionKind
+    verdict: TriedVerdict
     answer: Text
     before: list[TriedBefore]
     now: list[TriedNow]

@@ -1,4 +1,4 @@
-"""Answers whether an idea was tried: the same constant and value are looked up, and similar findings are searched."""
+"""Answers whether an idea was tried: search proposes findings, and their steps are compared with what is asked for."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,42 +7,45 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.findings import queries, search
+from coordinator.findings.attempts import AskedStep, Attempt, judge, list_asked
+from coordinator.findings.axes import SURFACE
 from coordinator.findings.queries import FindingFilters
 from coordinator.findings.search import Ranked
-from coordinator.findings.tokenizer import list_terms, list_words
+from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
+from coordinator.findings.tokenizer import list_words
 from coordinator.models import Project
 from coordinator.novelty.similarity import Similarity
-from shared.experiments import Proposal
-from shared.findings import Likeness, Question, QuestionKind, SearchHit, Tried, TriedBefore, TriedNow, name_topic
+from shared.experiments import AxisDirection, Proposal
+from shared.findings import (
+    Likeness,
+    Question,
+    QuestionKind,
+    SearchHit,
+    Tried,
+    TriedBefore,
+    TriedNow,
+    TriedVerdict,
+    name_topic,
+)
 from shared.formatting import count_noun, format_effect
 
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
-_CHANGE = re.compile(r"([A-Za-z_]\w*)\s*[:=]?\s*(?:from\s+)?[\d.eE^+-]+\s*(?:->|→|to)\s*([\d.][\d.eE^+-]*)")
-_TO = re.compile(r"([A-Za-z_]\w*)\s+(?:to|=)\s*([\d.][\d.eE^+-]*)")
-
-
-class AskedStep(NamedTuple):
-    """A constant that a question changes. `value` is its new value as written."""
-
-    name: str
-    value: str
 
 
 class ParsedQuestion(NamedTuple):
-    """A question as parsed: the text to search for, and the constants that it names with a value."""
+    """A question as parsed: the text to search for, and the steps that it names."""
 
     kind: QuestionKind
     words: str
-    steps: list[AskedStep]
+    steps: list[NamedStep]
 
 
 def parse_question(text: str) -> ParsedQuestion:
-    """Read the constants from a question, which is a diff or a sentence."""
+    """Read the steps from a question, which is a diff or a sentence."""
     if _HUNK.search(text) or _looks_like_diff(text):
         return _parse_diff(text)
-    found = _CHANGE.findall(text) or _TO.findall(text)
-    return ParsedQuestion(QuestionKind.SENTENCE, text, [AskedStep(name, value) for name, value in found])
+    return ParsedQuestion(QuestionKind.SENTENCE, text, list(list_steps(text)))
 
 
 def _looks_like_diff(text: str) -> bool:
@@ -61,87 +64,102 @@ def _parse_diff(text: str) -> ParsedQuestion:
         found = _ASSIGNMENT.match(line[1:])
         if found:
             (come if line[0] == "+" else gone)[found[1]] = found[2].strip()
-    steps = [AskedStep(name, value) for name, value in come.items() if gone.get(name) != value]
+    steps = [
+        NamedStep(name, compare_values(gone.get(name, ""), value) or AxisDirection.CHANGE, value, gone.get(name, ""))
+        for name, value in come.items()
+        if gone.get(name) != value
+    ]
+    constants = [step for step in steps if step.axis.isupper() or read_value(step.value) is not None]
     # Constants that are set anew come first; the words of other lines help where a diff has none.
-    names = " ".join(f"{step.name} {step.value}" for step in steps)
-    return ParsedQuestion(QuestionKind.DIFF, f"{names}\n" + "\n".join(dict.fromkeys(words)), steps)
+    names = " ".join(f"{step.axis} {step.value}" for step in steps)
+    lines = list(dict.fromkeys(words))
+    asked = constants or [NamedStep(" ".join(lines)[:MAX_PHRASE], AxisDirection.CHANGE)]
+    return ParsedQuestion(QuestionKind.DIFF, f"{names}\n" + "\n".join(lines), asked)
 
 
 MAX_SHOWN = 20
 MAX_CHARACTERS = 12_000
 """The length of a question; the rest of a longer one is ignored."""
 
-ALIKE_SHARE = 0.5
-"""The share of a question's words that a running proposal must hold to be shown."""
+MAX_PHRASE = 300
+CANDIDATES = 100
+"""Number of findings by words and by meaning whose steps are compared with what is asked for."""
 
 
 def answer(session: Session, similarity: Similarity, project: Project, question: Question) -> Tried:
-    """The experiments that tried an idea or a similar one, and the jobs that try it now."""
+    """The experiments that tried an idea or came near it, and the jobs that try it now.
+
+    Search only proposes: whether a finding was the same step, another of its axis, or neither is judged by the steps.
+    """
     parsed = parse_question(question.text[:MAX_CHARACTERS])
+    asked = list_asked(parsed.steps)
     filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
-    likeness = dict(_find_steps(session, project.id, parsed.steps))
-    ranking = search.rank(session, similarity, parsed.words, filters, MAX_SHOWN)
-    for one in ranking.items:
-        likeness.setdefault(one.finding_id, Likeness.ALIKE)
+    ranking = search.rank(session, similarity, f"{parsed.words} {_list_surface(asked)}".strip(), filters, CANDIDATES)
     ranks = {one.finding_id: one for one in ranking.items}
-    ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(likeness)[:MAX_SHOWN]]
-    hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
-    before = [TriedBefore(likeness=likeness[hit.finding.id], hit=hit) for hit in hits]
-    running = list(_find_running(session, project.id, parsed))
-    sentence = _summarise(before, running)
-    return Tried(kind=parsed.kind, answer=sentence, before=before, now=running, meaning_used=ranking.meaning_used)
-
-
-def _find_steps(session: Session, project_id: int, steps: Sequence[AskedStep]) -> Iterator[tuple[int, Likeness]]:
-    """Findings on the same constants: first those of the same value, then all others, each group newest first."""
-    rows = [
-        (finding_id, is_same_value(value, step.value))
-        for step in steps
-        for finding_id, value in queries.list_of_topic(session, project_id, name_topic(step.name), MAX_SHOWN)
+    by_topic = [
+        finding_id
+        for topic in dict.fromkeys(name_topic(step.axis) for step in parsed.steps)
+        for finding_id in queries.list_of_topic(session, project.id, topic, CANDIDATES)
     ]
-    yield from ((finding_id, Likeness.SAME_STEP) for finding_id, is_same in rows if is_same)
-    same = {finding_id for finding_id, is_same in rows if is_same}
-    yield from ((finding_id, Likeness.SAME_AXIS) for finding_id, _ in rows if finding_id not in same)
+    attempts = queries.map_attempts(session, list(dict.fromkeys([*ranks, *by_topic])))
+    judged = {number: _judge(parsed, asked, Attempt(*attempt)) for number, attempt in attempts.items()}
+    order = [likeness for likeness in Likeness if likeness in judged.values()]
+    chosen = [number for likeness in order for number in [*ranks, *by_topic] if judged.get(number) is likeness]
+    ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(dict.fromkeys(chosen))[:MAX_SHOWN]]
+    hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
+    before = [TriedBefore(likeness=likeness, hit=hit) for hit in hits if (likeness := judged[hit.finding.id])]
+    running = list(_find_running(session, project.id, parsed, asked))
+    verdict = _VERDICTS[before[0].likeness] if before else TriedVerdict.NOT_TRIED
+    sentence = _summarise(before, running, asked)
+    return Tried(
+        kind=parsed.kind, verdict=verdict, answer=sentence, before=before, now=running,
+        meaning_used=ranking.meaning_used,
+    )  # fmt: skip
 
 
-def is_same_value(one: str, other: str) -> bool:
-    """Whether two values are the same, however they are written: `0.40` and `.4`."""
-    return bool(other) and list_words(one) == list_words(other)
+def _list_surface(asked: Sequence[AskedStep]) -> str:
+    """Further words by which findings on the axes that are asked for may go."""
+    return " ".join(dict.fromkeys(SURFACE[word] for one in asked for word in sorted(one.key) if word in SURFACE))
 
 
-def _find_running(session: Session, project_id: int, parsed: ParsedQuestion) -> Iterator[TriedNow]:
-    terms = set(list_terms(parsed.words))
-    asked = {name_topic(step.name): step.value for step in parsed.steps}
+def _judge(parsed: ParsedQuestion, asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
+    if list_words(parsed.words) == list_words(attempt.title):
+        return Likeness.SAME_STEP
+    return judge(asked, attempt)
+
+
+def _find_running(
+    session: Session, project_id: int, parsed: ParsedQuestion, asked: Sequence[AskedStep]
+) -> Iterator[TriedNow]:
     for stored in queries.list_running_proposals(session, project_id):
         proposal = Proposal.model_validate(stored)
-        topic = name_topic(proposal.axis)
-        words = set(list_terms(f"{proposal.title} {proposal.axis} {proposal.value} {proposal.hypothesis}"))
-        if topic in asked:
-            same = is_same_value(proposal.value, asked[topic])
-            likeness = Likeness.SAME_STEP if same else Likeness.SAME_AXIS
-        elif terms and len(terms & words) >= ALIKE_SHARE * len(terms):
-            likeness = Likeness.ALIKE
-        else:
-            continue
-        yield TriedNow(title=proposal.title, axis=proposal.axis, value=proposal.value, likeness=likeness)
+        attempt = Attempt(proposal.title, proposal.axis, proposal.direction, proposal.value)
+        if likeness := _judge(parsed, asked, attempt):
+            yield TriedNow(title=proposal.title, axis=proposal.axis, value=proposal.value, likeness=likeness)
 
 
-ANSWERS = {
-    Likeness.SAME_STEP: "Yes:",
-    Likeness.SAME_AXIS: "Not at this value. Another value of the same constant was tried:",
-    Likeness.ALIKE: "Not exactly. The most similar finding is of",
-}
-"""Beginnings of an answer by the closest likeness that was found, closest first."""
+_VERDICTS = {
+    Likeness.SAME_STEP: TriedVerdict.TRIED, Likeness.SAME_AXIS: TriedVerdict.NEAR, Likeness.ALIKE: TriedVerdict.NEAR,
+}  # fmt: skip
 
 
-def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow]) -> str:
+def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked: Sequence[AskedStep]) -> str:
     now = f" Running now: {count_noun(len(running), 'similar job')}." if running else ""
-    for likeness, beginning in ANSWERS.items():
-        hits = [one.hit for one in before if one.likeness is likeness]
-        if hits:
-            others = f", and {count_noun(len(hits) - 1, 'other')}" if len(hits) > 1 else ""
-            return f"{beginning} {_describe(hits[0])}{others}.{now}"
-    return f"No similar finding is known.{now}"
+    if not before:
+        return f"Not tried: no finding is about this.{now}"
+    likeness = before[0].likeness
+    hits = [one.hit for one in before if one.likeness is likeness]
+    others = f", and {count_noun(len(hits) - 1, 'other')}" if len(hits) > 1 else ""
+    return f"{_begin(likeness, asked)} {_describe(hits[0])}{others}.{now}"
+
+
+def _begin(likeness: Likeness, asked: Sequence[AskedStep]) -> str:
+    if likeness is Likeness.SAME_STEP:
+        return "Tried:"
+    if likeness is Likeness.ALIKE:
+        return "Near, not the same. Much of its words has"
+    at = "at another value" if any(one.step.value for one in asked) else "in the other direction"
+    return f"Near: the same was tried {at}, in"
 
 
 def _describe(hit: SearchHit) -> str:

@@ -297,15 +297,18 @@ def list_texts(session: Session, ids: Sequence[int]) -> list[tuple[Finding, Expe
     return [(finding, experiment) for finding, experiment in session.execute(_TEXTS.where(Finding.id.in_(ids)))]
 
 
-def list_of_topic(session: Conn, project_id: int, topic: str, limit: int) -> list[tuple[int, str]]:
-    """The newest findings of experiments on a topic, each with the value that was tried."""
-    query = (
-        select(Finding.id, Experiment.value)
-        .join(Experiment, Experiment.id == Finding.experiment_id)
-        .where(Experiment.project_id == project_id, Experiment.topic == topic)
-        .where(IS_SHOWN)
-    )
-    return [(row.id, row.value) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+def list_of_topic(session: Conn, project_id: int, topic: str, limit: int) -> list[int]:
+    """The newest findings of experiments on a topic."""
+    query = select(Finding.id).join(Experiment, Experiment.id == Finding.experiment_id)
+    query = query.where(Experiment.project_id == project_id, Experiment.topic == topic).where(IS_SHOWN)
+    return [row.id for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+
+
+def map_attempts(session: Conn, ids: Sequence[int]) -> dict[int, tuple[str, str, str, str]]:
+    """Title, axis, direction and value of the experiments behind findings."""
+    columns = Finding.id, Experiment.title, Experiment.axis, Experiment.direction, Experiment.value
+    query = select(*columns).join(Experiment, Experiment.id == Finding.experiment_id).where(Finding.id.in_(ids))
+    return {row.id: (row.title, row.axis, row.direction, row.value) for row in session.execute(query)}
 
 
 def list_running_proposals(session: Conn, project_id: int) -> list[dict[str, Any]]:

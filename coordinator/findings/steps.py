@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from math import isclose
 from typing import NamedTuple
 
+from coordinator.findings.axes import words_of
 from coordinator.findings.tokenizer import list_words
 from shared.experiments import AxisDirection
 
@@ -17,31 +18,27 @@ MAX_WORDS = 4
 """Words of an axis; more are a sentence that only mentions it."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+)?"
 _UNIT = r"(?:\s?%|\s?percent\b|[kmgbx](?:i?b)?\b)?"
 _VALUE = rf"(?:{_NUMBER}{_UNIT})"
 _WORD = r"(?:[A-Za-z][\w^*²/-]*)"
 _TO = r"(?:->|=>|→|⇒|-->|to|TO)"
-_UP = _words(
+_UP = words_of(
     "increase increased increasing raise raised raising enlarge enlarged widen widening deepen grow grew higher "
     "more larger bigger longer stronger wider deeper boost double doubled doubling twice triple extend "
     "extending lengthen bump up add adding greater"
 )
-_DOWN = _words(
+_DOWN = words_of(
     "reduce reduced reducing decrease decreased decreasing lower lowered lowering shrink shrinking halve halved "
     "halving half cut cutting shorten shortening less smaller shorter weaker narrower narrow drop fewer down "
     "remove removing disable without no"
 )
-_NEUTRAL = _words(
-    "set setting change changed changing use using try trying tried tune tuning fine-tune switch make bring "
+_NEUTRAL = words_of(
+    "set setting keep leave change changed changing use using try trying tried tune tuning fine-tune switch make bring "
     "test testing sweep adjust adjusting moving move has have had been anybody anyone somebody someone was were "
     "is are does do did with a an the of by at our its only just also back new total value default at again"
 )
-_AFTERWARDS = _words("from to down up raised increased lowered reduced")
+_AFTERWARDS = words_of("from to down up raised increased lowered reduced")
 """Words that end an axis, before its value."""
 
 _FACTORS = {"double": "2x", "doubled": "2x", "doubling": "2x", "twice": "2x", "triple": "3x", "halve": "0.5x",
@@ -51,20 +48,21 @@ _WORD_NUMBERS = {
 }  # fmt: skip
 _FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a third": "1/3", "a tenth": "1/10"}
 
-_BEFORE = rf"(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
+_START = r"^[^A-Za-z]*"  # an axis begins with the first word, so that one try is enough
+_BEFORE = rf"{_START}(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
 _TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})", re.IGNORECASE)
 _TWO_WORDS = re.compile(rf"{_BEFORE}(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
 _ANY = r"[\w.^*²/-]+"
 _FROM_TO = re.compile(
-    rf"(?P<axis>{_WORD}.*?)\s+from\s+(?P<old>{_ANY})\s+(?:down\s+|up\s+)?to\s+(?P<new>{_ANY})", re.IGNORECASE
+    rf"{_START}(?P<axis>{_WORD}.*?)\s+from\s+(?P<old>{_ANY})\s+(?:down\s+|up\s+)?to\s+(?P<new>{_ANY})", re.IGNORECASE
 )
-_CAPITALS = re.compile(r"(?P<axis>[A-Za-z].*?)\s+(?P<old>[A-Z]{3,})\s+to\s+(?P<new>[A-Z]{3,})\b")
+_CAPITALS = re.compile(rf"{_START}(?P<axis>[A-Za-z].*?)\s+(?P<old>[A-Z]{{3,}})\s+to\s+(?P<new>[A-Z]{{3,}})\b")
 _ONE = re.compile(
-    rf"(?P<axis>{_WORD}.*?)\s*(?:\b(?:down\s+to|up\s+to|to|of|at|is|was|be|norm)\b|=|:)\s*"
+    rf"{_START}(?P<axis>{_WORD}.*?)\s*(?:\b(?:down\s+to|up\s+to|to|of|at|is|was|be|norm)\b|=|:)\s*"
     rf"(?P<new>{_VALUE})(?![\w.*/^])",
     re.IGNORECASE,
 )
-_BARE = re.compile(rf"(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^])", re.IGNORECASE)
+_BARE = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^])", re.IGNORECASE)
 _VALUE_FIRST = re.compile(rf"^(?P<new>{_VALUE})\s+(?:of\s+)?(?P<axis>{_WORD}.*)", re.IGNORECASE)
 _SWAP = (
     re.compile(
@@ -79,19 +77,26 @@ _LABEL = re.compile(
     r"^(?:hypothesis|idea|bottleneck|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])",
     re.IGNORECASE,
 )
-_AMOUNT = _words(
+_AMOUNT = words_of(
     "increase increased increasing raise raised raising enlarge widen deepen bump reduce reduced reducing "
     "decrease decreased lower lowered lowering shrink shrinking halve halved halving cut shorten extend "
     "lengthen double doubled doubling triple"
 )
 """Verbs that say of a quantity how it moves, and nothing else."""
 
+_CHATTER = re.compile(
+    r"^(?:(?:has|have|had|did|does|do|is|was|were|would|should|could|can|will|what|how|why|about|happens?|if|with|we|you|i|it|"
+    r"there|ever|any(?:body|one)|some(?:body|one)|people|been|tried|try|trying|using|use|to|a|an|the|please|maybe)\s+)+",
+    re.IGNORECASE,
+)
+"""Words with which questions begin."""
+
 _COMMENT = re.compile(
     r"\s+[\N{EM DASH}\N{EN DASH}]+\s+|\s+-{1,2}\s+|;|\(|\?|\n|!|\.\s|:\s+(?=[A-Z]\w*\s|val_|result|loss\b)"
 )
 _CONTEXT = re.compile(
     r"\s(?:after|because|since|when|while|before|vs\.?|versus|but|so|which|that|on top of|below|above|"
-    r"in the (?:mlp|model)|help|helps|helped)\b.*",
+    r"in the (?:mlp|model)|help|helps|helped|(?:work\s+)?(?:better|worse) than)\b.*",
     re.IGNORECASE,
 )
 _PARTS = re.compile(r",\s|,(?=[A-Za-z_]+\s*=)|\s\+\s|\s&\s|\+(?=[a-z])|\s(?:and|plus|with)\s(?!the\s)", re.IGNORECASE)
@@ -141,10 +146,10 @@ def _is_constant(axis: str) -> bool:
 
 def list_steps(text: str) -> Iterator[NamedStep]:
     """The steps that a text names, those of its first clause only: what follows tells what came of it."""
-    for part in _PARTS.split(_clean(text)):
-        step = _read_part(part.strip(" .,:"))
-        if step is not None:
-            yield step
+    clause = _clean(text)
+    steps = [step for part in _PARTS.split(clause) if (step := _read_part(part.strip(" .,:"))) is not None]
+    whole = _read_part(clause.strip(" .,:")) if len(steps) > 1 and not any(step.value for step in steps) else None
+    yield from [whole] if whole is not None else steps
 
 
 def _clean(text: str) -> str:
@@ -152,14 +157,14 @@ def _clean(text: str) -> str:
     clause = next((part.strip() for part in _COMMENT.split(text) if part and part.strip()), "")
     for words, number in _FRACTIONS.items():
         clause = re.sub(rf"\b{words}\b", number, clause, flags=re.IGNORECASE)
-    return _CONTEXT.sub("", clause).strip()
+    return _CONTEXT.sub("", _CHATTER.sub("", clause)).strip()
 
 
 def _read_part(part: str) -> NamedStep | None:
     for pattern in (_TWO, _TWO_WORDS, _FROM_TO, _CAPITALS):
-        if found := pattern.search(part):
+        if found := pattern.match(part):
             axis, turn, _ = _read_axis(found["axis"])
-            direction = _compare(found["old"], found["new"]) or (turn if pattern is not _TWO else None)
+            direction = compare_values(found["old"], found["new"]) or (turn if pattern is not _TWO else None)
             if axis:
                 return NamedStep(axis, direction or AxisDirection.CHANGE, found["new"], found["old"])
     for pattern in _SWAP:
@@ -168,7 +173,7 @@ def _read_part(part: str) -> NamedStep | None:
             if not re.search(r"\d", new):
                 return NamedStep(f"{old} {new}", AxisDirection.CHANGE, new, old)
     for pattern in (_ONE, _BARE, _VALUE_FIRST):
-        if found := pattern.search(part):
+        if found := pattern.match(part):
             axis, turn, _ = _read_axis(found["axis"])
             if axis and len(axis.split()) <= MAX_WORDS:
                 target = re.match(r"\s+(?:to|on|for|of) (?:the )?(\w+)$", part[found.end() :])
@@ -197,7 +202,8 @@ def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
     return " ".join(words), turn, factor
 
 
-def _compare(old: str, new: str) -> AxisDirection | None:
+def compare_values(old: str, new: str) -> AxisDirection | None:
+    """Where a value moved; None where the values are no numbers, or the same."""
     before, after = read_value(old), read_value(new)
     if before is None or after is None or before == after:
         return None

@@ -3,7 +3,8 @@
     python -m tests.bench.bench_findings --findings 100000 --engines sqlite postgresql
 
 Questions are the real ones of tests/data/relevance, alone and together with words of what is stored, with and without
-filters; and sentences and diffs that ask whether something was tried.
+filters; and sentences and diffs that ask whether something was tried. How often these are answered rightly is told of
+the labelled questions of tests/data/tried: of those that were for tuning, and of those that were held out.
 """
 
 import argparse
@@ -22,13 +23,17 @@ from sqlalchemy import text
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
+from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
+from shared.findings import TriedVerdict
 from shared.protocol import API_PREFIX
 from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentences
 from tests.bench.report import append_table, format_table
 from tests.coordinator.findings.relevance import read_queries
+from tests.coordinator.findings.tried import SESSIONS, LabelledQuestion, measure, write_session
 from tests.support.databases import run_postgres
 from tests.support.in_process import open_client
+from tests.support.seeds import write_seed
 
 HEADINGS = (
     "engine",
@@ -144,6 +149,30 @@ def run_search(engine: str, findings: int) -> Iterator[tuple[str, ...]]:
             yield engine, f"{findings:,}", name, str(len(took)), *(f"{figure:.1f}" for figure in figures)
 
 
+ACCURACY_HEADINGS = ("questions", "number", "recall of tried", "false tried", "answered rightly")
+
+
+def measure_answers() -> Iterator[tuple[str, ...]]:
+    """A row for each part of the labelled questions, asked over HTTP."""
+    with tempfile.TemporaryDirectory() as name:
+        database = Database(url := f"sqlite:///{name}/bench.db")
+        database.migrate()
+        for letter in SESSIONS:
+            with database.write() as session:
+                write_session(session, create_project(session, write_seed(Path(name, letter), letter))[0], letter)
+        database.close()
+        with open_client(create_app(CoordinatorSettings(database_url=url))) as http:
+
+            def ask(question: LabelledQuestion) -> TriedVerdict:
+                asked = {"project": question.session, "text": question.text}
+                return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
+
+            for part in ("tuning", "held"):
+                found = measure(part, ask)
+                shares = (found.recall, found.false_tried, found.exact)
+                yield part, str(found.questions), *(f"{share:.3f}" for share in shares)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--findings", type=int, default=100_000)
@@ -151,6 +180,7 @@ def main() -> None:
     parser.add_argument("--append", type=Path, help="add the table to this file")
     options = parser.parse_args()
     logging.disable(logging.INFO)  # a library sets the level of every logger when it is imported
+    sys.stdout.write(format_table(ACCURACY_HEADINGS, list(measure_answers())) + "\n\n")
     rows = []
     for engine in options.engines:
         for row in run_search(engine, options.findings):

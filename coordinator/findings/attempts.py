@@ -1,0 +1,123 @@
+"""Judges whether an experiment tried what is asked for: the same step, another of the same axis, or neither. Pure."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from coordinator.findings.axes import ACTIVATIONS, is_same_axis, name_key
+from coordinator.findings.steps import NO_AXIS, NamedStep, is_same_value, list_steps, read_value
+from shared.experiments import AxisDirection
+from shared.findings import Likeness
+
+FACTOR = re.compile(r"([\d.]+)x")
+COVERED, PARTLY = 0.99, 0.5
+"""Share of a phrase's words that an experiment must have to have tried it, and to be near."""
+
+
+BASELINE = "baseline"
+"""Beginning of the title of an experiment that changed nothing."""
+
+
+class Attempt(NamedTuple):
+    """An experiment's words, and its step as its agent stated it."""
+
+    title: str
+    axis: str = NO_AXIS
+    direction: str = AxisDirection.CHANGE
+    value: str = ""
+
+
+class AskedStep(NamedTuple):
+    """A step that is asked for, with the key of its axis."""
+
+    step: NamedStep
+    key: frozenset[str]
+
+
+def list_asked(steps: Sequence[NamedStep]) -> list[AskedStep]:
+    """Steps with a key; others say nothing that could be looked for."""
+    asked = [AskedStep(_name_activation(step), name_key(_axis_of(step))) for step in steps]
+    return [one for one in asked if one.key]
+
+
+def _name_activation(step: NamedStep) -> NamedStep:
+    """The step with the activation as its value, where only the axis names one."""
+    named = [word for word in _split(step.axis) if word in ACTIVATIONS]
+    return step if step.value or not named else step._replace(value=named[0])
+
+
+def _axis_of(step: NamedStep) -> str:
+    """A step's axis in words; that of a change of the activation is no other."""
+    words = {*_split(step.value), *_split(step.old)}
+    return "activation" if words & ACTIVATIONS else step.axis
+
+
+def _split(text: str) -> list[str]:
+    return [*sorted(name_word(word) for word in re.split(r"[\s_]+", text.casefold()) if word), name_word(text)]
+
+
+def name_word(text: str) -> str:
+    """A value that is a word, as it is compared."""
+    word = re.sub(r"[\s_^]+", "", text.casefold())
+    return {"relu²": "relu2", "squaredrelu": "relu2", "relusquared": "relu2"}.get(word, word)
+
+
+@lru_cache(maxsize=20_000)
+def read_steps(attempt: Attempt) -> list[AskedStep]:
+    """The steps that an experiment made, as stated and as its title says."""
+    stated = [NamedStep(attempt.axis, AxisDirection(attempt.direction), attempt.value)]
+    return list_asked([*list_steps(attempt.title), *(stated if attempt.axis != NO_AXIS else [])])
+
+
+def judge(asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
+    """How an experiment resembles what is asked for; None where it does not. Of several steps it must have all."""
+    made, words = read_steps(attempt), name_key(attempt.title)
+    if not asked or attempt.title.casefold().startswith(BASELINE):
+        return None
+    found = [_judge_step(one, made, words) for one in asked]
+    if all(likeness is Likeness.SAME_STEP for likeness in found):
+        return Likeness.SAME_STEP
+    best = next((likeness for likeness in Likeness if likeness in found), None)
+    return Likeness.SAME_AXIS if best is Likeness.SAME_STEP else best
+
+
+def _judge_step(asked: AskedStep, made: Sequence[AskedStep], words: frozenset[str]) -> Likeness | None:
+    found = [likeness for other in made if (likeness := _compare(asked, other))]
+    return next((likeness for likeness in Likeness if likeness in found), None) or _compare_words(asked, words)
+
+
+def _compare(asked: AskedStep, made: AskedStep) -> Likeness | None:
+    is_kind = asked.key < made.key  # a learning rate, and that of the matrices
+    if not is_kind and not is_same_axis(asked.key, made.key):
+        return None
+    one, other = asked.step, made.step
+    if one.value and is_kind and not is_same_axis(asked.key, made.key):
+        return Likeness.SAME_AXIS
+    if one.value:
+        return Likeness.SAME_STEP if _is_same_value(one, other) else Likeness.SAME_AXIS
+    is_against = {one.direction, other.direction} == {AxisDirection.UP, AxisDirection.DOWN}
+    return Likeness.SAME_AXIS if is_against else Likeness.SAME_STEP
+
+
+def _is_same_value(asked: NamedStep, made: NamedStep) -> bool:
+    if is_same_value(asked.value, made.value) or name_word(asked.value) == name_word(made.value):
+        return True
+    if ACTIVATIONS.intersection(_split(asked.value)) and made.value:
+        return bool(ACTIVATIONS.intersection(_split(asked.value)) & set(_split(made.value)))
+    if made.value.lstrip().startswith("-") and asked.direction is AxisDirection.DOWN:
+        return is_same_value(asked.value, made.value.lstrip(" -"))  # a change by so much
+    factor, before, after = FACTOR.fullmatch(asked.value), read_value(made.old), read_value(made.value)
+    if factor and before and after:
+        return abs(after / before - float(factor[1])) < 0.01
+    return False
+
+
+def _compare_words(asked: AskedStep, words: frozenset[str]) -> Likeness | None:
+    """Of a step whose axis is a phrase: its words among those of the experiment."""
+    share = len(asked.key & words) / len(asked.key)
+    if share >= COVERED:
+        return (
+            Likeness.SAME_AXIS if asked.step.value and read_value(asked.step.value) is not None else Likeness.SAME_STEP
+        )
+    return Likeness.ALIKE if share > PARTLY else None

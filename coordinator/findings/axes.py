@@ -1,0 +1,103 @@
+"""Names of axes as the field uses them: synonyms, abbreviations and fillers, so that one axis has one key. Pure."""
+
+import re
+from functools import lru_cache
+
+from coordinator.findings.tokenizer import STOP_WORDS, list_words
+
+
+def words_of(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PHRASES: tuple[tuple[str, str], ...] = (
+    (r"l2( (regulari[sz]ation|penalty|norm))?( strength)?|regulari[sz](e|es|ing|ation)( (strength|more|less))?|wd|"
+     r"weight decays?", "weightdecay"),
+    (r"(learning|step) rates?|lrs?|step ?size", "lr"),
+    (r"(final|minimum|min|end|last) lr( frac(tion)?)?|lr (floor|minimum)|decay( of)? (the )?lr to (zero|0)", "finallr"),
+    (r"lr at( the)? end( of( the)? (training|schedule|run))?", "finallr"),
+    (r"rotary( (position|positional))?( embeddings?)?|rope", "rope"),
+    (r"theta|base frequency|frequency base|frequenc(y|ies)", "base"),
+    (r"hidden (dim|size)s? of( the)? (mlp|feed ?forward( layers?)?|ffn)|"
+     r"(mlp|ffn) (ratio|expansion|width|multiplier|hidden (dim|size)|dim)", "mlp"),
+    (r"tokens per (batch|step)", "batch"),
+    (r"feed ?forward( (layers?|networks?))?|ffns?|mlps?|hidden layers?", "mlp"),
+    (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|capping of( the)? logits?", "softcap"),
+    (r"warm ?downs?|cool ?downs?", "warmdown"),
+    (r"warm ?ups?", "warmup"),
+    (r"lr warmup", "warmup"), (r"lr (warmdown|decay)", "warmdown"), (r"muon lr|lr of muon", "matrix lr"),
+    (r"max grad(ient)? norm|(grad(ient)?s?)( norm)? clip(ping|s|ped)?|clip(ping|s|ped)?( the)? grad(ient)?s?( norm)?",
+     "gradclip"),
+    (r"gqa|(grouped|multi) quer(y|ies) attention|(grouped )?(kv|key value) heads?", "kvheads"),
+    (r"head dim(ension)?s?", "headdim"),
+    (r"(number of |n |num )?(attention )?heads?", "heads"),
+    (r"(per )?device batch( size)?s?|micro ?batch( size)?", "devicebatch"),
+    (r"(total |global )?batch(es)?( size)?s?|bs", "batch"),
+    (r"(number of |n |num )?layers?|depths?|deeper", "depth"),
+    (r"model (dim|width)|n embd?|d model|hidden (size|dim)", "width"),
+    (r"activations?( functions?)?|non ?linearit(y|ies)", "activation"),
+    (r"(squared|square) relu|relu squared|relu ?2|relu²", "relu2"),
+    (r"q ?k norm(ali[sz]ation)?|normali[sz]e[sd]? (the )?(queries and keys|q and k|keys and queries)|q and k norm",
+     "qknorm"),
+    (r"value embeddings?|ve", "valueembedding"),
+    (r"unembed(ding)?s?|(lm|output) ?head", "lmhead"),
+    (r"(token |word |input )?embed(ding)?s?|emb|wte", "embedding"),
+    (r"(short |sliding |attention )*windows?( pattern)?|attention pattern", "window"),
+    (r"(weight )?ty(ing|e|ed)|ties?|tied|shar(e|ed|ing)", "tie"),
+    (r"beta ?2|second moment( decay)?|b2", "beta2"),
+    (r"beta ?1|b1", "beta1"),
+    (r"eps(ilon)?", "eps"),
+    (r"seq(uence)?s? len(gth)?|context (length|size)|n ?ctx", "seqlen"),
+    (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"),
+    (r"dropout( rate)?", "dropout"),
+    (r"experts?|moe", "expert"),
+    (r"ema|exponential moving averages?", "ema"),
+)  # fmt: skip
+_SYNONYMS = [(re.compile(rf"\b(?:{words})\b"), name) for words, name in _PHRASES]
+ACTIVATIONS = words_of("relu relu2 gelu silu swish swiglu geglu reglu tanh mish elu softplus sigmoid")
+FILLERS = words_of(
+    "size ratio fraction frac value coefficient coef factor number count total parameter parameters "
+    "hyperparameter hyperparameters hyperparams pattern percent function strength setting "
+    "settings constant term level amount use using used try trying choose choosing find found finding run runs "
+    "test tests tested apply applied get rid put give make new other different some more less algorithm "
+    "optimisation optimization search method approach technique training train model network instead via help "
+    "helps improve better one global expansion multiplier mult kept keep all block blocks"
+)
+"""Words that tell no axis from another."""
+
+OPTIONAL = {"adam", "adamw", "logit", "rope", "muon", "attention", "optimizer", "gate", "window"}
+"""Words that say whose quantity it is: one of two names may leave them out."""
+
+SURFACE = {
+    "weightdecay": "weight decay wd", "lr": "lr learning rate", "finallr": "final lr", "rope": "rope rotary",
+    "mlp": "mlp feed forward", "softcap": "softcap logit cap soft", "warmdown": "warmdown", "gradclip": "gradient clip",
+    "kvheads": "kv heads", "batch": "batch", "depth": "depth layer", "activation": "relu gelu swiglu silu activation",
+    "qknorm": "qk norm", "valueembedding": "value embedding ve", "lmhead": "unembedding lm_head",
+    "tie": "tie tied tying", "embedding": "embedding", "eps": "eps epsilon", "init": "init",
+}  # fmt: skip
+"""Words by which findings on an axis are looked for."""
+
+
+@lru_cache(maxsize=20_000)
+def name_key(text: str) -> frozenset[str]:
+    """The words that tell an axis from others, with one word for all that mean the same."""
+    text = re.sub(r"['\N{RIGHT SINGLE QUOTATION MARK}]s\b", "", text)
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|[_/()\[\],:;.'\"-]+", " ", text.replace("^2", "2")).casefold()
+    plain = " ".join(plain.split())
+    for pattern, name in _SYNONYMS:
+        plain = pattern.sub(name, plain)
+    words = [word for word in plain.split() if word not in STOP_WORDS and word not in FILLERS]
+    key = {stem for word in words for stem in ([word] if word in _NAMES else list_words(word)[:1])} - FILLERS
+    if key & ACTIVATIONS:
+        key = (key - ACTIVATIONS - {"mlp"}) | {"activation"}
+    if "activation" in key:
+        key -= {"mlp"}
+    return frozenset(key)
+
+
+_NAMES = frozenset(name for _, name in _PHRASES) | ACTIVATIONS
+
+
+def is_same_axis(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two keys are of one axis: one of them may leave out whose quantity it is."""
+    return one == other or (bool(one & other - OPTIONAL) and (one ^ other) <= OPTIONAL and (one < other or other < one))

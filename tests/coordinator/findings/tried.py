@@ -1,0 +1,67 @@
+"""Questions whether something was tried, with labels from before answers were changed, and how they are answered."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from coordinator.findings.steps import read_change
+from coordinator.models import Project
+from shared.experiments import Proposal
+from shared.findings import FindingDraft, TriedVerdict
+from tests.support.swarm_data import History
+
+DATA = Path(__file__).parents[2] / "data"
+SESSIONS = {
+    "a": DATA / "relevance" / "session-a.tsv",
+    "b": DATA / "relevance" / "session-b.tsv",
+    "c": DATA / "tried" / "session-c.tsv",
+}
+
+
+class LabelledQuestion(NamedTuple):
+    """A question, the session that it is about, and the right answer. Its `part` is `tuning` or `held`."""
+
+    part: str
+    session: str
+    text: str
+    verdict: TriedVerdict
+
+
+class Accuracy(NamedTuple):
+    """Shares of a part's questions: `recall` of those that were tried are answered so, and `false_tried` of others."""
+
+    questions: int
+    recall: float
+    false_tried: float
+    exact: float
+
+
+def read_questions() -> list[LabelledQuestion]:
+    rows = [line.split("\t") for line in (DATA / "tried" / "questions.tsv").read_text().splitlines()[1:]]
+    return [LabelledQuestion(part, of, text, TriedVerdict(word.replace(" ", "_"))) for part, of, text, word, _ in rows]
+
+
+def write_session(session: Session, project: Project, letter: str) -> None:
+    """An experiment with a finding for each row of a session, as an import makes them."""
+    history = History(session, project)
+    worker = history.add_worker()
+    for line in SESSIONS[letter].read_text().splitlines()[1:]:
+        title = line.split("\t")[4]
+        change = read_change(title)
+        proposal = Proposal(
+            title=title, hypothesis="", axis=change.axis, direction=change.direction, value=change.value
+        )
+        history.add_experiment(worker, project.root_sha, 3.2, proposal, FindingDraft(claim=title, agent="a session"))
+
+
+def measure(part: str, ask: Callable[[LabelledQuestion], TriedVerdict]) -> Accuracy:
+    """How well a part's questions are answered."""
+    told = [(one.verdict, ask(one)) for one in read_questions() if one.part == part]
+    tried = [got for want, got in told if want is TriedVerdict.TRIED]
+    others = [got for want, got in told if want is not TriedVerdict.TRIED]
+    return Accuracy(
+        len(told), tried.count(TriedVerdict.TRIED) / len(tried), others.count(TriedVerdict.TRIED) / len(others),
+        sum(want is got for want, got in told) / len(told),
+    )  # fmt: skip
