@@ -142,7 +142,7 @@ def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (found := re.search(r"Coordinator at (\S+)", log.read_text())):
             assert time.monotonic() < deadline and process.poll() is None, log.read_text()
             time.sleep(0.05)
@@ -153,7 +153,7 @@ def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
             with http.stream("GET", "/api/v1/events") as stream:
                 assert stream.status_code == 200
                 process.send_signal(signal.SIGINT)
-                assert process.wait(10) == 130, log.read_text()
+                assert process.wait(60) == 130, log.read_text()
     finally:
         process.kill()
         process.wait()

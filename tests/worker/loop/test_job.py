@@ -132,7 +132,7 @@ def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
         lost.set()
         return refuse(410, "lease-ended")()
 
-    runner.hook = lambda: (lost.wait(10), None)[1]
+    runner.hook = lambda: (lost.wait(60), None)[1]
     worker = make_worker(live.url, transport=Wire({"heartbeat$": lose}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert worker.witness.summaries[0].place.startswith(live.url)
@@ -157,7 +157,7 @@ def test_a_heartbeat_that_dies_stops_the_worker(
         dying.set()
         raise ZeroDivisionError("a bug")
 
-    runner.hook = lambda: (dying.wait(10), None)[1]
+    runner.hook = lambda: (dying.wait(60), None)[1]
     with pytest.raises(HeartbeatDied, match="a bug"):
         make_worker(live.url, transport=Wire({"heartbeat$": die})).loop.run()
     assert live.list("leases") == []
