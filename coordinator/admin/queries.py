@@ -11,10 +11,12 @@ from coordinator.models import (
     Base,
     Branch,
     BranchMove,
+    ClassProgress,
     Commit,
     CommitPosterior,
     Experiment,
     Finding,
+    LeaderChange,
     Lease,
     Project,
     Run,
@@ -88,6 +90,24 @@ _CONTRADICTIONS: Sequence[tuple[str, Select[*tuple[Any, ...]]]] = (
         select(Branch.name, Branch.experiments, _EXPERIMENTS_OF_BRANCH).where(
             Branch.experiments != _EXPERIMENTS_OF_BRANCH
         ),
+    ),
+    (
+        "leader change {}: {} is no commit of its project",
+        select(LeaderChange.id, LeaderChange.commit_sha).where(
+            ~exists().where(Commit.sha == LeaderChange.commit_sha, Commit.project_id == LeaderChange.project_id)
+        ),
+    ),
+    (
+        "leader change {}: it is of run {} of a class of which {} are counted",
+        select(LeaderChange.id, LeaderChange.run_number, ClassProgress.runs)
+        .join(
+            ClassProgress,
+            and_(
+                ClassProgress.project_id == LeaderChange.project_id,
+                ClassProgress.hardware_class == LeaderChange.hardware_class,
+            ),
+        )
+        .where(LeaderChange.run_number > ClassProgress.runs, ~ClassProgress.is_stale),
     ),
     (
         "branch move {}: it leads from or to a commit that does not exist",

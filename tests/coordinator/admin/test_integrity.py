@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.models import StoredObject
+from coordinator.records.progress import follow_runs
 from tests.coordinator.admin.conftest import show_nothing
 
 NOWHERE = "0" * 40
@@ -32,6 +33,13 @@ DAMAGES = {
     ),
     "a move from nowhere": (f"update branch_moves set to_sha = '{NOWHERE}'", "branch move 1: it leads from or to"),
     "a head that nobody moved": (f"update branches set head_sha = {NEWEST}", "its head is not where its last move led"),
+    "a branch that counts wrongly": ("update branches set experiments = experiments + 1", "experiments are counted"),
+    "a leader of nowhere": (
+        "insert into leader_changes (project_id, hardware_class, is_record, run_number, commit_sha, metric_mean,"
+        f" metric_sd, changed_at) select id, 'c', false, 1, '{NOWHERE}', 0, 0, created_at from projects",
+        "is no commit of its project",
+    ),
+    "a leader of no run": ("update leader_changes set run_number = 10000", "it is of run 10000 of a class"),
     "two roots": (f"update commits set parent_sha = null where sha = {NEWEST}", "the commits without parent are"),
     "another tree": (
         f"update commits set tree_sha = (select tree_sha from commits where sha = {ROOT}) where sha = {NEWEST}",
@@ -74,6 +82,7 @@ def test_a_whole_database_has_no_problems(filled: Database) -> None:
 
 
 def test_every_damage_is_found_and_named(filled: Database, subtests: pytest.Subtests) -> None:
+    follow_runs(filled)
     for name, (statement, words) in DAMAGES.items():
         with subtests.test(msg=name), pytest.raises(RollbackError), filled.write() as session:
             damage(session, statement)
