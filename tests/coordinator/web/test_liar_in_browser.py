@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from coordinator.accounts.service import create_link, find_or_add_volunteer
 from coordinator.app import create_app
+from coordinator.db.database import Database
 from coordinator.models import Project
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
@@ -36,20 +37,26 @@ class Place(NamedTuple):
     ids=["small", "100,000 experiments"],
 )  # fmt: skip
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("liar")
-    app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/coordinator.db", event_poll_seconds=0.1))
-    with serve(app) as server:
-        database = app.state.database
-        if request.param:
-            pages_store.fill(database, folder, request.param)
-        with database.write() as session:
-            if not request.param:
-                create_project(session, write_seed(folder / "seed"))
-            project_id = session.scalars(select(Project.id)).one()
-            boss = find_or_add_volunteer(session, "boss")
-            boss.role = Role.MAINTAINER
-            _, link = create_link(session, boss)
-        papers = write_swarm_with_liar(database, project_id, honest=10, papers=PAPERS).papers
+    """Filled before it is served, and without tasks that would estimate everything anew."""
+    folder, never = tmp_path_factory.mktemp("liar"), 1e6
+    url = f"sqlite:///{folder}/coordinator.db"
+    database = Database(url)
+    database.migrate()
+    if request.param:
+        pages_store.fill(database, folder, request.param)
+    with database.write() as session:
+        if not request.param:
+            create_project(session, write_seed(folder / "seed"))
+        project_id = session.scalars(select(Project.id)).one()
+        boss = find_or_add_volunteer(session, "boss")
+        boss.role = Role.MAINTAINER
+        _, link = create_link(session, boss)
+    papers = write_swarm_with_liar(database, project_id, honest=10, papers=PAPERS).papers
+    database.close()
+    settings = CoordinatorSettings(
+        database_url=url, event_poll_seconds=0.1, epoch_check_seconds=never, meaning_check_seconds=never
+    )
+    with serve(create_app(settings)) as server:
         yield Place(server.url, link, papers[1])
 
 
