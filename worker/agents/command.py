@@ -4,6 +4,7 @@ It works in a new folder with the parent's files, in a sandbox, for a limited ti
 An answer that cannot be used is sent back with the reason, as long as there is time.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -51,6 +52,7 @@ LIMIT_WAIT_SECONDS = 900.0
 """Wait after a usage limit whose end the tool does not tell."""
 
 KEPT_LOGS = 40
+_COLOR = re.compile("[\N{REPLACEMENT CHARACTER}\x1b]\\[[0-9;]*[A-Za-z]")
 STATEMENT, PAPER = "proposal.json", "finding.json"
 
 Answer = TypeVar("Answer")
@@ -252,7 +254,8 @@ def describe_end(outcome: ProcessOutcome) -> str:
     how = outcome.killed_for or (
         f"exit status {outcome.exit_status}" if outcome.signal is None else f"signal {outcome.signal}"
     )
-    last = outcome.log_tail.rpartition("\n")[2]
+    lines = [line.strip() for line in _COLOR.sub("", outcome.log_tail).splitlines()]
+    last = next((line for line in reversed(lines) if line), "")
     return f"{how}: {last[:200]}" if last else how
 
 

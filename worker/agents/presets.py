@@ -25,8 +25,8 @@ class ToolPreset:
     `argv` without a placeholder gets the prompt on its standard input. `folder` holds login, settings and transcripts,
     and is `~/...` unless the variable `folder_variable` names another; `more_paths` are granted too, where they exist
     (`:rw` as in `agent_paths`). The tool is logged in if one of the files `logins` exists, or one of the variables
-    `keys` is set. `transcripts` lies below `folder`, and so does what is `protected`: settings, hooks and plugins that
-    its owner's own sessions would obey. `logged_out` is what it says without a valid login, and `log_in`
+    `keys` is set. `transcripts` lies below `folder`, and so does what is `protected`: files and (with `/`)
+    folders that its owner's own sessions would obey. `logged_out` is what it says without a valid login, and `log_in`
     what to do about that. The answer's files go into the work folder with `answers_in_work`, else into `/swarm/answer`.
     """
 
@@ -61,8 +61,8 @@ PRESETS: dict[str, ToolPreset] = {
         logged_out=("not logged in", "please run /login", "invalid api key", "oauth token revoked",
                     "oauth token has expired", "organization has been disabled"),
         transcripts="projects",
-        protected=("settings.json", "settings.local.json", "CLAUDE.md", "hooks", "plugins", "skills", "commands",
-                   "agents", "rules", "output-styles", "workflows"),
+        protected=("settings.json", "settings.local.json", "CLAUDE.md", "hooks/", "plugins/", "skills/", "commands/",
+                   "agents/", "rules/", "output-styles/", "workflows/"),
     ),
     # https://developers.openai.com/codex/noninteractive (`-` reads the prompt), /codex/auth, /codex/cli/reference
     "codex": ToolPreset(
@@ -76,8 +76,8 @@ PRESETS: dict[str, ToolPreset] = {
         logged_out=("not logged in", "401 unauthorized", "incorrect api key", "please log in", "codex login",
                     "refresh token"),
         transcripts="sessions",
-        protected=("config.toml", "AGENTS.md", "AGENTS.override.md", "hooks.json", "hooks", "rules", "prompts",
-                   "skills", "plugins", "agents"),
+        protected=("config.toml", "AGENTS.md", "AGENTS.override.md", "hooks.json", "hooks/", "rules/", "prompts/",
+                   "skills/", "plugins/", "agents/"),
     ),
     # https://geminicli.com/docs/cli/headless, and there: trusted-folders, sandbox, ../get-started/authentication
     "gemini": ToolPreset(
@@ -91,8 +91,8 @@ PRESETS: dict[str, ToolPreset] = {
         logged_out=("please set an auth method", "api key not valid", "failed to login", "authentication required",
                     "invalid_grant"),
         transcripts="tmp",
-        protected=("settings.json", "GEMINI.md", ".env", "extensions", "commands", "hooks", "skills", "agents",
-                   "policies", "trustedFolders.json"),
+        protected=("settings.json", "GEMINI.md", ".env", "extensions/", "commands/", "hooks/", "skills/", "agents/",
+                   "policies/", "trustedFolders.json"),
     ),
     # https://opencode.ai/docs/cli (`run`, auth.json), /docs/config (inline configuration), /docs/permissions
     "opencode": ToolPreset(
@@ -109,7 +109,7 @@ PRESETS: dict[str, ToolPreset] = {
         logged_out=("api key is missing", "invalid api key", "invalid x-api-key", "unauthorized", "opencode auth login",
                     "no credentials"),
         transcripts="storage",
-        protected=("bin", "plugin", "plugins"),
+        protected=("bin/", "plugin/", "plugins/"),
     ),
     # https://aider.chat/docs/scripting.html, /docs/config/options.html, /docs/config/dotenv.html. It reads no standard
     # input, and edits only the files that it is given, inside its git repository.

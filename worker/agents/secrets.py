@@ -93,10 +93,10 @@ class Secrets:
         return None
 
     def redact(self, line: str) -> str:
-        """A line without these secrets, and without words that look like others."""
+        """A line without these secrets, words that look like others, and the name of the home."""
         for value in {*find_secrets(line, is_private=True), *(value for value in self.sources if value in line)}:
             line = line.replace(value, "[a secret]")
-        return line
+        return line.replace(str(Path.home()), "~")
 
 
 def collect_secrets(

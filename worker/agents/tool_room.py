@@ -4,8 +4,9 @@ Single files of the volunteer's home are copied into that home, and back if the 
 (`~/.tool.json:rw`), because a file that is mounted by itself cannot be replaced by renaming, which is how programs
 renew a login.
 
-A tool's folder also holds what its owner's next session would run: hooks, plugins, commands of MCP servers. Those paths
-are `protected`: read-only where they exist, and moved out of the way if the tool makes one.
+A tool's folder also holds what its owner's next session would obey: settings, hooks, plugins. Such files are
+`protected`: read-only where they exist, and moved out of the way if the tool makes one. Of such folders, which tools
+fill by themselves when they start, it gets a `scratch` copy.
 """
 
 import os
@@ -31,6 +32,9 @@ from worker.sandbox.tool import BRIEF, LIMITS, USER, Mount, ToolRun, start_tool
 MIB = 1024 * 1024
 POLL_INTERVAL_SECONDS = 0.5
 PROMPT, PROMPT_FILE = "{prompt}", "{prompt_file}"
+MAX_SCRATCH_MIB = 32
+"""Size of the largest folder that is copied; a larger one is read-only."""
+
 MAX_ARGUMENT_BYTES = 120_000
 """Linux refuses an argument of 128 KiB (MAX_ARG_STRLEN); a longer prompt points to its file."""
 
@@ -44,6 +48,7 @@ class RoomSettings:
     mounts: tuple[Mount, ...]
     program: Program
     protected: tuple[Path, ...] = ()
+    scratch: tuple[Path, ...] = ()
 
 
 class ToolRoom:
@@ -54,6 +59,7 @@ class ToolRoom:
     ) -> None:
         self._settings, self._files, self._context, self._notify = settings, files, context, notify
         self._copied: dict[Path, bytes] = {}
+        self._scratch: list[Mount] = []
         self._absent = [path for path in settings.protected if not os.path.lexists(path)]
 
     def __enter__(self) -> Self:
@@ -75,6 +81,15 @@ class ToolRoom:
                 inside.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(mount.path, inside)
                 self._copied[mount.path] = mount.path.read_bytes()
+        for number, path in enumerate(self._settings.scratch):
+            copy = self.folder / "scratch" / str(number)
+            if path.is_dir() and size_of(path) > MAX_SCRATCH_MIB * MIB:
+                self._scratch.append(Mount(path))
+                continue
+            if path.is_dir():
+                shutil.copytree(path, copy, symlinks=True, ignore_dangling_symlinks=True)
+            copy.mkdir(parents=True, exist_ok=True)
+            self._scratch.append(Mount(path, writable=True, source=copy))
         return self
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -119,6 +134,7 @@ class ToolRoom:
                 *(Mount(place) for place in sorted(settings.program.places)),
                 *(mount for mount in settings.mounts if mount.path not in self._copied),
                 *(Mount(path) for path in settings.protected if path not in self._absent),
+                *self._scratch,
             ],
             {link: target for link, target in settings.program.links.items() if not link.is_relative_to(settings.home)},
             brief if words == list(argv) else None,

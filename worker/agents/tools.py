@@ -19,8 +19,12 @@ def make_tool(settings: WorkerSettings, notify: Callable[[str], None]) -> Tool:
     """The tool of these settings. Raises SettingsError if its program, a path or its login is missing."""
     preset, home = PRESETS.get(settings.agent), Path.home()
     words = _read_command(settings, preset)
-    names = (*NETWORK_VARIABLES, *((*preset.keys, *preset.variables, preset.folder_variable) if preset else ()))
-    environment = {**PLAIN_OUTPUT, **(preset.environment if preset else {}), **settings.read_agent_environment(names)}
+    variables = (*NETWORK_VARIABLES, *((*preset.keys, *preset.variables, preset.folder_variable) if preset else ()))
+    environment = {
+        **PLAIN_OUTPUT,
+        **(preset.environment if preset else {}),
+        **settings.read_agent_environment(variables),
+    }
     mounts = [*(_list_mounts(preset, environment, home) if preset else ()), *map(_read_mount, settings.agent_paths)]
     try:
         program = find_program_files(words[0], environment.get("PATH", ""))
@@ -30,8 +34,10 @@ def make_tool(settings: WorkerSettings, notify: Callable[[str], None]) -> Tool:
         for link, target in _outside_links(mount.path, [mount.path for mount in mounts]):
             notify(f"{link} leads to {target}, which the tool cannot see; if it needs that: --agent-path {target}")
     folder = _folder_of(preset, environment, home) if preset else None
-    protected = tuple(folder / name for name in preset.protected) if preset and folder and folder.exists() else ()
-    room = RoomSettings(home, environment, tuple(mounts), program, protected)
+    names = preset.protected if preset and folder and folder.exists() else ()
+    files = tuple(folder / name for name in names if folder and not name.endswith("/"))
+    folders = tuple(folder / name for name in names if folder and name.endswith("/"))
+    room = RoomSettings(home, environment, tuple(mounts), program, files, folders)
     name = settings.agent if preset else f"command {Path(words[0]).name}"
     return Tool(
         name,

@@ -41,10 +41,11 @@ WORK, BRIEF, ANSWER = "/swarm/work", "/swarm/brief", "/swarm/answer"
 
 @dataclass(frozen=True)
 class Mount:
-    """A path of the volunteer's that the command may read, and change if `writable`."""
+    """A path of the volunteer's that the command may read, and change if `writable`; or `source` in its place."""
 
     path: Path
     writable: bool = False
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _options(run: ToolRun, accounts: Mapping[str, int]) -> Iterator[str]:
         yield from ("--ro-bind-data", str(descriptor), path)
     yield from ("--bind", str(run.folder / "home"), str(run.home))
     for mount in run.mounts:
-        yield from ("--bind" if mount.writable else "--ro-bind", str(mount.path), str(mount.path))
+        yield from ("--bind" if mount.writable else "--ro-bind", str(mount.source or mount.path), str(mount.path))
     for link, target in run.links.items():
         yield from ("--symlink", target, str(link))
     yield from ("--bind", str(run.folder / "work"), WORK, "--bind", str(run.folder / "answer"), ANSWER)

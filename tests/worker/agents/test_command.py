@@ -255,3 +255,17 @@ def test_its_paper_is_its_own(bench: Bench) -> None:
     assert (finding.claim, finding.tags, finding.agent) == ("Deeper is better.", ["depth"], "command bash")
     with pytest.raises(AgentError, match=r"finding.json is missing"):
         bench.agent("echo 'Shall I?'").write_finding(TASK, draft, report)
+
+
+def test_folders_that_a_tool_fills_by_itself_are_scratch(bench: Bench) -> None:
+    folder = bench.home / ".tool"
+    (folder / "skills").mkdir(parents=True)
+    (folder / "skills/mine").write_text("mine")
+    bench.mounts = [Mount(folder, writable=True)]
+    agent = bench.agent(f"""{DEEPER}; [ $(cat ~/.tool/skills/mine) = mine ] || exit 8
+        echo evil > ~/.tool/skills/mine && mkdir -p ~/.tool/plugins/x && echo evil > ~/.tool/plugins/x/y && say ok""")
+    room = replace(agent._tool.room, scratch=(folder / "skills", folder / "plugins"))
+    agent._tool = replace(agent._tool, room=room)
+    assert agent.propose(TASK).proposal.title == "ok"
+    assert (folder / "skills/mine").read_text() == "mine" and not list((folder / "plugins").iterdir())
+    assert bench.said == []
