@@ -81,7 +81,7 @@ _TABLE = (
     (
         FailureClass.COMPILER,
         r"torch\._inductor\.exc\.|\binductorerror\b|backendcompilerfailed|\bptxas\b.*(error|fatal)|outofresources"
-        r"|out of resource: |cppcompileerror|calledprocesserror: command '\['\S*/(gcc|g\+\+|cc|c\+\+|clang|ptxas)'",
+        r"|out of resource: |cppcompileerror|calledprocesserror: command '\['(\S*/)?(gcc|g\+\+|cc|c\+\+|clang|ptxas)'",
         "see the log for what the compiler refuses; another version of torch may do",
     ),
 )
@@ -90,6 +90,11 @@ OF_MACHINES = frozenset(failure for failure, _, _ in _TABLE)
 """Failures that may differ from one hardware class to the next: they say nothing of a commit in another class."""
 
 
-def find_fault(text: str) -> KnownFault | None:
-    """The fault of a machine that an error message or a log tells of, the most specific first."""
-    return next((fault for words, fault in _KNOWN if words.search(text)), None)
+def find_fault(reason: str, log: str = "") -> KnownFault | None:
+    """The fault of a machine that a failure's reason tells of, the most specific first.
+
+    The log counts, too, unless the reason names another exception: programs also print errors that they get over.
+    """
+    if " raised " in reason and not any(words.search(reason) for words, _ in _KNOWN):
+        return None
+    return next((fault for words, fault in _KNOWN if words.search(f"{reason}\n{log}")), None)

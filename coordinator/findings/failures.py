@@ -56,7 +56,7 @@ def is_commits_own(run: RunEnd, same_class: bool) -> bool:
 def classify_failure(run: RunEnd) -> FailureClass | None:
     """The failure class that a run itself shows; None for a run with a metric."""
     words = f"{run.reason}\n{run.frame}\n{run.log_tail[-2000:]}".casefold()
-    if run.outcome == RunOutcome.CRASHED and (fault := find_fault(run.reason) or find_fault(run.log_tail)) is not None:
+    if run.outcome == RunOutcome.CRASHED and (fault := find_fault(run.reason, run.log_tail)) is not None:
         return fault.failure
     if run.outcome in (RunOutcome.CRASHED, RunOutcome.INVALID) and _says_diverged(words):
         return FailureClass.DIVERGED

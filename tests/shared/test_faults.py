@@ -85,3 +85,14 @@ def test_knows_the_faults_of_machines_and_what_to_do(words: str, failure: str, a
 @pytest.mark.parametrize("words", OF_A_COMMIT)
 def test_takes_no_mistake_of_a_commit_for_one(words: str) -> None:
     assert find_fault(words) is None
+
+
+def test_a_log_counts_where_the_reason_names_no_other_exception() -> None:
+    """Of what goes before a crash, programs get over some: the seed tries several kinds of attention."""
+    log = "attention by packed does not work here: CUDA error: operation not supported\nstep 1"
+    assert find_fault("train.py raised KeyError: 'x'", log) is None
+    ended = find_fault("the trainer ended with exit status 1 before it had finished", log)
+    assert ended is not None and ended.failure is FailureClass.DRIVER
+    gcc = "train.py raised CalledProcessError: Command '['/usr/bin/gcc', 'main.c']' returned non-zero exit status 1."
+    specific = find_fault(gcc, "main.c:4:10: fatal error: Python.h: No such file or directory")
+    assert specific is not None and "python3-dev" in specific.advice

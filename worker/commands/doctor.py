@@ -185,7 +185,7 @@ def _try_seed(machine: Machine, sandbox: Sandbox, seconds: float) -> str:
         except RunImpossible as error:
             raise CheckFailed("it does not start", str(error)) from error
     if failed is not None:
-        fault = find_fault(f"{failed.reason}\n{failed.log_tail}")
+        fault = find_fault(failed.reason, failed.log_tail)
         raise CheckFailed(failed.reason, fault.advice if fault else LOG_ADVICE)
     last = max(seen, key=lambda progress: (progress.tokens, progress.tokens_per_second))
     speed = f"{last.tokens_per_second:,.0f} tokens/s, {last.step} steps, {last.peak_memory_mib} MiB"

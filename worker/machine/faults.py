@@ -27,5 +27,5 @@ def find_error_line(log: str) -> str:
 
 def explain(reason: str, log: str = "") -> str:
     """The reason, with what to do about it where its words or the log's are those of a known fault."""
-    fault = find_fault(reason) or find_fault(log)
+    fault = find_fault(reason, log)
     return reason if fault is None else f"{reason.rstrip('.')}. {fault.advice[0].upper()}{fault.advice[1:]}"

@@ -74,5 +74,5 @@ def _failed(name: str, outcome: ProcessOutcome | None) -> StepResult:
     if outcome is None:
         return StepResult(name, False, f"it did not end within {PROBE_SECONDS:g} s")
     found = outcome.killed_for or find_error_line(outcome.log_tail) or f"signal {outcome.signal}"
-    fault = find_fault(found) or find_fault(outcome.log_tail)
+    fault = find_fault(found, outcome.log_tail)
     return StepResult(name, False, found, fault.advice if fault else "")

@@ -16,6 +16,7 @@ from shared.contract import BudgetClock
 from shared.leases import Phase
 from shared.protocol import MAX_READING, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
+from worker.machine.faults import explain
 from worker.runs.early_stop import EarlyStop
 from worker.runs.harness_process import HarnessFault, HarnessNotReady, HarnessTimeout
 from worker.runs.harness_protocol import (
@@ -325,7 +326,7 @@ class ActiveRun:
         except HarnessTimeout as fault:
             raise RunFailed(RunOutcome.TIMEOUT, self._scored_late) from fault
         except HarnessFault as fault:
-            raise RunImpossible(f"the project's scorer failed: {fault.reason}") from fault
+            raise RunImpossible(explain(f"the project's scorer failed: {fault.reason}")) from fault
 
     def _record(self, message: TrainingProgress, seconds: float) -> None:
         self._count(message)

@@ -136,7 +136,7 @@ class LocalRunner:
         lost. Raises RunImpossible if it fails, too.
         """
         key = _digest(untouched)
-        if key in self._proven and find_fault(f"{report.reason}\n{report.log_tail}") is None:
+        if key in self._proven and find_fault(report.reason, report.log_tail) is None:
             return
         if spec.files != untouched:
             notify("the run crashed: trying whether the project's own code runs on this machine")
@@ -237,7 +237,7 @@ def _digest(files: Mapping[str, str], *more: str) -> str:
 
 def own_code_fails(reason: str, log: str) -> RunImpossible:
     """The error for a machine on which the project's own code crashes; a MachineFault if it is a known one."""
-    kind = RunImpossible if find_fault(f"{reason}\n{log}") is None else MachineFault
+    kind = RunImpossible if find_fault(reason, log) is None else MachineFault
     told = (reason or find_error_line(log)).rstrip(": ")
     return kind(explain(f"the project's own code fails on this machine: {told}", log))
 

@@ -84,7 +84,9 @@ class LandlockSandbox:
             raise SandboxUnavailable("landlock needs a worker that root started, for a user id of its own")
         self._version, self._gpu = find_version(), gpu
         if self._version == 0:
-            raise SandboxUnavailable("landlock is not in this kernel: it needs Linux 5.13 with `lsm=landlock,...`")
+            raise SandboxUnavailable(
+                "landlock needs Linux 5.13 with `lsm=landlock,...`, and a container that lets its calls pass"
+            )
         if gpu is not None:
             load_driver()
             find_groups(find_devices(gpu), 0)

@@ -16,7 +16,7 @@ from worker.data.download import DataError
 from worker.loop.loop import Ending, Loop
 from worker.loop.outbox import Entry
 from worker.runs.runner import RunRequest
-from worker.runs.spec import RunImpossible
+from worker.runs.spec import MachineFault, RunImpossible
 from worker.runs.throughput import PROBE_AGAIN_SECONDS, SeedThroughputs
 
 
@@ -141,6 +141,23 @@ def test_a_machine_that_could_run_a_harness_before_tries_again_later(
     assert worker.loop.run() is Ending.DRAINED
     assert any("its harness is broken" in line for line in worker.witness.lines)
     assert live.list("leases") == []
+
+
+def test_a_machine_that_breaks_stops_with_the_reason_whatever_it_could_run_before(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    """No agent is asked to repair anything, and the job is given back."""
+
+    def fail_second(request: RunRequest) -> float:
+        if len(runner.requests) > 1:
+            raise MachineFault("the project's own code fails on this machine: CUDA error: GPU is lost")
+        return 3.3
+
+    runner.formula = fail_second
+    worker = make_worker(live.url)
+    with pytest.raises(MachineFault, match="GPU is lost"):
+        worker.loop.run()
+    assert live.list("leases") == [] and len(live.list("runs")) == 1
 
 
 def test_draining_finishes_the_run_and_reports_it(
