@@ -23,7 +23,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
-from shared.experiments import Trial
+from shared.experiments import Standing, Trial
 from shared.records import ExperimentSort
 from shared.runs import RunOutcome
 
@@ -199,12 +199,13 @@ def _measured_keys(
 def list_best(
     session: Session, project_id: int, hardware_class: str, sign: float, limit: int
 ) -> list[tuple[int, dict[str, Any], float]]:
-    """The experiments with the best metrics in a class, the best first: number, settings, metric. `sign` is 1 where
-    lower is better, else -1."""
+    """The experiments with the best metrics in a class, the best first: number, settings, metric. Those that
+    maintainers must decide on, or rejected, are left out. `sign` is 1 where lower is better, else -1."""
     value = _POSTERIORS.c.metric_mean
     query = select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.settings, value)
     query = query.join(_POSTERIORS, _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha)
     query = query.where(_POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class)
+    query = query.where(_POSTERIORS.c.standing.not_in((Standing.HELD, Standing.REJECTED)))
     order = (value, _POSTERIORS.c.commit_sha) if sign > 0 else (value.desc(), _POSTERIORS.c.commit_sha.desc())
     rows = session.execute(query.order_by(*order).limit(limit))
     return [(number, settings, metric) for number, settings, metric in rows]

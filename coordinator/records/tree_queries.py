@@ -7,6 +7,7 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from coordinator.models import Commit, CommitPosterior, Experiment, table_of
+from shared.experiments import Standing
 
 _COMMITS, _POSTERIORS, _EXPERIMENTS = table_of(Commit), table_of(CommitPosterior), table_of(Experiment)
 _LINK = _COMMITS.c.sha, _COMMITS.c.parent_sha, _COMMITS.c.depth
@@ -34,11 +35,14 @@ class NodeRow(NamedTuple):
 
 
 def list_best(session: Session, project_id: int, hardware_class: str, sign: float, limit: int) -> list[str]:
-    """The commits with the best metrics in a class, the best first. `sign` is 1 where lower is better, else -1."""
+    """The commits with the best metrics in a class, the best first, without those that a maintainer must decide on or
+    rejected. `sign` is 1 where lower is better, else -1."""
     value = _POSTERIORS.c.metric_mean
     of_class = _POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class
     order = (value, _POSTERIORS.c.commit_sha) if sign > 0 else (value.desc(), _POSTERIORS.c.commit_sha.desc())
-    return list(session.scalars(select(_POSTERIORS.c.commit_sha).where(*of_class).order_by(*order).limit(limit)))
+    is_usable = _POSTERIORS.c.standing.not_in((Standing.HELD, Standing.REJECTED))
+    query = select(_POSTERIORS.c.commit_sha).where(*of_class, is_usable)
+    return list(session.scalars(query.order_by(*order).limit(limit)))
 
 
 def list_newest(session: Session, project_id: int, limit: int) -> list[str]:

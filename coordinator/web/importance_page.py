@@ -30,7 +30,8 @@ def show_importance(
     of_class = hardware_class or (classes[0].name if classes else "")
     known = view_importances(session, project, MOST_SETTINGS)
     best = experiments.list_best(session, project.id, of_class, objective.sign, MOST_LINES)
-    rows = [ParallelRow(*one) for one in best]
+    unnamed = {one.name: one.reference for one in known.found if one.reference is not None} if known else {}
+    rows = [ParallelRow(number, unnamed | settings, metric) for number, settings, metric in best]
     names = [one.name for one in known.found] if known else []
     names += sorted({setting for row in rows[:1] for setting in row.settings} - set(names))
     page = {
