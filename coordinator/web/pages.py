@@ -112,14 +112,17 @@ def show_project(
 ) -> Response:
     """A project's progress, what happens now, and its experiments."""
 
-    def make() -> tuple[Context, Parts]:
-        chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
-        return project_page.view_page(session, chosen, cursor)
+    live = _get_live(request)
 
-    is_usual = cursor is None and last is None and first == 1
-    page, parts = _get_live(request).open((name, hardware_class), make) if is_usual else make()
-    if not is_usual:
-        _get_live(request).keep(parts)
+    def make() -> tuple[Context, Parts]:
+        return project_page.view_page(session, project_page.choose(session, name, hardware_class), cursor)
+
+    page, parts = live.open((name, hardware_class), make) if cursor is None else make()
+    if cursor is not None:
+        live.keep(parts)
+    if first > 1 or last is not None:
+        chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
+        page = page | project_page.view_range(session, chosen)
     return render("projects/project.html", page=page, git_url=f"{_base_url(request)}/git/{name}")
 
 

@@ -107,23 +107,28 @@ def _make_plot(session: Session, chosen: Chosen, history: progress.ClassHistory)
 
 
 def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[Context, Parts]:
-    """A project's page, and its parts that change."""
+    """A project's page with its whole history, and its parts that change."""
     history = _read_history(session, chosen)
     parts, live = _render_parts(session, chosen, before_id, history)
     project = chosen.project
-    plot = parts.plot if chosen.first == 1 and chosen.last is None else _make_plot(session, chosen, history)
     context = live | {
         "projects": view_projects(session),
         "hardware_classes": list_hardware_classes(session, project.id),
         "findings_value": _compare_arms(session, project),
         "disputed_noise": list(evidence.list_disputed_noise(session, project.id)),
-        "picture": draw(plot),
-        "plot": pack(plot),
+        "picture": draw(parts.plot),
+        "plot": pack(parts.plot),
         "parts": parts,
-        "first": chosen.first,
-        "last": chosen.last,
+        "first": 1,
+        "last": None,
     }
     return context, parts
+
+
+def view_range(session: Session, chosen: Chosen) -> Context:
+    """The part of a project's page that differs where it shows a range of the runs."""
+    plot = _make_plot(session, chosen, _read_history(session, chosen))
+    return {"picture": draw(plot), "plot": pack(plot), "first": chosen.first, "last": chosen.last}
 
 
 def _compare_arms(session: Session, project: Project) -> FindingsValue:
