@@ -74,6 +74,9 @@ class Objective(Message):
         return 1.0 if self.direction is Direction.MINIMIZE else -1.0
 
 
+SHORTEST_DRAFTING_SECONDS = 300.0
+
+
 class Budget(Message):
     """Seconds a run may take, by part. Only `training_seconds` is the experiment's own time.
 
@@ -120,6 +123,17 @@ class Budget(Message):
         if self.clock is BudgetClock.WALL:
             return self.training_seconds
         return self.wall_seconds or 3 * self.training_seconds
+
+    @property
+    def longest_run_seconds(self) -> float:
+        """The most wall seconds of a run."""
+        training = self.longest_training_seconds + self.handover_seconds
+        return self.starting_seconds + training + self.scoring_seconds
+
+    @property
+    def drafting_seconds(self) -> float:
+        """The most wall seconds that an agent may draft: as long as the run before it may last on its device."""
+        return max(SHORTEST_DRAFTING_SECONDS, self.longest_run_seconds)
 
 
 class Limits(Message):

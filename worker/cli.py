@@ -4,7 +4,7 @@ import importlib.metadata
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -120,7 +120,7 @@ def run(
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    flags = {
+    flags: dict[str, Any] = {
         "device": options.choose_device(gpu, device),
         "cores": cores,
         "coordinator_url": coordinator,
@@ -146,6 +146,7 @@ def run(
         for setting, value, source in explain_settings(flags):
             typer.echo(f"{setting:22} {value or '-':44} {source}")
         return
+    options.ask_for_coordinator(flags)
     if plain or not sys.stderr.isatty():  # the imports take a second or two; the format is that of worker/ui/plain.py
         typer.echo(f"timestamp={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} level=info event=starting", err=True)
     else:

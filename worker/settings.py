@@ -3,6 +3,7 @@
 The token is never a flag: other users of a machine can read a process's command line.
 """
 
+import json
 import os
 import re
 import socket
@@ -23,14 +24,23 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
+from shared.environment import WORKER_NAMES, find_unknown
 from shared.protocol import Slug
 from worker.commands.options import ExitStatus, WorkerCommandError
+from worker.commands.setting_errors import describe_error
 from worker.loop.availability import parse_schedule
 from worker.sandbox.choose import SandboxName
 
 APPLICATION = "research-swarm"
+MAX_OUTPUT_TOKENS = 16_000
 
 AgentName = Literal["search", "scripted", "openai", "command", "claude", "codex", "gemini", "opencode", "aider"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{1,3})*))$")]
@@ -86,15 +96,16 @@ class WorkerSettings(BaseSettings):
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
     works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
-    are per million tokens, `notes` is a file that goes with each prompt, and a tool may see the paths `agent_paths` and
-    the variables `agent_environment`.
+    are per million tokens, an answer has at most `max_output_tokens` and `request_seconds` (None: as long as a draft
+    may take), `notes` is a file that goes with each prompt, and a tool may see the paths `agent_paths` and the variables
+    `agent_environment`.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="SWARM_", env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    coordinator_url: str = "http://127.0.0.1:8000"
+    coordinator_url: str = ""
     token: SecretStr | None = None
     token_file: Path | None = None
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)] = Field(
@@ -132,16 +143,24 @@ class WorkerSettings(BaseSettings):
     output_price: Annotated[float, Field(ge=0)] | None = None
     notes: Path | None = None
     agent_command: str | None = None
-    agent_paths: list[str] = []
-    agent_environment: list[str] = []
-    request_seconds: Annotated[float, Field(gt=0, le=240)] = 120.0
+    agent_paths: Annotated[list[str], NoDecode] = []
+    agent_environment: Annotated[list[str], NoDecode] = []
+    max_output_tokens: Annotated[int, Field(ge=256)] = MAX_OUTPUT_TOKENS
+    request_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     agent_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
 
     @field_validator("coordinator_url", "base_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        TypeAdapter(HttpUrl).validate_python(url)
-        return url.rstrip("/")
+        return complete_address(url) if url else url
+
+    @field_validator("agent_paths", "agent_environment", mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        """A list from the environment: JSON, or words with commas between them."""
+        if not isinstance(given, str):
+            return given
+        return json.loads(given) if given.lstrip().startswith("[") else [part.strip() for part in given.split(",")]
 
     @classmethod
     def settings_customise_sources(
@@ -171,6 +190,15 @@ class WorkerSettings(BaseSettings):
     def worker_folder(self) -> Path:
         """This worker's folder, with its lock and a folder for each coordinator."""
         return self.data_dir / "workers" / folder_name(self.worker_name)
+
+    def require_coordinator(self) -> str:
+        """The coordinator's address. Raises SettingsError if none is given."""
+        if not self.coordinator_url:
+            raise SettingsError(
+                "no coordinator is given: --coordinator https://swarm.example.org, or SWARM_COORDINATOR_URL; "
+                "`swarm-worker login --coordinator` keeps it"
+            )
+        return self.coordinator_url
 
     def read_agent_environment(self, names: Sequence[str]) -> dict[str, str]:
         """The environment of a coding tool: what all programs need, `names`, and `agent_environment`, where set."""
@@ -257,6 +285,8 @@ class _ConfigFile(TomlConfigSettingsSource):
 
 def load_settings(flags: Mapping[str, Any]) -> WorkerSettings:
     """The settings, from flags (None: not given), environment and file. Raises SettingsError."""
+    for name, meant in find_unknown(os.environ, WORKER_NAMES):
+        raise SettingsError(f"{name} is no setting{f'; did you mean {meant}?' if meant else ''}")
     given = {key: value for key, value in flags.items() if value is not None}
     if "token_file" in given:
         given["token"] = None  # a flag comes before SWARM_TOKEN
@@ -265,14 +295,36 @@ def load_settings(flags: Mapping[str, Any]) -> WorkerSettings:
     try:
         return WorkerSettings(**given)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        why = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(
-            f"the setting {name!r} is wrong: {why} (a flag, SWARM_{name.upper()}, or {config_path()})"
-        ) from error
+        name, why = describe_error(dict(error.errors()[0]), WorkerSettings.model_fields)
+        raise SettingsError(f"the setting {name!r} is wrong: {why} ({_name_source(name, given)})") from error
     except (OSError, ValueError) as error:  # TOML's error is a kind of ValueError
         raise SettingsError(f"cannot read {config_path()}: {_reason(error)}") from error
+
+
+def _name_source(name: str, flags: Mapping[str, Any]) -> str:
+    """The place where a setting was given."""
+    if name in flags:
+        return "a flag"
+    if name not in WorkerSettings.model_fields:
+        return str(config_path())
+    return next((variable for variable in _variables(name) if os.environ.get(variable)), str(config_path()))
+
+
+_LOCAL = re.compile(
+    r"localhost|127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|\[::1\]|[^./:]+(:|/|$)|[^/]*\.local(:|/|$)"
+)
+
+
+def complete_address(text: str) -> str:
+    """An address with its scheme: http for this machine and its network, else https. Raises ValueError."""
+    text = text.strip().rstrip("/")
+    if text and "://" not in text:
+        text = f"{'http' if _LOCAL.match(text) else 'https'}://{text}"
+    try:
+        TypeAdapter(HttpUrl).validate_python(text)
+    except ValidationError as error:
+        raise ValueError("give an address, as https://swarm.example.org") from error
+    return text
 
 
 def explain_settings(flags: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from worker.agents.base import Agent
+from worker.agents.base import Agent, AgentError, AgentMisconfigured
 from worker.agents.scripted import Script, ScriptedAgent, load_script
 from worker.api.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.api.retry import Backoff
@@ -61,6 +61,7 @@ UNCONFINED_WARNING = (
 def start(flags: dict[str, Any], options: RunOptions) -> int:
     """Run a worker, or one for each device, until it ends; return the exit status. Raises WorkerCommandError."""
     settings = load_settings(flags)
+    settings.require_coordinator()
     with errors_in_words():
         devices = _list_devices(settings)
         if len(devices) > 1:
@@ -185,7 +186,19 @@ def open_worker(
         compile_installed(lambda text: events.handle(Notice(text)))
         if settings.sandbox == "unconfined":
             events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
+        _check_agent(agent)
         yield OpenWorker(settings, parts, folder)
+
+
+def _check_agent(agent: Agent) -> None:
+    """Try the agent before the first job. Raises WorkerCommandError where its settings are wrong."""
+    try:
+        agent.begin()
+    except AgentMisconfigured as error:
+        problem = f"the agent does not work: {error}. `swarm-worker doctor agent` tries it again"
+        raise WorkerCommandError(problem) from error
+    except AgentError:  # it may work later; each job shows why it does not
+        return
 
 
 def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:

@@ -19,7 +19,6 @@ HEARTBEAT_SECONDS = 60.0
 TTL = timedelta(seconds=180)
 """Three heartbeats: two may be lost."""
 
-DRAFTING_CAP = timedelta(seconds=300)
 TRAINING_CAP = timedelta(seconds=120)
 WAITING_ALLOWANCE = timedelta(hours=1)
 """How long a job may in all be drafted, wait and be delivered, beyond two runs: the one before it on its worker's
@@ -59,13 +58,9 @@ class LeaseClock:
 def begin(needs_draft: bool, budget: Budget, now: datetime, before: Budget | None = None) -> LeaseClock:
     """A new lease. The run `before` it on its worker's device may have another budget."""
     phase = Phase.DRAFTING if needs_draft else Phase.READY
-    deadline = now + WAITING_ALLOWANCE + _longest_run(budget) + _longest_run(before or budget)
+    longest = budget.longest_run_seconds + (before or budget).longest_run_seconds
+    deadline = now + WAITING_ALLOWANCE + timedelta(seconds=longest)
     return LeaseClock(STATE_OF_PHASE[phase], phase, 0, 0.0, now, now, now, deadline)
-
-
-def _longest_run(budget: Budget) -> timedelta:
-    training = budget.longest_training_seconds + budget.handover_seconds
-    return timedelta(seconds=budget.starting_seconds + training + budget.scoring_seconds)
 
 
 def begin_expired(issued_at: datetime, now: datetime) -> LeaseClock:
@@ -78,7 +73,7 @@ def expires_at(clock: LeaseClock, budget: Budget) -> datetime:
     """When the lease ends unless something is heard: the earliest of heartbeat, progress and deadline."""
     ends = [clock.heartbeat_at + TTL, clock.deadline_at]
     if clock.phase is Phase.DRAFTING:
-        ends.append(clock.progressed_at + DRAFTING_CAP)
+        ends.append(clock.progressed_at + timedelta(seconds=budget.drafting_seconds))
     elif clock.phase is Phase.STARTING:
         ends.append(clock.phase_started_at + timedelta(seconds=budget.starting_seconds) + TTL)
     elif clock.phase is Phase.TRAINING:

@@ -78,30 +78,33 @@ def test_a_model_repairs_its_crash_and_its_key_stays_secret(codec: Volunteer) ->
     assert "ZeroDivisionError" in model.crash and "codec.py" in model.crash
     assert "trying a repair" in done.stderr
     (run,) = experiment.runs
+    assert "the model gives" not in done.stderr, "what it said to the first small question is no job"
     assert run.usage == ModelUsage(requests=3, input_tokens=270, output_tokens=30), "draft, repair and finding"
     assert set(server.keys) == {f"Bearer {KEY}"}
     assert KEY not in done.stdout + done.stderr + server.prompts() + json.dumps(experiment.model_dump(mode="json"))
 
 
 def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
-    """A refusal costs a job; the next meets all other faults, and comes to its end; then nobody answers any more."""
+    """Search drafts the job of a refusal; the next meets all other faults; then nobody answers any more."""
     kept = "NICE_LENGTH = 100"  # which is not among the file's choices, so that no search draws the same
     model = Clumsy("codec.py", "NICE_LENGTH = 64", kept, kept)
     with serve_chat(model) as server:
         server.script = [
-            say("", refusal="I will not."), refuse(429, "rate_limit_exceeded", Retry_After="1"), Response(hangs=True),
-            refuse(503), say("no JSON"), say("", finish="length"), refuse(400, "context_length_exceeded"),
+            say({"answer": "blue"}), say("", refusal="I will not."),
+            refuse(429, "rate_limit_exceeded", Retry_After="1"), Response(hangs=True), refuse(503),
+            say("no JSON"), say("", finish="length"), refuse(400, "context_length_exceeded"),
         ]  # fmt: skip
         waits = {"SWARM_REQUEST_SECONDS": "15", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
         done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, **waits)
-        assert "the job failed: openai m: the model refuses" in done.stderr
+        assert "openai m: the model refuses; the search agent proposes instead" in done.stderr
         assert "did not answer in time; retrying in" in done.stderr
         assert done.stderr.count("retrying in") >= 3
         assert "retrying without the context pack" in done.stderr
         assert "cannot be used" in server.prompts()
     done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
     assert done.stderr.count("the search agent proposes instead") >= 1
-    by_model, by_search = codec.list_experiments()
+    of_refusal, by_model, by_search = codec.list_experiments()
+    assert of_refusal.finding is not None and of_refusal.finding.agent == "search"
     assert (by_model.title, by_model.outcome) == ("Another value", "ok")
     assert by_search.runs, "measured, though what it drew at random need not run"
     assert by_model.runs[0].usage is not None and by_search.runs[0].usage is None

@@ -33,7 +33,8 @@ def test_flags_stand_before_environment_before_file(monkeypatch: pytest.MonkeyPa
 
 def test_defaults(home: Path) -> None:
     settings = load_settings({"device": "cuda:1", "name": "box"})
-    assert settings.coordinator_url == "http://127.0.0.1:8000"
+    with pytest.raises(SettingsError, match="no coordinator is given"):
+        settings.require_coordinator()
     assert (settings.sandbox, settings.agent, settings.token, settings.project) == ("auto", "search", None, None)
     assert settings.worker_name == "box-gpu1"
     assert settings.worker_folder == home / "data" / "research-swarm" / "workers" / "box-gpu1"
@@ -95,6 +96,71 @@ def test_no_token_and_no_token_file(home: Path) -> None:
 def test_a_wrong_setting_is_named(flags: dict[str, object], name: str) -> None:
     with pytest.raises(SettingsError, match=f"setting '{name}' is wrong"):
         load_settings(flags)
+
+
+def test_each_wrong_setting_is_explained_in_our_words_with_what_was_probably_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the field, none of the library's sentences is shown, and no key."""
+    wrong = {
+        "device": "gpu0", "cores": "many", "nice": "40", "when_idle": "maybe", "sandbox": "bubblewarp",
+        "agent": "opneai", "coordinator_url": "swarm example", "base_url": "ftp://x",
+        "project": "No Slug", "branch": "A B", "name": " ",
+        "schedule": "always", "data_mirror": "x", "model": " ", "tokens_per_day": "0", "cost_per_day": "-1",
+        "input_price": "cheap", "request_seconds": "0", "agent_seconds": "1e9", "agent_paths": "[1", "token": "",
+        "alone_after_seconds": "-1", "shortest_wait_seconds": "soon", "longest_wait_seconds": "0",
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(f"SWARM_{name.upper()}", value)
+            if not value:
+                continue
+            with pytest.raises(SettingsError) as caught:
+                load_settings({})
+        text = str(caught.value)
+        assert text.startswith(f"the setting {name!r} is wrong: ") and f"(SWARM_{name.upper()})" in text, text
+        assert not any(word in text for word in ("Input", "String", "should", "pydantic", "pattern", "JSON: ")), text
+    with pytest.raises(SettingsError, match="did you mean bubblewrap"):
+        load_settings({"sandbox": "bubblewarp"})
+
+
+def test_a_name_that_is_no_setting_is_an_error_that_suggests_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("modle = 'x'\n")
+    with pytest.raises(SettingsError, match=r"no such setting; did you mean model\?"):
+        load_settings({})
+    monkeypatch.setenv("SWARM_MODLE", "x")
+    with pytest.raises(SettingsError, match=r"SWARM_MODLE is no setting; did you mean SWARM_MODEL\?"):
+        load_settings({})
+    monkeypatch.delenv("SWARM_MODLE")
+    monkeypatch.setenv("SWARM_PUBLIC_URL", "https://swarm.test")  # the coordinator's
+    config_path().unlink()
+    load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("swarm.example.org", "https://swarm.example.org"),
+        ("swarm.example.org/swarm/", "https://swarm.example.org/swarm"),
+        ("localhost:8000", "http://localhost:8000"),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("192.168.1.5:8000", "http://192.168.1.5:8000"),
+        ("box:8000", "http://box:8000"),
+        ("box.local", "http://box.local"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("https://swarm.example.org", "https://swarm.example.org"),
+        ("http://swarm.example.org", "http://swarm.example.org"),
+    ],
+)
+def test_an_address_without_a_scheme_is_understood(given: str, address: str) -> None:
+    settings = load_settings({"coordinator_url": given, "base_url": given})
+    assert settings.coordinator_url == settings.base_url == address
+
+
+def test_a_list_in_the_environment_is_json_or_has_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ('["~/.tool:rw", "/opt/x"]', "~/.tool:rw, /opt/x"):
+        monkeypatch.setenv("SWARM_AGENT_PATHS", text)
+        assert load_settings({}).agent_paths == ["~/.tool:rw", "/opt/x"]
 
 
 @pytest.mark.parametrize("text", ["name = ", "colour = 'red'\n", "cores = 'many'\n"])

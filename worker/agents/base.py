@@ -148,6 +148,10 @@ class Agent(ABC):
         """Try the agent on something small; return what that showed. Raises AgentError."""
         return self.name
 
+    def begin(self) -> None:
+        """Find wrong settings before the first job, at little cost. Raises AgentError."""
+        return
+
     @abstractmethod
     def propose(self, task: Task) -> Draft:
         """Draft a proposal. Raises AgentError; AgentFinished if there will be no more."""

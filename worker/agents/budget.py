@@ -1,7 +1,7 @@
 """Budget of a language model: tokens and money, per experiment and per day (UTC), counted on disk.
 
-`usage-<day>.jsonl` has a line for each paid answer. The volunteer's workers on one machine share the folder and the
-daily budget. Each line is appended in one write, so that workers do not interleave.
+`usage-<day>.jsonl` has a line for each paid answer, which says how that was read. The volunteer's workers on one
+machine share the folder and the daily budget. Each line is appended in one write, so that workers do not interleave.
 """
 
 from pathlib import Path
@@ -22,6 +22,7 @@ class _Line(Message):
     at: Timestamp
     model: str
     usage: ModelUsage
+    answer: str = ""
 
 
 class Allowance(Message):
@@ -64,12 +65,12 @@ class UsageLog:
                 paid = allowance.price(spent).cost or 0.0
                 raise BudgetSpent(f"{span} budget of {cost:g} does not suffice: {paid:.4f} is spent")
 
-    def record(self, usage: ModelUsage) -> ModelUsage:
-        """Write an answer's usage to disk, before the answer is used; returns it with its cost."""
+    def record(self, usage: ModelUsage, answer: str = "") -> ModelUsage:
+        """Write an answer's usage, and how it was read, to disk before it is used; returns the usage with its cost."""
         usage = self._allowance.price(usage)
         if not usage.requests:  # no answer
             return usage
-        line = _Line(at=now(), model=self._model, usage=usage)
+        line = _Line(at=now(), model=self._model, usage=usage, answer=answer)
         path = self._path()
         path.touch(mode=0o600)
         with path.open("ab", buffering=0) as file:

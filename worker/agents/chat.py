@@ -1,33 +1,51 @@
 """Speaks to a language model: a chat-completions endpoint, through the openai SDK.
 
-Messages contain the endpoint's status and short code, never its text, because some endpoints quote the key in it.
+Messages quote an endpoint's refusal without anything that looks like a key, because some endpoints quote the key in it.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from threading import Event
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import openai
-from openai.types.chat import ChatCompletion
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
-from shared.protocol import MAX_COUNT, Message
+from shared.protocol import Message
 from shared.runs import ModelUsage
+from worker.agents.completion import Completion, NoCompletion, read_completion
+from worker.agents.dialect import Dialect, Turn, is_too_long
+from worker.agents.reading import Unreadable, read_form
+from worker.settings import MAX_OUTPUT_TOKENS
 
 CHARACTERS_PER_TOKEN = 3
 """For estimates before a request. English and code have about four; a low number overestimates the cost."""
 
-MAX_OUTPUT_TOKENS = 16_000
+MOST_CHARACTERS_PER_TOKEN = 8
+"""Characters for each token that a server says it read above which it has not read all of them."""
+
+SHORT_PROMPT = 4_000
+"""Characters of a prompt that no server cuts."""
+
 MAX_RETRY_AFTER_SECONDS = 3600.0
+MAX_QUOTED = 200
+"""Characters of an endpoint's refusal that people are shown."""
 
 POLL_INTERVAL_SECONDS = 0.1
 
 Reply = TypeVar("Reply", bound=Message)
 Result = TypeVar("Result")
+
+_REMEDIES = {
+    401: "the key is not accepted (SWARM_API_KEY_FILE)",
+    402: "no credit is left",
+    403: "the key may not use this model (SWARM_API_KEY_FILE, --model)",
+    404: "no such model or address (--model, --base-url)",
+}
 
 
 class ChatError(Exception):
@@ -66,50 +84,60 @@ class Abandoned(ChatError):
     """The worker stopped waiting and closed the connection, which ends a local server's work on it."""
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One message of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    text: str
-
-
 class Chat:
-    """Conversations with one model. `spent` is the usage of the last request, even if it failed."""
+    """Conversations with one model.
 
-    def __init__(self, base_url: str, model: str, key: SecretStr, timeout_seconds: float) -> None:
+    `spent` is the usage of the last request, even if it failed, and `outcome` how its answer was read: as asked,
+    repaired, or what was wrong with it; `advice` is a line for people, once, about what the server does with prompts.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        key: SecretStr,
+        timeout_seconds: float | None = None,
+        max_tokens: int = MAX_OUTPUT_TOKENS,
+    ) -> None:
         self.model, self.base_url, self._key = model, base_url, key
         self._timeout_seconds = timeout_seconds
-        self._takes_schema = True
+        self._dialect = Dialect(max_tokens)
+        self._was_advised = False
+        self.advice = ""
         self.spent = ModelUsage()
+        self.outcome = ""
 
     def list_models(self) -> list[str]:
         """The names of the endpoint's models. Raises ChatError."""
         try:
             return asyncio.run(self._list_models())
         except openai.OpenAIError as error:
-            raise _explain(error) from None
+            raise self._explain(error) from None
 
     def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float, stop: Event) -> tuple[Reply, str]:
         """The answer in that form, and its text; waits until `timeout_seconds` or `stop`. Raises ChatError."""
-        self.spent = ModelUsage()
+        self.spent, self.outcome = ModelUsage(), ""
         try:
-            request = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds))
+            request = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds or timeout_seconds))
             completion = asyncio.run(_unless(stop, request))
         except Abandoned:
-            self.spent = estimate_tokens(turns).model_copy(update={"output_tokens": 0})
+            self.spent = self.estimate(turns).model_copy(update={"output_tokens": 0})
             raise
         except openai.OpenAIError as error:
-            raise _explain(error) from None  # its context contains our request with the key
-        except ValueError as error:  # a body that is not JSON
-            raise Busy(f"{self.base_url} does not answer with a chat completion") from error
-        text = self._read(turns, completion)
+            raise self._explain(error) from None  # its context contains our request with the key
+        except NoCompletion as error:
+            raise Busy(f"{self.base_url} does not answer with a chat completion: {error}") from error
         try:
-            return form.model_validate_json(_unwrap(text)), text
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the answer"
-            raise Malformed(f"it does not fit the schema: {where}: {first['msg']}") from error
+            return self._read(turns, completion, form)
+        except Malformed as error:
+            self.outcome = str(error)
+            raise
+
+    def estimate(self, turns: Sequence[Turn]) -> ModelUsage:
+        """Upper bound of a request's usage."""
+        return ModelUsage(
+            requests=1, input_tokens=_estimate_tokens(turns), output_tokens=self._dialect.max_tokens
+        )  # fmt: skip
 
     def _connect(self) -> openai.AsyncOpenAI:
         """A connection for one request, so that a cancelled one is closed at once."""
@@ -121,43 +149,93 @@ class Chat:
         async with self._connect() as client:
             return sorted([item.id async for item in client.models.list()])
 
-    async def _complete(self, turns: Sequence[Turn], form: type[Message], timeout_seconds: float) -> ChatCompletion:
-        messages: Any = [{"role": turn.role, "content": turn.text} for turn in turns]
-        schema = {"name": form.__name__, "schema": form.model_json_schema(mode="serialization"), "strict": True}
-        structured: Any = {"type": "json_schema", "json_schema": schema}
+    async def _complete(self, turns: Sequence[Turn], form: type[Message], timeout_seconds: float) -> Completion:
+        """Send the request, changed until the server takes it. Raises OpenAIError, NoCompletion, ChatError."""
         async with self._connect() as client:
-            create = partial(
-                client.chat.completions.create,
-                model=self.model,
-                messages=messages,
-                max_completion_tokens=MAX_OUTPUT_TOKENS,
-                timeout=timeout_seconds,
-            )
-            if self._takes_schema:
+            while True:
+                request: Any = self._dialect.shape(turns, form)
                 try:
-                    return await create(response_format=structured)
-                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    if "response_format" not in f"{error.message}{error.param}" and "schema" not in error.message:
+                    answer = await client.chat.completions.with_raw_response.create(
+                        model=self.model, timeout=timeout_seconds, **request
+                    )
+                    completion = read_completion(answer.text)
+                    self._dialect.confirm()
+                    return completion
+                except openai.APIStatusError as error:
+                    if not self._dialect.adapt(error.status_code, error.response.text, _estimate_tokens(turns)):
                         raise
-                    self._takes_schema = False  # some local servers; the schema is in the prompt too
-            return await create()
+                except NoCompletion as error:
+                    if not error.status:
+                        raise
+                    if not self._dialect.adapt(error.status, str(error), _estimate_tokens(turns)):
+                        raise self._explain_status(error.status, str(error)) from error
 
-    def _read(self, turns: Sequence[Turn], completion: ChatCompletion) -> str:
-        """The answer's text. Its usage is counted first."""
-        if not isinstance(completion, ChatCompletion) or not completion.choices:
-            raise Busy(f"{self.base_url} does not answer with a chat completion")
-        choice = completion.choices[0]
-        text = (choice.message.content if choice.message else None) or ""
-        self.spent = _count(completion, turns, text)
-        if self._key.get_secret_value() in text:
+    def _read(self, turns: Sequence[Turn], completion: Completion, form: type[Reply]) -> tuple[Reply, str]:
+        """The answer in that form, and its text. Its usage is counted first."""
+        texts = completion.texts
+        self._count(turns, completion)
+        if any(self._key.get_secret_value() in text for text in texts):
             raise ModelRefused("the answer contained the endpoint's key and was discarded")
-        if (choice.message and choice.message.refusal) or choice.finish_reason == "content_filter":
+        if completion.is_refused:
             raise ModelRefused("the model refuses")
-        if choice.finish_reason == "length":
-            raise Malformed("it was cut off: be shorter, and use edits rather than whole files")
-        if not text.strip():
+        if not texts:
             raise Malformed("it is empty")
-        return text
+        try:
+            reply, is_repaired = read_form(texts, form, is_cut_off=completion.is_cut_off)
+        except Unreadable as error:
+            if completion.is_cut_off:
+                raise Malformed("it was cut off: be shorter, and use edits rather than whole files") from error
+            raise Malformed(str(error)) from error
+        self.outcome = "repaired" if is_repaired else "as asked"
+        return reply, texts[0]
+
+    def _count(self, turns: Sequence[Turn], completion: Completion) -> None:
+        """Keep the usage that the server reports, else an estimate; and notice that it cut the prompt."""
+        read, written = completion.read_tokens, completion.written_tokens
+        guess = sum(map(len, completion.texts)) // CHARACTERS_PER_TOKEN + 1
+        self.spent = ModelUsage(
+            requests=1, input_tokens=read or _estimate_tokens(turns), output_tokens=written or guess
+        )  # fmt: skip
+        sent = _count_characters(turns)
+        if read and sent > SHORT_PROMPT and sent > MOST_CHARACTERS_PER_TOKEN * read and not self._was_advised:
+            self._was_advised = True
+            self.advice = (
+                f"the server read {read:,} of about {sent // 4:,} prompt tokens and dropped the rest without a word: "
+                "raise its context (Ollama: OLLAMA_CONTEXT_LENGTH=32768; llama.cpp: -c; llama-cpp-python: --n_ctx)"
+            )
+
+    def _explain(self, error: openai.OpenAIError) -> ChatError:
+        """The SDK's error as one of ours."""
+        if isinstance(error, openai.APITimeoutError):
+            return Busy("the model endpoint did not answer in time")
+        if isinstance(error, openai.APIConnectionError):
+            return EndpointUnreachable(f"the model endpoint {self.base_url} cannot be reached")
+        if not isinstance(error, openai.APIStatusError):
+            return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
+        return self._explain_status(error.status_code, error.response.text, error.response.headers.get("Retry-After"))
+
+    def _explain_status(self, status: int, body: str, retry_after: str | None = None) -> ChatError:
+        code, words = _read_problem(body)
+        problem = f"the model endpoint says HTTP {status}{f' ({code})' if code else ''}"
+        if code == "insufficient_quota":
+            return Unusable(f"{problem}: {_REMEDIES[402]}")
+        if status in _REMEDIES:
+            return Unusable(f"{problem}: {_REMEDIES[status]}")
+        if words:
+            problem += f": {self._quote(words)}"
+        if code == "context_length_exceeded" or (status != 429 and is_too_long(body)):
+            return TooLong(problem)
+        if code in ("content_filter", "content_policy_violation"):
+            return ModelRefused(problem)
+        if status in (408, 409, 425, 429) or status >= 500:
+            return Busy(problem, _read_seconds(retry_after))
+        return Unusable(problem)
+
+    def _quote(self, words: str) -> str:
+        """The start of an endpoint's words, without the key or what may be a part of one."""
+        words = words.replace(self._key.get_secret_value(), "…")
+        words = re.sub(r"\S*\d\S{12,}|\S{12,}\d\S*|\bsk-\S*", "…", " ".join(words.split()))
+        return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
 
 
 async def _unless(stop: Event, request: Coroutine[Any, Any, Result]) -> Result:
@@ -171,46 +249,37 @@ async def _unless(stop: Event, request: Coroutine[Any, Any, Result]) -> Result:
     return task.result()
 
 
-def estimate_tokens(turns: Sequence[Turn]) -> ModelUsage:
-    """Upper bound of a request's usage."""
-    characters = sum(len(turn.text) for turn in turns)
-    return ModelUsage(requests=1, input_tokens=characters // CHARACTERS_PER_TOKEN + 1, output_tokens=MAX_OUTPUT_TOKENS)
+def _count_characters(turns: Sequence[Turn]) -> int:
+    return sum(len(turn.text) for turn in turns)
 
 
-def _count(completion: ChatCompletion, turns: Sequence[Turn], text: str) -> ModelUsage:
-    """The usage that the server reports, else an estimate."""
-    usage = completion.usage
-    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-        return estimate_tokens(turns).model_copy(update={"output_tokens": len(text) // CHARACTERS_PER_TOKEN + 1})
-    read, written = (min(max(0, count), MAX_COUNT) for count in (usage.prompt_tokens, usage.completion_tokens))
-    return ModelUsage(requests=1, input_tokens=read, output_tokens=written)
+def _estimate_tokens(turns: Sequence[Turn]) -> int:
+    return _count_characters(turns) // CHARACTERS_PER_TOKEN + 1
 
 
-def _unwrap(text: str) -> str:
-    """The JSON of an answer inside a code block, or after a model's reasoning."""
-    text = text.rpartition("</think>")[2].strip()
-    found = re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL)
-    return found.group(1) if found else text
+def _read_problem(body: str) -> tuple[str, str]:
+    """An error's short code, if it is one, and its words."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return "", "" if "<" in body else body
+    data = data.get("error", data) if isinstance(data, dict) else data
+    if not isinstance(data, dict):
+        return "", str(data)
+    code = str(data.get("code") or data.get("type") or "")
+    words = next((data[name] for name in ("message", "detail", "msg", "error") if data.get(name)), "")
+    return code if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", code) else "", words if isinstance(words, str) else str(words)
 
 
-def _explain(error: openai.OpenAIError) -> ChatError:
-    """The SDK's error as one of ours."""
-    if isinstance(error, openai.APITimeoutError):
-        return Busy("the model endpoint did not answer in time")
-    if isinstance(error, openai.APIConnectionError):
-        return EndpointUnreachable("the model endpoint cannot be reached")
-    if not isinstance(error, openai.APIStatusError):
-        return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
-    code = error.code if error.code and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", error.code) else ""
-    problem = f"the model endpoint says HTTP {error.status_code}{f' ({code})' if code else ''}"
-    if code == "context_length_exceeded" or re.search(r"context (length|window|size)|too long", error.message):
-        return TooLong(problem)
-    if code in ("content_filter", "content_policy_violation"):
-        return ModelRefused(problem)
-    if code == "insufficient_quota":
-        return Unusable(problem)
-    if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
-        seconds = error.response.headers.get("Retry-After", "")  # or a date, which is ignored
-        is_number = re.fullmatch(r"\d{1,9}(\.\d{1,6})?", seconds)
-        return Busy(problem, min(float(seconds), MAX_RETRY_AFTER_SECONDS) if is_number else None)
-    return Unusable(problem)
+def _read_seconds(retry_after: str | None) -> float | None:
+    """The seconds of a Retry-After header, which may be a date, at most MAX_RETRY_AFTER_SECONDS."""
+    if not retry_after:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", retry_after):
+        return min(float(retry_after), MAX_RETRY_AFTER_SECONDS)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER_SECONDS)

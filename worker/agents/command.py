@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from shared.contract import Contract
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
@@ -33,6 +31,7 @@ from worker.agents.base import (
 from worker.agents.collect import CollectError, find_strays, read_regular
 from worker.agents.presets import EDITABLE, ToolPreset
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
+from worker.agents.reading import Unreadable, read_form
 from worker.agents.replies import EditError, PaperReply, Statement, check_files
 from worker.agents.search_space import read_settings
 from worker.agents.secrets import collect_secrets, renew, shorten_home
@@ -242,11 +241,9 @@ def read_answer(room: ToolRoom, name: str, form: type[Form]) -> Form:
     if text is None:
         raise AnswerError(f"{name} is missing; write it where your task says")
     try:
-        return form.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise AnswerError(f"{name} cannot be used: {where}: {first['msg']}") from error
+        return read_form([text], form)[0]
+    except Unreadable as error:
+        raise AnswerError(f"{name} cannot be used: {error}") from error
 
 
 def describe_end(outcome: ProcessOutcome) -> str:

@@ -50,7 +50,8 @@ def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], 
     from worker.agents.chat import Chat  # noqa: PLC0415 - the SDK takes a second to import, and others do not need it
     from worker.agents.openai import OpenAIAgent  # noqa: PLC0415 - likewise
 
-    chat = Chat(settings.base_url, settings.model, settings.read_api_key(), settings.request_seconds)
+    limits_of_answer = settings.request_seconds, settings.max_output_tokens
+    chat = Chat(settings.base_url, settings.model, settings.read_api_key(), *limits_of_answer)
     allowance = Allowance.model_validate(settings, from_attributes=True)
     return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), notify, stop)
 
@@ -90,6 +91,9 @@ class _Delegate(Agent):
     def check(self) -> str:
         return self._agents[0].check()
 
+    def begin(self) -> None:
+        self._agents[0].begin()
+
     def _author(self, draft: Draft) -> Agent:
         """The agent that made a draft."""
         return next((agent for agent in self._agents if agent.name == draft.agent), self._agents[0])
@@ -127,6 +131,15 @@ class FallbackAgent(_Delegate):
     @property
     def _rests(self) -> bool:
         return time.monotonic() < self._rests_until
+
+    def begin(self) -> None:
+        """See `Agent`: while the first agent cannot work, the second does, from the first job on."""
+        try:
+            with _errors_of(self._first):
+                self._first.begin()
+        except AgentUnavailable as error:
+            self._record_failure(error)
+            raise
 
     def propose(self, task: Task) -> Draft:
         """See `Agent`; raises what the second agent raises."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from threading import Event
 from typing import TypeVar
 
@@ -16,9 +17,20 @@ from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
-from worker.agents.base import Agent, AgentError, AgentInterrupted, AgentUnavailable, Draft, Task, describe_measurement
+from worker.agents.base import (
+    Agent,
+    AgentError,
+    AgentInterrupted,
+    AgentMisconfigured,
+    AgentUnavailable,
+    Draft,
+    Task,
+    Usage,
+    describe_measurement,
+)
 from worker.agents.budget import BudgetSpent, UsageLog
 from worker.agents.chat import (
+    Abandoned,
     Busy,
     Chat,
     ChatError,
@@ -26,20 +38,19 @@ from worker.agents.chat import (
     Malformed,
     Reply,
     TooLong,
-    Turn,
     Unusable,
-    estimate_tokens,
 )
+from worker.agents.dialect import Turn, describe_form
 from worker.agents.prompt import CHAT, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, apply_edits, check_files
 from worker.agents.search_space import read_settings
 from worker.api.retry import Backoff
 from worker.loop.stop import Stop
 
-DRAFT_SECONDS = 240.0
-"""Limit for a draft with all its attempts; less than the 300 s after which a lease without progress expires."""
+SPARE_SECONDS = 60.0
+"""Time between the end of a draft with all its attempts and the end of its lease."""
 
-PAPER_SECONDS = 90.0
+PAPER_SECONDS, CHECK_SECONDS = 90.0, 60.0
 MAX_CORRECTIONS = 3
 """Times an unusable answer is sent back."""
 
@@ -69,9 +80,40 @@ class OpenAIAgent(Agent):
     def name(self) -> str:
         return f"openai {self._chat.model}"[:80]
 
+    def check(self) -> str:
+        """See `Agent`: asks the model for a small answer. Raises AgentMisconfigured where it will never answer."""
+        turns = [
+            Turn("system", 'Answer with JSON and nothing else, as {"answer": "blue"}.'),
+            Turn("user", "Which colour has a clear sky at noon? One word."),
+        ]
+        usage, began = Usage(), time.monotonic()
+        with self._conversation(CHECK_SECONDS, self._stop.quiet):
+            try:
+                answer, _, _ = self._ask(usage, turns, replies.ShortReply, corrections=0)
+            except Unusable as error:
+                raise Unusable(f"{error}{self._list_others()}") from error
+        seconds, total = time.monotonic() - began, usage.total
+        cost = "no prices are set" if total.cost is None else f"cost {total.cost:.6f}"
+        return f"{self.name} answered {answer.answer[:40]!r} in {seconds:.1f} s: {total.describe()}, {cost}"
+
+    def begin(self) -> None:
+        """See `Agent`: the same small answer, which also teaches the server's habits."""
+        self.check()
+
+    def _list_others(self) -> str:
+        """The endpoint's models, for one that it does not have."""
+        try:
+            models = self._chat.list_models()
+        except (ChatError, ValueError, TypeError, AttributeError):  # it may have no list, or one of its own form
+            return ""
+        if not models or self._chat.model in models:
+            return ""
+        close = get_close_matches(self._chat.model, models, 1)
+        return f"; did you mean {close[0]}?" if close else f"; the endpoint has: {', '.join(models[:10])}"
+
     def propose(self, task: Task) -> Draft:
         """See `Agent`. Raises AgentUnavailable while the endpoint is unreachable or the budget is spent."""
-        with self._conversation(DRAFT_SECONDS, self._stop.quiet):
+        with self._conversation(_draft_seconds(task), self._stop.quiet):
             try:
                 return self._draft(task, self._brief(task))
             except TooLong:
@@ -95,7 +137,7 @@ class OpenAIAgent(Agent):
                 return None
             return draft.repair(_apply(reply, files, task), _cost_of(task))
 
-        with self._conversation(DRAFT_SECONDS, self._stop.quiet):
+        with self._conversation(_draft_seconds(task), self._stop.quiet):
             return self._ask_until_applied(task, prompt, replies.RepairReply, apply)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
@@ -109,7 +151,7 @@ class OpenAIAgent(Agent):
             change=_show_files(draft.files),
         )
         with self._conversation(PAPER_SECONDS, self._stop.interrupt):
-            reply, _, _ = self._ask(task, _begin(task, replies.PaperReply, prompt), replies.PaperReply)
+            reply, _, _ = self._ask(task.usage, _begin(task, replies.PaperReply, prompt), replies.PaperReply)
         return reply.to_finding(self.name)
 
     def _draft(self, task: Task, prompt: str) -> Draft:
@@ -124,19 +166,25 @@ class OpenAIAgent(Agent):
     ) -> Applied:
         """The result of `apply` on the first answer that it accepts; each EditError is sent back."""
         turns = _begin(task, form, prompt)
+        reason = ""
         for _ in range(MAX_CORRECTIONS + 1):
-            reply, text, turns = self._ask(task, turns, form)
+            reply, text, turns = self._ask(task.usage, turns, form)
             try:
                 return apply(reply)
             except EditError as error:
-                turns = _send_back(turns, text, str(error))
-        raise AgentError(f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts")
+                reason = str(error)
+                turns = _send_back(turns, text, reason)
+        raise AgentError(
+            f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts; the last: {reason}"
+        )
 
-    def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Reply, str, list[Turn]]:
+    def _ask(
+        self, usage: Usage, turns: list[Turn], form: type[Reply], corrections: int = MAX_CORRECTIONS
+    ) -> tuple[Reply, str, list[Turn]]:
         """An answer, its text, and the conversation up to it. Retries a busy endpoint while there is time."""
-        corrections, pause, began = 0, FIRST_PAUSE_SECONDS, time.monotonic()
+        pause, began = FIRST_PAUSE_SECONDS, time.monotonic()
         while True:
-            self._usage_log.check(estimate_tokens(turns), task.usage.total)
+            self._usage_log.check(self._chat.estimate(turns), usage.total)
             try:
                 seconds = max(1.0, self._conversing_until - time.monotonic())
                 reply, text = self._chat.ask(turns, form, seconds, self._stop_event)
@@ -146,13 +194,16 @@ class OpenAIAgent(Agent):
                 pause *= 2
                 continue
             except Malformed as error:
-                corrections += 1
-                if corrections > MAX_CORRECTIONS:
+                corrections -= 1
+                if corrections < 0:
                     raise AgentError(f"{self.name} gives no usable answer; the last time {error}") from error
                 turns = _send_back(turns, "(unusable answer)", str(error))
                 continue
             finally:
-                task.usage.add(self._usage_log.record(self._chat.spent))
+                usage.add(self._usage_log.record(self._chat.spent, self._chat.outcome))
+                if self._chat.advice:
+                    self._notify(self._chat.advice)
+                    self._chat.advice = ""
             self._backoff.reset()
             return reply, text, turns
 
@@ -173,16 +224,18 @@ class OpenAIAgent(Agent):
         """
         now = time.monotonic()
         if now < self._paused_until:
-            raise AgentUnavailable(
-                f"the model endpoint failed and is not asked for another {self._paused_until - now:.0f} s"
-            )
+            left = self._paused_until - now
+            raise AgentUnavailable(f"the model endpoint failed and is not asked for another {left:.0f} s", left)
         self._conversing_until, self._stop_event = now + seconds, stop_event
         try:
             yield
         except (Busy, Unusable) as error:
             asked = error.retry_after_seconds if isinstance(error, Busy) else None
-            self._paused_until = time.monotonic() + self._backoff.next_wait(asked)
-            raise AgentUnavailable(str(error)) from error
+            self._paused_until = time.monotonic() + (wait := self._backoff.next_wait(asked))
+            kind = AgentMisconfigured if isinstance(error, Unusable) else AgentUnavailable
+            raise kind(str(error), wait) from error
+        except Abandoned as error:
+            raise AgentInterrupted(str(error)) from error
         except BudgetSpent as error:
             raise AgentUnavailable(f"the model's budget: {error}") from error
         except OSError as error:
@@ -201,13 +254,18 @@ class OpenAIAgent(Agent):
         )
 
 
+def _draft_seconds(task: Task) -> float:
+    """Limit for a draft with all its attempts: while it is made, the run before it has the device."""
+    return task.contract.budget.drafting_seconds - SPARE_SECONDS
+
+
 def _cost_of(task: Task) -> str:
     return task.usage.total.describe()
 
 
 def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:
     """A new conversation; the form's JSON schema is in the prompt, because not every endpoint enforces one."""
-    schema = json.dumps(form.model_json_schema(mode="serialization"))
+    schema = json.dumps(describe_form(form))
     rules = render("system", editable=", ".join(task.contract.files.editable), schema=schema, notes=task.notes)
     return [Turn("system", rules), Turn("user", prompt)]
 

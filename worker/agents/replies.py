@@ -1,15 +1,15 @@
 """Forms of a model's answers (JSON schemas), and their conversion to proposals, findings and changed files.
 
-The schemas require every field and bound no text, because endpoints that enforce a schema support no more.
+An answer may leave out what has a default, though the schemas that are sent require every field.
 """
 
 import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.commits import CommitError, check_path
 from shared.contract import Files
@@ -42,22 +42,29 @@ class WholeFile(Message):
 
 
 class Changes(Message):
-    """Changes to files: replacements, or whole files."""
+    """Changes to files: replacements, or whole files. An answer may leave out one of the two."""
 
-    edits: list[Edit]
-    files: list[WholeFile]
+    edits: list[Edit] = Field(default=[])
+    files: list[WholeFile] = Field(default=[])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _need_one(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.keys() & {"edits", "files"}:
+            raise ValueError("neither `edits` nor `files` is there")
+        return given
 
 
 class Statement(Message):
     """A proposal in the model's words."""
 
     title: str
-    hypothesis: str
-    axis: str
-    direction: AxisDirection
-    value: str
-    predicted_effect: float | None
-    refuted_by: str
+    hypothesis: str = ""
+    axis: str = ""
+    direction: AxisDirection = AxisDirection.CHANGE
+    value: str = ""
+    predicted_effect: float | None = None
+    refuted_by: str = ""
     insists: str = ""
 
     def to_proposal(self, settings: dict[str, Setting]) -> Proposal:
@@ -78,28 +85,33 @@ class Statement(Message):
     @classmethod
     def undescribed(cls, title: str) -> Self:
         """The statement of a tool that changed files without describing the change."""
-        words = {"title": title, "hypothesis": "", "axis": "code", "value": ""}
-        return cls.model_validate({**words, "direction": "change", "predicted_effect": None, "refuted_by": ""})
+        return cls.model_validate({"title": title, "axis": "code"})
 
 
-class ExperimentReply(Statement, Changes):
+class ExperimentReply(Changes, Statement):
     """A proposal and its changes."""
 
 
 class RepairReply(Changes):
     """A repair; without changes the model gives up."""
 
-    explanation: str
+    explanation: str = ""
+
+
+class ShortReply(Message):
+    """The answer to a small question that shows whether a model works."""
+
+    answer: str
 
 
 class PaperReply(Message):
     """A finding in the model's words."""
 
     claim: str
-    mechanism: str
-    caveats: str
+    mechanism: str = ""
+    caveats: str = ""
     refuted_by: str = ""
-    follow_ups: str
+    follow_ups: str = ""
     tags: list[str] = Field(default=[])
 
     def to_finding(self, agent: str) -> FindingDraft:

@@ -47,7 +47,7 @@ def read_tree(name: str) -> WorkTree:
 def fetch_tree(name: str, settings: WorkerSettings) -> WorkTree:
     """The first commit of a project on the coordinator. Raises WorkerCommandError."""
     try:
-        with closing(CoordinatorClient(settings.coordinator_url, token=None)) as client:
+        with closing(CoordinatorClient(settings.require_coordinator(), token=None)) as client:
             project = client.fetch_project(name)
             files = client.fetch_files(name, project.root_sha).files
         return WorkTree(parse_contract(project.contract), files, project.root_sha)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,7 +41,9 @@ def login(
     if invitation is not None and new is None:
         raise typer.BadParameter("an invitation opens a new account: give --new NAME, too", param_hint="--invitation")
     try:
-        url = load_settings({"coordinator_url": coordinator}).coordinator_url
+        flags: dict[str, Any] = {"coordinator_url": coordinator}
+        options.ask_for_coordinator(flags)
+        url = load_settings(flags).require_coordinator()
         if new is not None:
             text = sign_up(new, url, invitation)
         elif not sys.stdin.isatty():
@@ -49,7 +51,7 @@ def login(
         else:
             typer.echo("Enter your token. To create an account, use `login --new NAME`.", err=True)
             text = str(typer.prompt("Token", hide_input=True, err=True))
-        path = store_login(text, url, coordinator is not None, lambda line: typer.echo(line, err=True))
+        path = store_login(text, url, flags["coordinator_url"] is not None, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
         raise options.WorkerCommandError(str(error), options.ExitStatus.AUTHENTICATION) from error
     except ClientError as error:

@@ -1,7 +1,6 @@
 """`doctor`: checks whether this machine can do what its settings ask for, and gives advice."""
 
 import os
-import shlex
 import shutil
 import tempfile
 from array import array
@@ -19,8 +18,10 @@ from shared.contract import ContractError, parse_contract
 from shared.faults import find_fault
 from shared.protocol import PROTOCOL_VERSION, version_key
 from shared.seeds import SEEDS_FOLDER, read_seed
+from worker.agents.base import AgentError
 from worker.api.client import UPDATE_COMMAND, ClientError, CoordinatorClient, Unauthorized, program_version
 from worker.data.prepare import PreparedData, is_prepared
+from worker.loop.stop import Stop
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
 from worker.machine.probe import CPU_STEPS, GPU_STEPS, SHORT_STEPS, try_device, try_steps
@@ -34,7 +35,6 @@ from worker.settings import SettingsError, WorkerSettings, load_settings
 MIB = 1024 * 1024
 LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
-MODEL_SECONDS = 20.0
 SEED_SECONDS, SEED_BYTES = 20.0, 4 * MIB
 LOG_ADVICE = "no known fault; please report it with these lines and those of `nvidia-smi`"
 WRONG_CLOCK_SECONDS = 300.0
@@ -217,7 +217,10 @@ def _check_sandbox(settings: WorkerSettings) -> str:
 
 
 def _check_coordinator(settings: WorkerSettings) -> str:
-    url = settings.coordinator_url
+    try:
+        url = settings.require_coordinator()
+    except SettingsError as error:
+        raise CheckFailed("none is given", str(error)) from error
     try:
         with closing(CoordinatorClient(url, settings.read_token())) as client:
             client.check_token()
@@ -236,9 +239,9 @@ def _check_coordinator(settings: WorkerSettings) -> str:
 
 def _check_clock(settings: WorkerSettings) -> str:
     try:
-        with closing(CoordinatorClient(settings.coordinator_url, None)) as client:
+        with closing(CoordinatorClient(settings.require_coordinator(), None)) as client:
             client.read_versions()
-    except ClientError:
+    except (ClientError, SettingsError):
         return "not compared: the coordinator does not answer"
     error = client.clock_error_seconds
     found = f"{abs(error):.0f} s {'ahead of' if error > 0 else 'behind'} the coordinator's"
@@ -249,13 +252,13 @@ def _check_data(settings: WorkerSettings) -> str:
     """Report which projects' data is prepared. Missing data is no fault: the first run prepares it."""
     names: dict[bool, list[str]] = {True: [], False: []}
     try:
-        with closing(CoordinatorClient(settings.coordinator_url, None)) as client:
+        with closing(CoordinatorClient(settings.require_coordinator(), None)) as client:
             for project in client.list_projects():
                 if settings.project in (None, project.name):
                     files = client.fetch_files(project.name, project.root_sha).files
                     is_ready = is_prepared(parse_contract(project.contract), files, settings.data_dir / "data")
                     names[is_ready].append(project.name)
-    except (ClientError, ContractError):
+    except (ClientError, ContractError, SettingsError):
         return "not checked: the coordinator does not answer"
     ready, missing = ", ".join(names[True]), ", ".join(names[False])
     parts = [f"ready: {ready}"] if ready else []
@@ -264,26 +267,14 @@ def _check_data(settings: WorkerSettings) -> str:
 
 
 def _check_agent(settings: WorkerSettings) -> str:
-    if settings.agent == "openai":
-        return _check_model(settings)
-    if settings.agent == "command":
-        words = shlex.split(settings.agent_command or "")
-        if not words or shutil.which(words[0]) is None:
-            raise CheckFailed(f"no program {words[0] if words else ''}", "--agent-command 'tool {prompt_file}'")
-        return f"command {Path(words[0]).name}"
-    return settings.agent
+    """Let the agent do something small: a real answer of the model, a real run of the tool."""
+    from worker.agents.composite import make_agent  # noqa: PLC0415 - takes a second, and only this check needs it
 
-
-def _check_model(settings: WorkerSettings) -> str:
-    from worker.agents.chat import Chat, ChatError  # noqa: PLC0415 - takes a second, and only this agent needs it
-
-    if settings.model is None:
-        raise CheckFailed("openai without a model", "--model NAME")
+    if settings.agent == "scripted":
+        return settings.agent
     try:
-        models = Chat(settings.base_url, settings.model, settings.read_api_key(), MODEL_SECONDS).list_models()
-    except SettingsError as error:
-        raise CheckFailed("the model's key cannot be read", str(error)) from error
-    except ChatError as error:
-        raise CheckFailed(str(error), f"is {settings.base_url} right, and SWARM_API_KEY_FILE?") from error
-    known = settings.model in models or not models
-    return _require(known, f"openai {settings.model}", f"the endpoint has: {', '.join(models[:10])}")
+        return make_agent(settings, list[str]().append, Stop()).check()
+    except (AgentError, SettingsError) as error:
+        raise CheckFailed(str(error), "see `swarm-worker run --help` for its settings") from error
+    except (ImportError, OSError) as error:
+        raise CheckFailed(f"{settings.agent} cannot be used", str(error)) from error

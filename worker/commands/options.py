@@ -1,9 +1,10 @@
 """Options, exit statuses and the error that all commands share. Imports little, so that `--help` is quick."""
 
 import re
+import sys
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +61,14 @@ def explain_platform(platform: str) -> str:
             "swarm-worker needs Linux: on a Mac, use a virtual machine and `--device cpu`; Apple's GPUs cannot be used"
         )
     return f"swarm-worker needs Linux, and this is {platform}"
+
+
+def ask_for_coordinator(flags: dict[str, Any]) -> None:
+    """Let a person at a terminal name the coordinator, if no flag, variable or file does."""
+    from worker.settings import load_settings  # noqa: PLC0415 - so that `--help` is quick
+
+    if sys.stdin.isatty() and sys.stderr.isatty() and not load_settings(flags).coordinator_url:
+        flags["coordinator_url"] = str(typer.prompt("The coordinator's address", err=True))
 
 
 def choose_device(gpu: str | None, device: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,7 @@ from pydantic import SecretStr
 from coordinator.accounts.service import create_invitation
 from coordinator.db.database import Database
 from coordinator.settings import CoordinatorSettings, Joining
-from tests.support.chat_server import serve_chat
+from tests.support.chat_server import Body, Response, refuse, say, serve_chat
 from tests.support.gpus import H100, OLD, FakeDriver
 from tests.worker.conftest import LiveCoordinator, serve
 from tests.worker.test_cli import PROGRAM, Done, RunHere, at
@@ -159,12 +160,31 @@ def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:
     def ask(**settings: str) -> Done:
         return tell("doctor", "agent", "--agent", "openai", **settings)
 
-    with serve_chat() as server:
-        model = {"SWARM_MODEL": "test", "SWARM_BASE_URL": server.url}
-        assert "ok  agent        openai test" in ask(**model).stdout
-        assert "the endpoint has: test" in ask(**(model | {"SWARM_MODEL": "other"})).stdout
+    def model(body: Body) -> Response:
+        if body["model"] != "test":
+            return refuse(404, "model_not_found", f"no model {body['model']}")
+        return say({"answer": "blue"}, usage=(20, 5))
+
+    with serve_chat(model) as server:
+        given = {
+            "SWARM_MODEL": "test",
+            "SWARM_BASE_URL": server.url,
+            "SWARM_INPUT_PRICE": "1",
+            "SWARM_OUTPUT_PRICE": "2",
+        }
+        found = ask(**given)
+        assert re.search(
+            r"ok  agent +openai test answered 'blue' in \d+\.\d s: 1 request, 20 \+ 5 tokens", found.stdout
+        )
+        assert "cost 0.000030" in found.stdout
+        assert "did you mean test?" in ask(**(given | {"SWARM_MODEL": "tset"})).stdout
+        assert "the endpoint has: test" in ask(**(given | {"SWARM_MODEL": "other"})).stdout
+        server.model = lambda body: refuse(401, "invalid_api_key")
+        assert "the key is not accepted (SWARM_API_KEY_FILE)" in ask(**given).stdout
+        server.model = lambda body: say("Blue, I think.")
+        assert "BAD agent" in ask(**given).stdout
     away = ask(SWARM_MODEL="test", SWARM_BASE_URL="http://127.0.0.1:1/v1")
-    assert "the model endpoint cannot be reached" in away.stdout
+    assert "cannot be reached" in away.stdout
     assert ask().returncode == 1
 
 

@@ -1,0 +1,69 @@
+"""A worker's night with a model of whose answers a tenth are from the corpus of bad replies; and wrong settings."""
+
+import json
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Volunteer
+from tests.support.chat_server import PAPER, Body, Response, refuse, say, serve_chat
+from tests.support.device_time import read_device_time
+
+pytestmark = pytest.mark.acceptance
+
+JOBS = 20
+REPLIES = Path(__file__).parents[1] / "worker" / "agents" / "replies"
+BAD = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(REPLIES.glob("*.json"))]
+
+
+class Fickle:
+    """A model with a new idea for each draft; each tenth answer is one of the corpus, each fortieth an error."""
+
+    def __init__(self) -> None:
+        self._answers, self._ideas = count(1), count(200)
+        refusals = [case["body"] for case in BAD if case["expect"] == "refused"]
+        self._bad = [*(case["body"] for case in BAD if case["expect"] == "read"), *refusals][::7]
+
+    def __call__(self, body: Body) -> Response:
+        number = next(self._answers)
+        if number % 40 == 0:
+            return refuse(500, message="out of memory")
+        if number % 10 == 0:
+            return Response(body=self._bad[number // 10 % len(self._bad)])
+        form = body["response_format"]["json_schema"]["name"]
+        if form == "ShortReply":
+            return say({"answer": "blue"})
+        if form == "PaperReply":
+            return say(PAPER)
+        edit = {"file": "codec.py", "search": "\nNICE_LENGTH = 64", "replace": f"\nNICE_LENGTH = {next(self._ideas)}"}
+        words: dict[str, Any] = {"hypothesis": "Another length.", "axis": "NICE_LENGTH", "direction": "up", "value": ""}
+        words |= {"title": f"Length {edit['replace'].split()[-1]}", "insists": "Each length is wanted."}
+        return say(words | {"predicted_effect": None, "refuted_by": "No change.", "edits": [edit], "files": []})
+
+
+def test_the_device_works_all_night_and_each_finding_names_its_author(codec: Volunteer) -> None:
+    with serve_chat(Fickle()) as server:
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS)
+    time = read_device_time(done.stderr.splitlines())
+    sys.stderr.write(f"{JOBS} jobs, {time.seconds:.0f} s, device idle {time.idle_share:.1%}, {time.waits} waits\n")
+    assert time.waits == 0 and "the job failed" not in done.stderr
+    experiments = codec.list_experiments()
+    assert len(experiments) >= JOBS / 2
+    for experiment in experiments:
+        assert experiment.finding is not None
+        author = "openai m" if experiment.title.startswith(("Length", "DEPTH")) else "search"
+        assert experiment.finding.agent == author, experiment.title
+    assert sum("Length" in experiment.title for experiment in experiments) > len(experiments) / 2
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "the key is not accepted"), (402, "no credit"), (404, "no such model"), (422, "HTTP 422")],
+)
+def test_wrong_settings_end_the_worker_before_its_first_job(codec: Volunteer, status: int, words: str) -> None:
+    with serve_chat(lambda body: refuse(status, message="No.")) as server, pytest.raises(AssertionError) as caught:
+        codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
+    assert words in str(caught.value) and "event=job" not in str(caught.value)

@@ -1,0 +1,157 @@
+"""A chat completion as endpoints really send it: its texts, how it ended, and its usage, in any of the usual shapes."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.protocol import MAX_COUNT
+
+_SAID = ("content", "text", "output_text", "value", "parsed", "response", "generated_text")
+_THOUGHT = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thoughts")
+_READ = ("prompt_tokens", "input_tokens", "prompt_eval_count", "promptTokens", "prompt_token_count", "promptTokenCount")
+_WRITTEN = (
+    "completion_tokens", "output_tokens", "eval_count", "completionTokens", "candidatesTokenCount", "generated_tokens"
+)  # fmt: skip
+_PART = {"type", "text", "content", "value", "parts", "summary", "role", "annotations", "id"}
+_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "incomplete", "model_length")
+_REFUSED = ("content_filter", "refusal", "safety", "blocked", "prohibited_content")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`texts` hold the answer, the likeliest place first; reasoning comes last. Counts are None where not reported."""
+
+    texts: tuple[str, ...]
+    is_cut_off: bool
+    is_refused: bool
+    read_tokens: int | None
+    written_tokens: int | None
+
+
+class NoCompletion(ValueError):
+    """A body that is no chat completion. With `error` it holds an error of that status instead."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def read_completion(body: str) -> Completion:
+    """Read the body of a successful answer. Raises NoCompletion."""
+    data = _parse(body)
+    choice, message = _find_message(data)
+    texts = [text.strip() for text in (*_list_said(message), *_list_calls(message), *_list_said(choice, data))]
+    texts += [text.strip() for name in _THOUGHT for text in _flatten(message.get(name), is_thought=True)]
+    end = str(choice.get("finish_reason") or choice.get("stop_reason") or data.get("done_reason") or "").lower()
+    usage = data.get("usage") or data.get("usageMetadata") or data.get("usage_metadata") or data
+    usage = usage if isinstance(usage, dict) else {}
+    return Completion(
+        texts=tuple(dict.fromkeys(text for text in texts if text)),
+        is_cut_off=end in _CUT_OFF,
+        is_refused=bool(message.get("refusal")) or end in _REFUSED,
+        read_tokens=_find_count(usage, _READ),
+        written_tokens=_find_count(usage, _WRITTEN),
+    )
+
+
+def _parse(body: str) -> dict[str, Any]:
+    if body.lstrip().startswith("data:"):
+        return _join_stream(body)
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise NoCompletion("the answer is not JSON") from error
+    data = data[0] if isinstance(data, list) and data else data
+    if not isinstance(data, dict):
+        raise NoCompletion("the answer is no JSON object")
+    problem = data.get("error")
+    if problem and not data.get("choices"):
+        code = str(problem.get("code") or problem.get("status") if isinstance(problem, dict) else "")
+        is_status = code.isdigit() and 400 <= int(code) < 600
+        raise NoCompletion(json.dumps(problem), int(code) if is_status else 500)
+    return data
+
+
+def _join_stream(body: str) -> dict[str, Any]:
+    """The pieces of a streamed answer, put together: some servers stream unasked."""
+    whole: dict[str, str] = {}
+    last: dict[str, Any] = {}
+    choice: dict[str, Any] = {}
+    for line in body.splitlines():
+        try:
+            piece = json.loads(line.removeprefix("data:"))
+        except ValueError:  # an empty line, or [DONE]
+            continue
+        last |= {key: value for key, value in piece.items() if value} if isinstance(piece, dict) else {}
+        choice = next(iter(last.pop("choices", [])), choice)
+        for name, text in (choice.get("delta") or choice.get("message") or {}).items():
+            if isinstance(text, str) and name != "role":
+                whole[name] = whole.get(name, "") + text
+    return last | {"choices": [{**choice, "message": whole}]} if whole else last
+
+
+def _find_message(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first choice, and its message. Raises NoCompletion."""
+    choices = data.get("choices") or data.get("candidates") or data.get("output")
+    if isinstance(choices, dict):
+        choices = [choices]
+    if isinstance(choices, list):  # a reasoning item may stand before the message
+        found = [choice for choice in choices if isinstance(choice, dict)]
+        choice = next((c for c in found if c.get("message") or c.get("type") == "message"), found[0] if found else None)
+    else:
+        choice = dict(data) if any(data.get(name) for name in ("message", *_SAID)) else None
+    if choice is None:
+        raise NoCompletion("the answer holds no message")
+    message = choice.get("message") or choice.get("delta") or choice
+    return choice, message if isinstance(message, dict) else {"content": message}
+
+
+def _list_said(*places: Mapping[str, Any]) -> Iterator[str]:
+    for place in places:
+        for name in _SAID:
+            yield "\n".join(_flatten(place.get(name)))
+
+
+def _flatten(value: Any, *, is_thought: bool = False) -> Iterator[str]:
+    """The texts in a text, an object, or a list of parts; of reasoning only where that `is_thought`."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for part in value:
+            kind = str(part.get("type", "")) if isinstance(part, dict) else ""
+            if is_thought or not kind.startswith(("reasoning", "thinking")):
+                yield from _flatten(part, is_thought=is_thought)
+    elif isinstance(value, dict) and (value.keys() <= _PART or "type" in value):
+        name = next((name for name in ("text", "content", "value", "parts", "summary") if value.get(name)), "")
+        yield from _flatten(value.get(name), is_thought=is_thought)
+    elif isinstance(value, dict):
+        yield json.dumps(value)  # the object that was asked for
+
+
+def _list_calls(message: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments of calls of functions, which some models make without being given any."""
+    calls = message.get("tool_calls") or message.get("function_call") or []
+    parts = message.get("content")
+    uses = [part for part in parts if isinstance(part, dict) and "input" in part] if isinstance(parts, list) else []
+    for call in [*(calls if isinstance(calls, list) else [calls]), *uses]:
+        function = call.get("function", call) if isinstance(call, dict) else {}
+        if isinstance(function, dict):
+            found = next((function[name] for name in ("arguments", "input", "parameters") if function.get(name)), "")
+            yield found if isinstance(found, str) else json.dumps(found)
+
+
+def _find_count(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """The first count above 0 among these names: a server that reports 0 does not count."""
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, str):
+            value = value.replace(",", "").replace("_", "").strip()
+        try:
+            count = float(value) if value is not None and not isinstance(value, bool) else 0.0
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(count) and count >= 1:
+            return min(int(count), MAX_COUNT)
+    return None

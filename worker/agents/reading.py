@@ -1,0 +1,270 @@
+"""Reads a language model's answer: finds the JSON in it, repairs it, and fits it to a form.
+
+Finding and fitting are liberal (fences, reasoning, prose, other names of fields, numbers for texts); the result is then
+validated, and a text that was cut off is never completed by guessing.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import EnumType
+from typing import Any, TypeVar, get_args, get_origin
+
+from json_repair import repair_json
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+Form = TypeVar("Form", bound=BaseModel)
+
+MAX_OBJECTS = 50
+"""Objects of one text that are tried."""
+
+MAX_DEPTH = 4
+"""Wrappers around an object that are opened."""
+
+_END = "\N{SECTION SIGN}END\N{SECTION SIGN}"
+"""Put after a text that is repaired: if it ends up inside a string, that string was cut off."""
+
+_SYNONYMS = {
+    "title": ("name", "experiment", "summary"),
+    "hypothesis": ("rationale", "reasoning", "motivation", "description", "why"),
+    "axis": ("parameter", "constant", "variable", "knob"),
+    "direction": ("change", "move"),
+    "value": ("newvalue", "to"),
+    "predicted_effect": ("effect", "expectedeffect", "predicted", "predictedchange"),
+    "refuted_by": ("refutation", "falsifiedby"),
+    "explanation": ("reason", "rationale", "description"),
+    "edits": ("edit", "changes", "replacements", "patches"),
+    "files": ("wholefiles", "newfiles"),
+    "file": ("path", "filename", "filepath"),
+    "search": ("old", "oldstr", "oldstring", "oldtext", "find", "before", "original", "from"),
+    "replace": ("new", "newstr", "newstring", "newtext", "replacement", "after", "replacewith", "to"),
+    "text": ("content", "contents", "code", "source", "newtext"),
+    "claim": ("finding", "conclusion", "title"),
+    "mechanism": ("explanation", "why"),
+    "caveats": ("caveat", "limitations"),
+    "follow_ups": ("followup", "nextsteps", "next"),
+    "answer": ("response", "reply"),
+}
+"""Other names that models give to a field, in lower case and without separators."""
+
+_CODE = ("search", "replace", "text")
+"""Fields of which a list is the lines."""
+
+_WORDS = {
+    "up": "up upward upwards increase increased increasing higher raise raised raising larger bigger more grow ↑ +",
+    "down": "down downward downwards decrease decreased decreasing lower lowered reduce reduced smaller less ↓ -",
+}
+_DIRECTIONS = {word: direction for direction, words in _WORDS.items() for word in words.split()}
+
+_REASONING = re.compile(
+    r"<(think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad)\b[^>]*>.*?</\1\s*>"
+    r"|\[THINK\].*?\[/THINK\]|<\|begin_of_thought\|>.*?<\|end_of_thought\|>|◁think▷.*?◁/think▷",
+    re.DOTALL | re.IGNORECASE,
+)
+_REASONING_END = re.compile(r"</(?:think|thinking|thought|reasoning|analysis)\s*>|\[/THINK\]|◁/think▷", re.IGNORECASE)
+_HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|[a-z]+\|>[^<]*)??<\|message\|>", re.IGNORECASE)
+_TOKEN = re.compile(r"<\|[a-z_]+\|>")
+_FENCE = re.compile(r"(?:```|~~~)[ \t]*[\w.+-]*\s*?\n?(.*?)(?:```|~~~|\Z)", re.DOTALL)
+_NUMBER = re.compile(r"[~≈]?\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z_/ ()]*)", re.IGNORECASE)
+_SIGN_WORDS = re.compile(
+    r"\b(to|lower|less|decrease|reduction|down|drop|higher|more|increase|up|or|and)\b", re.IGNORECASE
+)
+
+
+class Unreadable(ValueError):
+    """No part of the answer fits the form; the message says why, for its author."""
+
+
+def read_form(texts: Sequence[str], form: type[Form], *, is_cut_off: bool = False) -> tuple[Form, bool]:
+    """The best object in these texts that fits the form, and whether it had to be repaired. Raises Unreadable.
+
+    The texts stand in order of trust. One that was cut off may hold a whole object, and is not repaired.
+    """
+    problem, exact = "", _load(texts[0]) if texts else None
+    for text in texts:
+        for number, found in enumerate(_list_objects(text, is_cut_off=is_cut_off)):
+            if number == MAX_OBJECTS:
+                break
+            fitted = fit(form, found)
+            if not isinstance(fitted, dict):
+                continue
+            try:
+                return form.model_validate(fitted), fitted != exact
+            except ValidationError as error:
+                problem = problem or _describe(error)
+    raise Unreadable(problem or "it holds no JSON object")
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the answer"
+    return f"it does not fit the schema: {where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
+    """JSON values in a text: the whole text, then objects in it from the last to the first, then repaired ones."""
+    whole = _load(text)
+    if isinstance(whole, dict | list):
+        yield whole
+        return
+    said = strip_reasoning(text)
+    for source in dict.fromkeys((said, text)):
+        yield from reversed(list(_scan(source)))
+    if is_cut_off:
+        return
+    for source in dict.fromkeys((said, text)):
+        blocks = [block for block in _FENCE.findall(source) if "{" in block]
+        for block in (*reversed(blocks), source):
+            yield from _repair(block)
+
+
+def strip_reasoning(text: str) -> str:
+    """The text without what a model thought aloud, and without the marks of its chat template."""
+    final = list(_HARMONY_FINAL.finditer(text))
+    if final:
+        text = text[final[-1].end() :]
+        text = re.split(r"<\|(?:return|end|start|call)\|>", text)[0]
+    text = _REASONING.sub("", text)
+    text = text[ends[-1].end() :] if (ends := list(_REASONING_END.finditer(text))) else text
+    return _TOKEN.sub("", text).strip()
+
+
+def _load(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _scan(text: str) -> Iterator[dict[str, Any]]:
+    """The outermost JSON objects in a text."""
+    decoder, at = json.JSONDecoder(strict=False), text.find("{")
+    while at >= 0:
+        try:
+            found, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            yield found
+        at = text.find("{", end)
+
+
+def _repair(text: str) -> Iterator[Any]:
+    """Objects that json_repair makes of a text, unless its last string was cut off."""
+    text = text[max(0, text.find("{")) :].strip()
+    if not text.startswith("{"):
+        return
+    try:
+        found = repair_json(text, return_objects=True, skip_json_loads=True)
+        marked = repair_json(f"{text}{_END}", return_objects=True, skip_json_loads=True)
+    except (ValueError, RecursionError, IndexError):  # the library promises none
+        return
+    is_closed = text.endswith('"') and not text.endswith('\\"')
+    if is_closed or not any(_END in string and string.strip() != _END for string in _list_strings(marked)):
+        yield from reversed(found) if isinstance(found, list) else [found]
+
+
+def _list_strings(found: Any) -> Iterator[str]:
+    if isinstance(found, str):
+        yield found
+    elif isinstance(found, list | dict):
+        for item in (*found.keys(), *found.values()) if isinstance(found, dict) else found:
+            yield from _list_strings(item)
+
+
+def fit(form: type[BaseModel], found: Any, depth: int = 0, *, is_row: bool = False) -> Any:
+    """The object found, with the form's names and kinds of value where these are clear; the rest as it was.
+
+    A row of a list need not have a field by its own name.
+    """
+    if isinstance(found, str) and depth:
+        found = _load(found) if found.lstrip()[:1] in ("{", "[") else found
+    if isinstance(found, list):
+        objects = [fit(form, item, depth + 1) for item in found if isinstance(item, dict | list)]
+        return max(objects, key=lambda item: _count_known(form, item), default=found) if depth < MAX_DEPTH else found
+    if not isinstance(found, dict):
+        return found
+    named = _rename(form, found, is_sure=is_row)
+    if not named and depth < MAX_DEPTH:  # {"arguments": {...}}, {"experiment": {...}}
+        inner = [fit(form, value, depth + 1) for value in found.values() if isinstance(value, dict | list | str)]
+        return max(inner, key=lambda item: _count_known(form, item), default=found)
+    return {name: _fit_value(name, form.model_fields[name], value) for name, value in named.items()}
+
+
+def _count_known(form: type[BaseModel], found: Any) -> int:
+    return len(form.model_fields.keys() & found.keys()) if isinstance(found, dict) else -1
+
+
+def _rename(form: type[BaseModel], found: Mapping[Any, Any], *, is_sure: bool) -> dict[str, Any]:
+    """The form's fields among these, by their own names, and by others where one is there or it `is_sure`."""
+    plain = {re.sub(r"[^a-z0-9]", "", str(key).lower()): value for key, value in found.items()}
+    named = {name: plain.pop(name.replace("_", "")) for name in form.model_fields if name.replace("_", "") in plain}
+    for name in form.model_fields:
+        other = next((word for word in _SYNONYMS.get(name, ()) if word in plain), None)
+        if (named or is_sure) and name not in named and other is not None:
+            named[name] = plain.pop(other)
+    return named
+
+
+def _fit_value(name: str, field: FieldInfo, value: Any) -> Any:
+    kind, parts = field.annotation, get_args(field.annotation)
+    if get_origin(kind) is list:
+        (item,) = parts
+        return _fit_rows(item, value) if isinstance(item, type) and issubclass(item, BaseModel) else _fit_words(value)
+    if isinstance(kind, EnumType):
+        word = re.split(r"[^a-z↑↓+-]", str(value).strip().lower())[0]
+        return _DIRECTIONS.get(word, "change")
+    if float in parts or kind is float:
+        return _fit_number(value)
+    if kind is str:
+        text = _fit_text(value, "\n" if name in _CODE else "; ")
+        return text.strip().removeprefix("./") if name == "file" else text
+    return value
+
+
+def _fit_rows(item: type[BaseModel], value: Any) -> Any:
+    """A list of objects, from one object, a mapping of paths to texts, or nothing."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        value = _load(value) or value
+    if isinstance(value, dict):
+        is_mapping = not _rename(item, value, is_sure=True) and {"file", "text"} <= item.model_fields.keys()
+        value = [{"file": path, "text": text} for path, text in value.items()] if is_mapping else [value]
+    return [fit(item, row, 1, is_row=True) for row in value] if isinstance(value, list) else value
+
+
+def _fit_words(value: Any) -> Any:
+    if value is None:
+        return []
+    return re.split(r"\s*[,;\n]\s*", value) if isinstance(value, str) else list(map(str, _as_list(value)))
+
+
+def _as_list(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _fit_text(value: Any, separator: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return separator.join(_fit_text(item, separator) for item in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _fit_number(value: Any) -> float | None:
+    """The number, or None where the sign or the unit is not clear: the field may be empty."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
+    if isinstance(value, list) and len(value) == 1:
+        return _fit_number(value[0])
+    if not isinstance(value, str):
+        return None
+    found = _NUMBER.fullmatch(value.strip().replace("\N{MINUS SIGN}", "-").replace(",", ""))
+    return None if found is None or _SIGN_WORDS.search(found[2]) else float(found[1])
