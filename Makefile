@@ -121,6 +121,11 @@ bench-windows: $(VENV)/dev.stamp  ## Does a fixed validation set wear out, and w
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_windows $(BENCH)
 
+.PHONY: test-model
+test-model: $(VENV)/dev.stamp  ## A worker with a small model on a real server, 20 jobs of codec and gpt-cpu; builds the server once
+	@.ci/system-packages bwrap:bubblewrap cmake:cmake g++:g++
+	@$(BIN)/python -m tests.bench.bench_model $(BENCH)
+
 bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_worker $(BENCH)

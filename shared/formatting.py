@@ -1,9 +1,15 @@
 """Numbers as people read them: never a mean without its uncertainty."""
 
+from datetime import datetime
 from math import floor, log10
 
 MAX_DECIMALS = 8
 MINUS = "\N{MINUS SIGN}"
+
+
+def format_local(moment: datetime) -> str:
+    """`2026-01-01 12:00 CET`: a moment in this machine's time zone, as all that people read at it."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def decimals_for(sd: float) -> int:

@@ -89,8 +89,8 @@ def run(
     branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
     name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
     agent: options.AgentName = None,
-    model: Annotated[str | None, typer.Option(help="The model of --agent openai, or of a coding tool.")] = None,
-    base_url: Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")] = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
     notes: Annotated[
         Path | None, typer.Option(help="A file of your own, such as a program.md, for each prompt.")
     ] = None,

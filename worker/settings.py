@@ -97,8 +97,8 @@ class WorkerSettings(BaseSettings):
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
     works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
     are per million tokens, an answer has at most `max_output_tokens` and `request_seconds` (None: as long as a draft
-    may take), `notes` is a file that goes with each prompt, and a tool may see the paths `agent_paths` and the variables
-    `agent_environment`.
+    may take), `notes` is a file that goes with each prompt, and a tool may see the paths `agent_paths` and the
+    variables `agent_environment`.
     """
 
     model_config = SettingsConfigDict(
@@ -349,6 +349,11 @@ def explain_settings(flags: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         without_password = re.sub(r"://[^/@\s]+@", "://**********@", str(value))
         rows.append((name, "" if value is None else without_password, source))
     return rows
+
+
+def list_variables() -> list[str]:
+    """The names of this environment's variables that are settings, in order."""
+    return sorted({name for field in WorkerSettings.model_fields for name in _variables(field)} & os.environ.keys())
 
 
 def _variables(name: str) -> list[str]:

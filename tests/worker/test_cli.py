@@ -16,8 +16,10 @@ from pydantic import SecretStr
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.settings import CoordinatorSettings
+from shared.protocol import now
 from tests.worker.conftest import LiveCoordinator, serve
 from worker.cli import main
+from worker.loop.availability import DAYS
 
 PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
 
@@ -146,6 +148,15 @@ def test_an_unknown_project(run_here: RunHere, environment: dict[str, str], empt
     done = run_here(environment | at(empty), "--project", "nowhere")
     assert done.returncode == 1
     assert "nowhere" in done.stderr.splitlines()[-1]
+
+
+def test_once_outside_the_hours_ends_and_does_not_wait_for_them(
+    run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator
+) -> None:
+    far = DAYS[(now().astimezone().weekday() + 3) % 7]
+    done = run_here(environment | at(empty), "--once", "--schedule", far)
+    assert done.returncode == 75, done.stderr
+    assert f"Paused outside the hours {far}" in done.stderr
 
 
 def test_nothing_to_do_once(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event
 from types import TracebackType
 from typing import Self
@@ -26,6 +25,7 @@ from worker.agents.base import AgentError, AgentInterrupted, AgentUnavailable
 from worker.agents.collect import CollectError, read_regular, size_of
 from worker.agents.programs import Program
 from worker.git.repository import start_history, write_worktree
+from worker.machine.scratch import make_scratch
 from worker.sandbox.base import ProcessOutcome, SandboxUnavailable
 from worker.sandbox.tool import BRIEF, LIMITS, USER, Mount, ToolRun, start_tool
 
@@ -63,7 +63,7 @@ class ToolRoom:
         self._absent = [path for path in settings.protected if not os.path.lexists(path)]
 
     def __enter__(self) -> Self:
-        self._folder = TemporaryDirectory(prefix="swarm-agent-", ignore_cleanup_errors=True)
+        self._folder = make_scratch("agent")
         self.folder = Path(self._folder.name)
         self.work, self.answer = self.folder / "work", self.folder / "answer"
         write_worktree(self.work, self._files)

@@ -71,6 +71,8 @@ def doctor(
     sandbox: options.Sandbox = None,
     coordinator: options.Coordinator = None,
     agent: options.AgentName = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
     data_dir: options.DataDir = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also try the device in the sandbox, and the seed for 20 s. Takes minutes.")
@@ -82,7 +84,7 @@ def doctor(
     \b
     Examples:
       swarm-worker doctor --gpu 0 --deep
-      swarm-worker doctor coordinator agent --agent openai
+      swarm-worker doctor agent --agent openai --model NAME --base-url URL
       swarm-worker doctor --device cpu --json | jq '.[] | select(.ok | not)'
     """
     if not as_json:
@@ -94,6 +96,8 @@ def doctor(
         "sandbox": sandbox,
         "coordinator_url": coordinator,
         "agent": agent,
+        "model": model,
+        "base_url": base_url,
         "data_dir": data_dir,
     }
     found = []
@@ -179,12 +183,13 @@ def pause(
       swarm-worker pause
       swarm-worker pause --for 2h
     """
+    from shared.formatting import format_local
     from shared.protocol import now
 
     until = now() + _duration(duration) if duration else None
     for control in _list_running(data_dir, worker):
         control.pause(until)
-        typer.echo(f"{control.folder.name}: pausing{f' until {until:%Y-%m-%d %H:%M} UTC' if until else ''}")
+        typer.echo(f"{control.folder.name}: pausing{f' until {format_local(until)}' if until else ''}")
 
 
 @app.command()
@@ -217,6 +222,33 @@ def logs(
         raise options.WorkerCommandError("no worker has run with this data folder")
     for name, tail in tails.items():
         typer.echo("\n".join((f"==> {name}", *tail)))
+
+
+service = typer.Typer(help="Run the worker as a systemd user unit.", no_args_is_help=True)
+app.add_typer(service, name="service")
+
+
+@service.command("install", context_settings={"ignore_unknown_options": True})
+def install_service(
+    flags: Annotated[list[str] | None, typer.Argument(help="Flags of `swarm-worker run`, such as --gpu 0.")] = None,
+) -> None:
+    """Let a worker with these flags start with the machine, and now.
+
+    \b
+    Examples:
+      swarm-worker service install --gpu all --schedule 22:00-07:00
+    """
+    from worker.commands.service import install
+
+    install(flags or [], typer.echo)
+
+
+@service.command("remove")
+def remove_service() -> None:
+    """Finish the run under way, stop, and do not start any more."""
+    from worker.commands.service import remove
+
+    remove(typer.echo)
 
 
 def _data_dir(given: Path | None) -> Path:

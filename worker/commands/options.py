@@ -24,6 +24,8 @@ AgentName = Annotated[
         "scripted.  [default: search]",
     ),
 ]
+Model = Annotated[str | None, typer.Option(metavar="NAME", help="The model of --agent openai, or of a coding tool.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder for data, repositories, logs and the outbox.  [default: as in the settings]")
 ]

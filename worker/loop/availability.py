@@ -62,7 +62,7 @@ def pause_outside(schedule: Schedule) -> PauseReason:
 
     def reason() -> str | None:
         until = schedule.closed_until(now().astimezone())
-        return None if until is None else f"Paused outside the hours {schedule.text}, until {until:%a %H:%M}."
+        return None if until is None else f"Paused outside the hours {schedule.text}, until {until:%a %H:%M %Z}."
 
     return reason
 

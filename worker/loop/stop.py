@@ -22,6 +22,7 @@ from threading import Event, Lock, Thread
 from types import FrameType
 from uuid import uuid4
 
+from shared.formatting import format_local
 from shared.protocol import now
 from worker.loop.lock import is_held
 
@@ -114,10 +115,10 @@ class PauseRequest:
     until: datetime | None
 
     def describe(self) -> str:
-        """`Paused until 2026-01-01 12:00 UTC, or until ...`"""
+        """`Paused until 2026-01-01 12:00 CET, or until ...`"""
         if self.until is None:
             return "Paused, until `swarm-worker resume`."
-        return f"Paused until {self.until:%Y-%m-%d %H:%M} UTC, or until `swarm-worker resume`."
+        return f"Paused until {format_local(self.until)}, or until `swarm-worker resume`."
 
 
 class ControlFiles:

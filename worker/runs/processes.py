@@ -4,7 +4,6 @@ Each host shares two memories of its own with the scorer, so that nothing passes
 """
 
 import os
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from shared.contract import BudgetClock
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
+from worker.machine.scratch import make_scratch
 from worker.runs.draws import derive_draw, derive_substitution, derive_training_seed
 from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import (
@@ -51,7 +51,7 @@ class RunProcesses:
         """Write the work trees, start the trainer, fill the shared memory."""
         self._spec, self._stack = spec, stack
         contract, limits = spec.contract, spec.contract.limits
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-run-")))
+        folder = Path(stack.enter_context(make_scratch("run")))
         folder.chmod(0o755)
         editable = contract.files.editable
         protected = {path: text for path, text in spec.files.items() if path not in editable}

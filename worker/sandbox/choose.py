@@ -1,12 +1,12 @@
 """Chooses the worker's sandbox. `auto` never falls back to running unprotected: it finds a sandbox or fails."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from shared.runs import RunLimit
+from worker.machine.scratch import make_scratch
 from worker.sandbox.base import Gpu, Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
 from worker.sandbox.confinement import sandbox_environment, threads_of_user
@@ -55,7 +55,7 @@ class UnconfinedSandbox:
         self._gpu = gpu
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
-        scratch = tempfile.TemporaryDirectory(prefix="swarm-scratch-", ignore_cleanup_errors=True)
+        scratch = make_scratch("scratch")
         plan = LaunchPlan(
             argv=request.argv,
             rlimits=resource_limits(request, other_processes=threads_of_user(os.geteuid())),

@@ -24,12 +24,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
 from shared.runs import RunLimit
+from worker.machine.scratch import make_scratch
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import (
     find_counters,
@@ -114,7 +114,7 @@ class ContainerSandbox:
             "rlimits": rlimits,
             "system_calls": filter_of_run(request.device != "cpu", counts_cpu_time=request.counts_cpu_time).hex(),
         }
-        folder = tempfile.TemporaryDirectory(prefix="swarm-container-", ignore_cleanup_errors=True)
+        folder = make_scratch("container")
         remove = (self._engine, "rm", "--force", name)
         connection = ContainerSocket(
             Path(folder.name), task, request.descriptors, uid, remove, request.limits.memory_mib

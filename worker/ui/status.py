@@ -1,14 +1,19 @@
 """`status.json` and `worker.log`, by which other commands know a worker. Imports little: they answer at once."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from shared.protocol import Message, Timestamp
+from shared.formatting import format_local
+from shared.protocol import Message, Timestamp, now
 from worker.loop.lock import is_held
 
 STATUS_FILE, LOG_FILE = "status.json", "worker.log"
+OLD_AFTER = timedelta(days=7)
+"""Time after its end from which a worker is not listed any more, unless by its name."""
+
 MAX_TAIL_BYTES = 1 << 20
 """Bytes at the end of a log that are read."""
 
@@ -90,6 +95,10 @@ class WorkerReport:
     running: bool
     status: Status | None
 
+    @property
+    def is_old(self) -> bool:
+        return not self.running and (self.status is None or now() - self.status.since > OLD_AFTER)
+
     def to_json(self) -> dict[str, object]:
         """The worker's name, whether it runs, and the fields of its status."""
         fields = self.status.model_dump(mode="json") if self.status else {}
@@ -99,7 +108,7 @@ class WorkerReport:
         """A few lines for people."""
         status = self.status
         if status is None or not self.running:
-            ended = f" (since {status.since:%Y-%m-%d %H:%M} UTC)" if status else ""
+            ended = f" (since {format_local(status.since)})" if status else ""
             return f"{self.name}: not running{ended}"
         share = f", {status.share:.0%}" if status.share else ""
         lines = [f"{self.name}: {status.state_text}{share}"]
@@ -114,8 +123,9 @@ class WorkerReport:
 
 
 def list_reports(data_dir: Path, worker: str | None) -> list[WorkerReport]:
-    """Reports on all workers that ever ran with this data folder, or on the one with that name."""
-    return [WorkerReport(path.name, is_held(path), read_status(path)) for path in _list_folders(data_dir, worker)]
+    """Reports on the workers of this data folder that run, or did within OLD_AFTER, or on the one with that name."""
+    found = [WorkerReport(path.name, is_held(path), read_status(path)) for path in _list_folders(data_dir, worker)]
+    return [report for report in found if worker is not None or not report.is_old]
 
 
 def tail_logs(data_dir: Path, worker: str | None, lines: int) -> dict[str, list[str]]:

@@ -1,10 +1,12 @@
 """worker/ui/status_file.py: what other commands read of a running worker."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from shared.experiments import JobKind
 from shared.leases import Phase
+from shared.protocol import now
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.ui.test_plain import AFTER, STARTED, lease_of, summary_of
@@ -18,7 +20,7 @@ from worker.ui.events import (
     RunFinished,
     WorkerStopped,
 )
-from worker.ui.status import Status, Totals, WorkerReport, read_status
+from worker.ui.status import Status, Totals, WorkerReport, list_reports, read_status
 from worker.ui.status_file import StatusFile
 
 
@@ -67,6 +69,17 @@ def test_what_is_wrong_with_the_agent_stays_until_it_works_again(tmp_path: Path)
     assert "it refuses" in report.describe() and read(tmp_path).author == "search"
     view.handle(AgentTrouble(""))
     assert read(tmp_path).trouble is None
+
+
+def test_a_worker_that_ended_long_ago_is_shown_only_by_its_name(tmp_path: Path) -> None:
+    for name, days in (("new", 1), ("old", 30)):
+        (tmp_path / "workers" / name).mkdir(parents=True)
+        view = StatusFile(tmp_path / "workers" / name)
+        view.handle(STARTED)
+        ended = read(tmp_path / "workers" / name).model_copy(update={"since": now() - timedelta(days=days)})
+        (tmp_path / "workers" / name / "status.json").write_text(ended.model_dump_json())
+    assert [report.name for report in list_reports(tmp_path, None)] == ["new"]
+    assert [report.name for report in list_reports(tmp_path, "old")] == ["old"]
 
 
 def test_totals_outlive_the_process(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""worker/commands/service.py: the unit as systemd reads it, and what is said where there is none."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.worker.test_cli import Done
+from worker.commands.service import describe_unit, unit_path
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_unit_and_changes_no_word_of_its_command(tmp_path: Path) -> None:
+    flags = ["--gpu", "all", "--schedule", "mon-fri 19:00-08:00, sat-sun", "--name", 'a "box" at 100 % of $HOME']
+    unit = tmp_path / "swarm-worker.service"
+    program = Path("/bin/echo")
+    unit.write_text(describe_unit(flags, program))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", unit], capture_output=True, text=True, check=False,
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert r'"a \"box\" at 100 %% of $$HOME"' in unit.read_text()
+
+
+def test_installing_writes_starts_and_removing_undoes_both(tell: Callable[..., Done], tmp_path: Path) -> None:
+    tools, called = tmp_path / "bin", tmp_path / "called"
+    tools.mkdir()
+    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {called}\n')
+    (tools / "systemctl").chmod(0o755)
+    config = tmp_path / "config"
+    given = {"PATH": f"{tools}:/usr/bin:/bin", "XDG_CONFIG_HOME": str(config)}
+    done = tell("service", "install", "--device", "cpu", "--cores", "1", **given)
+    assert done.returncode == 0, done.stderr
+    unit = config / "systemd" / "user" / unit_path().name
+    assert "swarm-worker --plain --device cpu --cores 1\n" in unit.read_text()
+    assert "the service does not see SWARM_" in done.stdout
+    assert tell("service", "remove", **given).returncode == 0
+    assert not unit.exists()
+    assert called.read_text().split("\n")[:-1] == [
+        "--user daemon-reload", "--user enable --now swarm-worker.service",
+        "--user disable --now swarm-worker.service", "--user daemon-reload",
+    ]  # fmt: skip
+    again = tell("service", "remove", **given)
+    assert again.returncode == 1 and "there is no" in again.stderr
+
+
+def test_where_systemd_is_not_the_error_says_so(tell: Callable[..., Done], tmp_path: Path) -> None:
+    done = tell("service", "install", PATH=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path / "config"))
+    assert done.returncode == 1 and "there is no systemd here" in done.stderr

@@ -1,0 +1,26 @@
+"""worker/machine/scratch.py: what a killed process leaves behind is removed, and nothing else."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from worker.machine.scratch import clear_leftovers, make_scratch
+
+
+def test_only_folders_of_ended_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f"swarm-run-{ended.pid}-abc"
+    (left / "whole").mkdir(parents=True)
+    strange = [tmp_path / f"swarm-other-{ended.pid}-abc", tmp_path / "swarm-run-notes", tmp_path / "run-1-a"]
+    for folder in strange:
+        folder.mkdir()
+    (tmp_path / f"swarm-run-{ended.pid}-link").symlink_to(strange[0])
+    with make_scratch("run") as own:
+        assert clear_leftovers() == 1
+        assert Path(own).is_dir() and not left.exists()
+    assert all(folder.is_dir() for folder in strange)

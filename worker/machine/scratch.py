@@ -1,0 +1,33 @@
+"""Temporary folders of runs and drafts, and their removal after a process was killed."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import psutil
+
+_OWN = re.compile(r"swarm-(?:run|agent|container|scratch)-(\d+)-\w+")
+
+
+def make_scratch(kind: str) -> tempfile.TemporaryDirectory[str]:
+    """A new folder that is removed when it is left. Its name has the id of this process."""
+    return tempfile.TemporaryDirectory(prefix=f"swarm-{kind}-{os.getpid()}-", ignore_cleanup_errors=True)
+
+
+def clear_leftovers() -> int:
+    """Remove this user's folders whose processes have ended, as after `kill -9`; return how many."""
+    count = 0
+    for folder in Path(tempfile.gettempdir()).glob("swarm-*"):
+        found = _OWN.fullmatch(folder.name)
+        if found is None or psutil.pid_exists(int(found[1])):
+            continue
+        try:
+            is_own = folder.lstat().st_uid == os.geteuid() and folder.is_dir() and not folder.is_symlink()
+        except OSError:  # another worker was quicker
+            continue
+        if is_own:
+            shutil.rmtree(folder, ignore_errors=True)
+            count += 1
+    return count
