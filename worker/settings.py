@@ -92,7 +92,8 @@ class RunOptions:
 
 
 class WorkerSettings(BaseSettings):
-    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
+    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs. It
+    pauses while its GPU is hotter than `max_celsius`, and unless it may work `on_battery`, while that is in use.
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
     works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
@@ -116,6 +117,8 @@ class WorkerSettings(BaseSettings):
     nice: Annotated[int, Field(ge=0, le=19)] | None = None
     schedule: str | None = None
     when_idle: bool = False
+    max_celsius: Annotated[int, Field(ge=40, le=110)] | None = None
+    on_battery: bool = False
     alone_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     shortest_wait_seconds: Annotated[float, Field(gt=0)] = 5.0
     longest_wait_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -16,7 +16,15 @@ from worker.api.client import ClientError, CoordinatorClient, Unauthorized, Unre
 from worker.api.retry import Backoff
 from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.git.projects import Projects
-from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
+from worker.loop.availability import (
+    HotGpu,
+    OtherGpuUsers,
+    find_model_port,
+    list_own_processes,
+    parse_schedule,
+    pause_on_battery,
+    pause_outside,
+)
 from worker.loop.heartbeat import HeartbeatDied
 from worker.loop.job import WorkerParts, commit_author
 from worker.loop.lock import AlreadyRunning, hold
@@ -241,8 +249,11 @@ def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str
         if sandbox.startswith("container"):
             problem = "--when-idle cannot tell a container's processes from others': use bubblewrap."
             raise WorkerCommandError(problem, ExitStatus.USAGE)
-        reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
-    return reasons
+        list_own = partial(list_own_processes, find_model_port(settings.base_url))
+        reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu, list_own).describe)
+    if settings.max_celsius is not None and machine.gpu is not None:
+        reasons.append(HotGpu(NvidiaDriver(), machine.gpu, settings.max_celsius).describe)
+    return reasons if settings.on_battery else [*reasons, pause_on_battery()]
 
 
 def _make_agent(settings: WorkerSettings, script: Script | None, notify: Callable[[str], None], stop: Stop) -> Agent:

@@ -33,7 +33,9 @@ class Volunteer:
     environment: dict[str, str]
     last: list[str] = field(default_factory=list)
 
-    def work(self, *arguments: str, jobs: int, **more: str) -> subprocess.CompletedProcess[str]:
+    def work(
+        self, *arguments: str, jobs: int, seconds: int = TIMEOUT_SECONDS, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a worker until it has reported this many jobs."""
         done = subprocess.run(
             [
@@ -41,7 +43,7 @@ class Volunteer:
                 "--coordinator", self.url, "--data-dir", str(self.folder / "workers"), *arguments,
             ],
             env={**self.environment, "SWARM_TOKEN": self.token, **more},
-            capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
+            capture_output=True, text=True, timeout=seconds,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr

@@ -1,6 +1,7 @@
 """A worker's night with a model of whose answers a tenth are from the corpus of bad replies; and wrong settings."""
 
 import json
+import re
 import sys
 from itertools import count
 from pathlib import Path
@@ -38,7 +39,9 @@ class Fickle:
             return say({"answer": "blue"})
         if form == "PaperReply":
             return say(PAPER)
-        edit = {"file": "codec.py", "search": "\nNICE_LENGTH = 64", "replace": f"\nNICE_LENGTH = {next(self._ideas)}"}
+        found = re.search(r"\nNICE_LENGTH = \d+", body["messages"][1]["content"])
+        assert found is not None
+        edit = {"file": "codec.py", "search": found[0], "replace": f"\nNICE_LENGTH = {next(self._ideas)}"}
         words: dict[str, Any] = {"hypothesis": "Another length.", "axis": "NICE_LENGTH", "direction": "up", "value": ""}
         words |= {"title": f"Length {edit['replace'].split()[-1]}", "insists": "Each length is wanted."}
         return say(words | {"predicted_effect": None, "refuted_by": "No change.", "edits": [edit], "files": []})
@@ -46,7 +49,7 @@ class Fickle:
 
 def test_the_device_works_all_night_and_each_finding_names_its_author(codec: Volunteer) -> None:
     with serve_chat(Fickle()) as server:
-        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS)
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS, seconds=900)
     time = read_device_time(done.stderr.splitlines())
     sys.stderr.write(f"{JOBS} jobs, {time.seconds:.0f} s, device idle {time.idle_share:.1%}, {time.waits} waits\n")
     assert time.waits == 0 and "the job failed" not in done.stderr

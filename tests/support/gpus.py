@@ -21,6 +21,7 @@ class FakeDriver:
     cuda: tuple[int, int] = (13, 0)
     processes: list[GpuProcess] = field(default_factory=list)
     error: DriverError | None = None
+    celsius: int | None = None
 
     def describe(self) -> DriverReport:
         if self.error is not None:
@@ -31,6 +32,11 @@ class FakeDriver:
         if self.error is not None:
             raise self.error
         return self.processes
+
+    def read_celsius(self, gpu: Gpu) -> int | None:
+        if self.error is not None:
+            raise self.error
+        return self.celsius
 
 
 FAKE_SOURCE = Path(__file__).with_name("fake_nvml.c")

@@ -59,6 +59,9 @@ def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], 
 TROUBLE_AFTER = 3
 """Failures in a row after which the first agent rests."""
 
+RESTS_PER_FAILURE, LONGEST_REST_SECONDS = 20.0, 3600.0
+"""After so many failures in a row a rest lasts this many times what the last one took, up to the second number."""
+
 MAX_FIRST_DRAFTS = 3
 """Drafts of one job by the first agent that the coordinator may refuse before the substitute drafts."""
 
@@ -144,6 +147,7 @@ class FallbackAgent(_Delegate):
     def propose(self, task: Task) -> Draft:
         """See `Agent`; raises what the second agent raises."""
         if not self._rests:
+            began = time.monotonic()
             try:
                 if len(task.refused) >= MAX_FIRST_DRAFTS:
                     raise AgentError(f"{self.name} proposed only what is known already, {MAX_FIRST_DRAFTS} times")
@@ -152,7 +156,7 @@ class FallbackAgent(_Delegate):
             except AgentInterrupted:
                 raise
             except AgentError as error:
-                self._record_failure(error)
+                self._record_failure(error, time.monotonic() - began)
             else:
                 self._failures, self._trouble = 0, ""
                 self._backoff.reset()
@@ -167,18 +171,22 @@ class FallbackAgent(_Delegate):
         with _errors_of(self._author(draft)):
             return super().write_finding(task, draft, report)
 
-    def _record_failure(self, error: AgentError) -> None:
+    def _record_failure(self, error: AgentError, seconds: float = 0.0) -> None:
+        """Keep a failure that took so long; the device may have waited for it, so a long one is not repeated soon."""
         self._failures += 1
+        rest = self._backoff.next_wait(error.retry_after_seconds if isinstance(error, AgentUnavailable) else None)
+        if self._failures >= TROUBLE_AFTER:
+            rest = max(rest, min(LONGEST_REST_SECONDS, RESTS_PER_FAILURE * seconds))
         self._notify(f"{error}; the {self._second.name} agent proposes instead")
         if isinstance(error, AgentUnavailable):
             self._trouble = f"{error}. Meanwhile the {self._second.name} agent proposes."
-            self._rests_until = time.monotonic() + self._backoff.next_wait(error.retry_after_seconds)
+            self._rests_until = time.monotonic() + rest
         elif self._failures >= TROUBLE_AFTER:
             self._trouble = (
                 f"the model gives nothing usable: {error}. {self._failures} jobs in a row; "
                 f"the {self._second.name} agent proposes instead."
             )
-            self._rests_until = time.monotonic() + self._backoff.next_wait()
+            self._rests_until = time.monotonic() + rest
 
 
 @contextmanager

@@ -26,6 +26,15 @@ def sign_up(name: str, url: str, invitation: str | None = None) -> str:
         return client.sign_up(asked).token
 
 
+def refuse_loss(path: Path) -> None:
+    """Raise SettingsError if a token is stored there, which may be the only one of its account."""
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace").strip():
+        raise SettingsError(
+            f"{path} holds a token already, which may be the only one of its account: copy the file first, "
+            "then give --replace too"
+        )
+
+
 def store_login(text: str, url: str, keeps_url: bool, print_line: Callable[[str], None]) -> Path:
     """Store the token and, with `keeps_url`, the coordinator's address; return the token's file.
 

@@ -25,6 +25,7 @@ def login(
     coordinator: options.Coordinator = None,
     new: Annotated[str | None, typer.Option(metavar="NAME", help="Create an account with this name.")] = None,
     invitation: Annotated[str | None, typer.Option(help="An invitation, where new accounts need one.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="With --new: lose the token that is stored now.")] = False,
 ) -> None:
     """Store a token: that of a new account, from a pipe, or typed in. Only you can read its file.
 
@@ -35,8 +36,8 @@ def login(
       swarm-worker login < token.txt
     """
     from worker.api.client import ClientError
-    from worker.commands.account import sign_up, store_login
-    from worker.settings import SettingsError, load_settings
+    from worker.commands.account import refuse_loss, sign_up, store_login
+    from worker.settings import SettingsError, load_settings, login_path
 
     if invitation is not None and new is None:
         raise typer.BadParameter("an invitation opens a new account: give --new NAME, too", param_hint="--invitation")
@@ -45,6 +46,8 @@ def login(
         options.ask_for_coordinator(flags)
         url = load_settings(flags).require_coordinator()
         if new is not None:
+            if not replace:
+                refuse_loss(login_path())
             text = sign_up(new, url, invitation)
         elif not sys.stdin.isatty():
             text = sys.stdin.read()

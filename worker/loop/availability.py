@@ -1,4 +1,5 @@
-"""Rules by which a worker pauses: outside certain hours (`--schedule`), and while others use its GPU (`--when-idle`).
+"""Rules by which a worker pauses: outside certain hours (`--schedule`), while others use its GPU (`--when-idle`), while
+that is too hot (`max_celsius`), and on a battery.
 
 A schedule is in this machine's local time:
 
@@ -10,8 +11,11 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -30,10 +34,22 @@ POLL_INTERVAL_SECONDS = 3.0
 IDLE_AFTER_SECONDS = 60.0
 """Seconds without other users after which a GPU is used again."""
 
+COOL_BY = 10
+"""Degrees Celsius below the limit at which a hot GPU is used again."""
+
 DRAWING_MIB = 1024
 """GPU memory above which a program that draws counts as a user: games do, a desktop does not."""
 
 _SPAN = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))?)?\s*(?:(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2}))?")
+
+
+class Battery(Protocol):
+    """A battery as psutil describes it. `power_plugged` is None where that is not known."""
+
+    @property
+    def percent(self) -> float: ...
+    @property
+    def power_plugged(self) -> bool | None: ...
 
 
 class ScheduleError(ValueError):
@@ -105,10 +121,60 @@ def _days(first: str, last: str) -> list[int]:
     return [(begin + n) % 7 for n in range((end - begin) % 7 + 1)]
 
 
-def list_own_processes() -> set[int]:
-    """Ids of this process and its descendants, the sandboxed ones included."""
-    here = psutil.Process(os.getpid())
-    return {here.pid, *(child.pid for child in here.children(recursive=True))}
+def list_own_processes(model_port: int | None = None) -> set[int]:
+    """Ids of this process and its descendants, the sandboxed ones included, and of a model's server on that port."""
+    own = [os.getpid()]
+    try:
+        listening = psutil.net_connections("tcp") if model_port is not None else []
+    except psutil.AccessDenied:
+        listening = []
+    serving = [c for c in listening if c.pid and c.laddr and c.status == psutil.CONN_LISTEN]
+    own += [c.pid for c in serving if c.pid and c.laddr.port == model_port]  # type: ignore[union-attr]
+    found = set(own)
+    for pid in own:
+        with suppress(psutil.NoSuchProcess):
+            found.update(child.pid for child in psutil.Process(pid).children(recursive=True))
+    return found
+
+
+def find_model_port(base_url: str) -> int | None:
+    """The port of a model's server on this machine; None if it is elsewhere."""
+    address = urlsplit(base_url)
+    return address.port or 80 if address.hostname in ("localhost", "127.0.0.1", "::1") else None
+
+
+def pause_on_battery(read: Callable[[], Battery | None] = psutil.sensors_battery) -> PauseReason:
+    """The reason to pause while the machine runs on its battery."""
+
+    def reason() -> str | None:
+        battery = read()
+        if battery is None or battery.power_plugged is not False:
+            return None
+        return f"Paused on battery power ({battery.percent:.0f} %), until the machine is plugged in."
+
+    return reason
+
+
+class HotGpu:
+    """Watches the temperature of a GPU. A driver that does not tell it counts as cool."""
+
+    def __init__(self, driver: Driver, gpu: Gpu, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._driver, self._gpu, self._most, self._clock = driver, gpu, most, clock
+        self._polled_at, self._celsius, self._is_hot = -POLL_INTERVAL_SECONDS, 0, False
+
+    def describe(self) -> str | None:
+        """The reason to pause from `most` degrees on, until it has cooled by COOL_BY."""
+        moment = self._clock()
+        if moment >= self._polled_at + POLL_INTERVAL_SECONDS:
+            self._polled_at = moment
+            try:
+                self._celsius = self._driver.read_celsius(self._gpu) or 0
+            except DriverError:
+                self._celsius = 0
+            self._is_hot = self._celsius >= self._most - (COOL_BY if self._is_hot else 0)
+        if not self._is_hot:
+            return None
+        return f"Paused while the GPU cools down: {self._celsius} °C; it goes on below {self._most - COOL_BY} °C."
 
 
 class OtherGpuUsers:

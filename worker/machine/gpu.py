@@ -62,6 +62,7 @@ class Driver(Protocol):
 
     def describe(self) -> DriverReport: ...
     def list_processes(self, gpu: Gpu) -> list[GpuProcess]: ...
+    def read_celsius(self, gpu: Gpu) -> int | None: ...
 
 
 class NvidiaDriver:
@@ -87,6 +88,12 @@ class NvidiaDriver:
             GpuProcess(process.pid, (process.usedGpuMemory or 0) // MIB, computes=process.pid in pids)
             for process in (*computing, *(process for process in drawing if process.pid not in pids))
         ]
+
+    def read_celsius(self, gpu: Gpu) -> int | None:
+        """The GPU's temperature; None if it does not tell. Raises DriverError."""
+        with _opened():
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            return _if_supported(lambda one: pynvml.nvmlDeviceGetTemperature(one, pynvml.NVML_TEMPERATURE_GPU), handle)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,29 @@ def test_a_prompt_that_is_too_long_loses_its_context(hired: Hired) -> None:
     assert hired.agent.propose(task).proposal.title == "DEPTH 6"
     first, second = (request["messages"][1]["content"] for request in hired.server.requests)
     assert "CONTEXT-PACK" in first and "CONTEXT-PACK" not in second
+
+
+def test_a_server_that_cuts_prompts_without_a_word_is_named_once_with_what_to_raise(hired: Hired) -> None:
+    task = replace(make_task(source=SOURCE), context="A finding of another volunteer. " * 1000)
+    hired.server.model = lambda body: say(change_depth(), usage=(2050, 10))
+    for _ in range(2):
+        assert hired.agent.propose(task).proposal.title == "DEPTH 6"
+    (line,) = hired.said
+    assert "read 2,050 of about" in line and "--n_ctx" in line
+
+
+def test_a_server_that_reads_all_is_not_named(hired: Hired) -> None:
+    task = replace(make_task(source=SOURCE), context="A finding of another volunteer. " * 1000)
+    hired.server.model = lambda body: say(change_depth(), usage=(6000, 10))
+    hired.agent.propose(task)
+    assert hired.said == []
+
+
+def test_a_slow_model_may_draft_as_long_as_a_run_may_last(task: Task) -> None:
+    budget = task.contract.budget.model_copy(update={"training_seconds": 3000.0})
+    slow = replace(task, contract=task.contract.model_copy(update={"budget": budget}))
+    assert openai._draft_seconds(task) == 240.0
+    assert openai._draft_seconds(slow) > 3000.0
 
 
 def test_a_server_that_knows_no_schema_gets_it_in_the_prompt(task: Task, hired: Hired) -> None:

@@ -94,9 +94,11 @@ def test_login_makes_an_account_and_keeps_its_token(
     assert token.stat().st_mode & 0o777 == 0o600
     assert token.read_text().strip() not in done.stdout + done.stderr
     assert tell("--once", SWARM_TOKEN="").returncode == 75
-    taken = tell("login", "--new", "grace", SWARM_TOKEN="")
+    kept = tell("login", "--new", "linus", SWARM_TOKEN="")
+    assert kept.returncode == 4 and "may be the only one of its account" in kept.stderr
+    taken = tell("login", "--new", "grace", "--replace", SWARM_TOKEN="")
     assert taken.returncode == 1 and "There is a volunteer of that name" in taken.stderr
-    odd = tell("login", "--new", "Grace H", SWARM_TOKEN="")
+    odd = tell("login", "--new", "Grace H", "--replace", SWARM_TOKEN="")
     assert odd.returncode == 4 and "lower-case letters" in odd.stderr
 
 

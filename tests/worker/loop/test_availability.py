@@ -1,5 +1,7 @@
 """worker/loop/availability.py: hours as people write them."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -12,10 +14,13 @@ from worker.loop.availability import (
     IDLE_AFTER_SECONDS,
     MINUTES_OF_WEEK,
     POLL_INTERVAL_SECONDS,
+    HotGpu,
     OtherGpuUsers,
     ScheduleError,
+    find_model_port,
     list_own_processes,
     parse_schedule,
+    pause_on_battery,
     pause_outside,
 )
 from worker.machine.gpu import DriverError, GpuProcess
@@ -127,6 +132,49 @@ def test_the_gpu_is_taken_again_only_after_it_was_quiet_for_a_while() -> None:
 def test_a_driver_that_does_not_answer_does_not_stop_the_work() -> None:
     driver = FakeDriver((H100,), error=DriverError("gone"))
     assert OtherGpuUsers(driver, H100.gpu, lambda: {OWN}, Clock()).describe() is None
+
+
+def test_a_hot_gpu_rests_until_it_has_cooled() -> None:
+    driver, clock = FakeDriver((H100,), celsius=79), Clock()
+    hot = HotGpu(driver, H100.gpu, 80, clock)
+    for celsius, pauses in ((79, False), (80, True), (75, True), (70, True), (69, False), (79, False), (None, False)):
+        driver.celsius = celsius
+        clock.now += POLL_INTERVAL_SECONDS
+        assert (hot.describe() is not None) is pauses, celsius
+    driver.error = DriverError("gone")
+    clock.now += POLL_INTERVAL_SECONDS
+    assert hot.describe() is None
+
+
+@dataclass
+class FakeBattery:
+    percent: float
+    power_plugged: bool | None
+
+
+@pytest.mark.parametrize(
+    ("battery", "pauses"),
+    [
+        (None, False), (FakeBattery(50, True), False), (FakeBattery(50, None), False), (FakeBattery(50, False), True),
+    ],
+)  # fmt: skip
+def test_a_machine_on_its_battery_rests_and_one_without_works(battery: FakeBattery | None, pauses: bool) -> None:
+    said = pause_on_battery(lambda: battery)()
+    assert (said is not None) is pauses and (said is None or "50 %" in said)
+
+
+def test_the_volunteers_own_model_server_is_nobody_else() -> None:
+    assert find_model_port("http://127.0.0.1:8080/v1") == 8080
+    assert find_model_port("http://localhost/v1") == 80
+    assert find_model_port("https://api.example.org/v1") is None
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{code}; time.sleep(60)"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        assert server.pid in list_own_processes(port)
+        server.kill()
 
 
 def test_its_list_own_processes_are_those_that_descend_from_it() -> None:
