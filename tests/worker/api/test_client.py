@@ -63,7 +63,10 @@ def test_a_claim_carries_token_and_version() -> None:
 @pytest.mark.parametrize(
     ("theirs", "words"),
     [
-        ({"protocol": 4, "oldest_protocol": 3, "oldest_worker": "0.4"}, "gives jobs to protocol 3 and version 0.4, or"),
+        (
+            {"protocol": PROTOCOL_VERSION, "oldest_protocol": 3, "oldest_worker": "0.4"},
+            "gives jobs to protocol 3 and version 0.4, or",
+        ),
         ({"protocol": 0, "oldest_protocol": 0, "oldest_worker": "0"}, "only 0: ask its maintainers to update it"),
         (None, "does not fit http://swarm.test: Because."),
     ],

@@ -17,19 +17,13 @@ from coordinator.settings import CoordinatorSettings, Joining
 from tests.support.chat_server import Body, Response, refuse, say, serve_chat
 from tests.support.gpus import H100, OLD, FakeDriver
 from tests.worker.conftest import LiveCoordinator, serve
-from tests.worker.test_cli import PROGRAM, Done, RunHere, at
+from tests.worker.test_cli import PROGRAM, Done, at
 from tests.worker.workers import wait_until
 from worker.commands.doctor import examine
 from worker.machine.gpu import DriverError
 from worker.machine.probe import CPU_STEPS
 
 PATIENCE_SECONDS = 60.0
-
-
-@pytest.fixture
-def tell(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> Callable[..., Done]:
-    """Run a command at a coordinator that knows the token."""
-    return lambda *arguments, **changes: run_here(environment | at(empty) | changes, *arguments)
 
 
 def test_a_running_worker_is_seen_paused_resumed_and_finished(
