@@ -1,6 +1,7 @@
 """Presets of `--agent claude`, `codex`, `gemini`, `opencode` and `aider`, written from their public documentation.
 
-Each turns the tool's own sandbox and questions off, because it runs in ours, where nobody answers.
+Each turns the tool's own sandbox and questions off, because it runs in ours, where nobody answers. Claude Code 2.1.332,
+Codex 0.171.0, Gemini CLI 0.61.0 and OpenCode 1.18.33 were started so, up to their first request, without an account.
 """
 
 from collections.abc import Mapping
@@ -88,8 +89,8 @@ PRESETS: dict[str, ToolPreset] = {
         variables=("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_GENAI_USE_VERTEXAI", "GEMINI_MODEL"),
         environment={"GEMINI_SANDBOX": "false", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
         log_in="run `gemini` once and sign in, or set GEMINI_API_KEY",
-        logged_out=("please set an auth method", "api key not valid", "failed to login", "authentication required",
-                    "invalid_grant"),
+        logged_out=("please set an auth method", "invalid auth method", "api key not valid", "failed to login",
+                    "authentication required", "invalid_grant"),
         transcripts="tmp",
         protected=("settings.json", "GEMINI.md", ".env", "extensions/", "commands/", "hooks/", "skills/", "agents/",
                    "policies/", "trustedFolders.json"),

@@ -25,11 +25,11 @@ def make_tool(settings: WorkerSettings, notify: Callable[[str], None]) -> Tool:
         **(preset.environment if preset else {}),
         **settings.read_agent_environment(variables),
     }
-    mounts = [*(_list_mounts(preset, environment, home) if preset else ()), *map(_read_mount, settings.agent_paths)]
     try:
         program = find_program_files(words[0], environment.get("PATH", ""))
     except ProgramMissing as error:
         raise SettingsError(f"the {settings.agent} agent cannot start: {error}") from error
+    mounts = [*(_list_mounts(preset, environment, home) if preset else ()), *map(_read_mount, settings.agent_paths)]
     for mount in mounts:
         for link, target in _outside_links(mount.path, [mount.path for mount in mounts]):
             notify(f"{link} leads to {target}, which the tool cannot see; if it needs that: --agent-path {target}")

@@ -135,7 +135,7 @@ def mcp(
 
     \b
     Examples, each once on this machine:
-      claude mcp add research-swarm -- swarm-worker mcp --gpu 0
+      claude mcp add --scope user research-swarm -- swarm-worker mcp --gpu 0
       codex mcp add research-swarm -- swarm-worker mcp --gpu 0
     """
     try:
