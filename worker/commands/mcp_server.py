@@ -137,6 +137,7 @@ class _Tools:
 def serve(flags: Mapping[str, Any], folder: Path) -> None:
     """Open a worker with these flags and serve its session until stdin ends. Raises WorkerCommandError."""
     settings = load_settings(flags)
+    settings.require_coordinator()
     agents: list[SessionAgent] = []
 
     def make_agent(_: Callable[[str], None], stop: Stop) -> Agent:
