@@ -45,7 +45,7 @@ def submit_proposal(
     code = novelty.embed(code, similarity)  # it may wait for an endpoint, so no transaction is open
     alike: list[SimilarWork] = []
     if code.vector is not None:
-        with database.connect() as session:
+        with database.read() as session:  # the index of PostgreSQL is set up for one transaction
             alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
     with database.begin() as session:
         held_heartbeats.write_of(session, lease_id)
