@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from shared.mistakes import describe_mistake, name_place
 from shared.protocol import MAX_COUNT, MAX_READING, FilePath, LongText, Message, Number, Reading, ShortText, Slug
 
 CONTRACT_FILE = "swarm.toml"
@@ -379,5 +380,5 @@ def parse_contract(text: str) -> Contract:
     except tomllib.TOMLDecodeError as error:
         raise ContractError(f"{CONTRACT_FILE} is not valid TOML: {error}") from error
     except ValidationError as error:
-        lines = (f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+        lines = (f"{name_place(e['loc'])}: {describe_mistake(e)}" for e in error.errors())
         raise ContractError(f"{CONTRACT_FILE}: " + "; ".join(lines)) from error

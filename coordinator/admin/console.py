@@ -15,6 +15,7 @@ from sqlalchemy import exc
 from coordinator.db.database import DatabaseError
 from coordinator.db.engine import is_disk_full
 from coordinator.http.errors import SwarmError
+from shared.mistakes import describe_mistake
 
 Model = TypeVar("Model", bound=BaseModel)
 ShowProgress = Callable[[str, int, int], None]
@@ -56,12 +57,12 @@ def read_values(model: type[Model], values: Mapping[str, object]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise CommandFailed(f"{' '.join(map(str, wrong['loc'][:2]))}: {wrong['msg']}.") from error
+        raise CommandFailed(f"{' '.join(map(str, wrong['loc'][:2]))}: {describe_mistake(wrong)}.") from error
 
 
 def _describe_mistake(mistake: ErrorDetails) -> str:
     """A setting's mistake; one without a place names the setting itself."""
-    what = mistake["msg"].removeprefix("Value error, ")
+    what = describe_mistake(mistake)
     return f"SWARM_{str(mistake['loc'][0]).upper()}: {what}" if mistake["loc"] else what
 
 

@@ -62,7 +62,7 @@ def is_header(cells: Sequence[str], given: Sequence[str] = ()) -> bool:
     """Whether cells are names of columns: two of them are known ones, or one was `given`, and none is a number."""
     names = {_spell(cell) for cell in cells}
     said = {_spell(text.partition("=")[2]) for text in given} - {""}
-    if said & names:
+    if said & names and len(names) > 1:
         return not any(read_number(cell) for cell in cells)
     known = [name for role in _HEADER_ROLES for name in _NAMES[role] if name in names]
     return len(set(known)) > 1 and not any(read_number(cell) for cell in cells)

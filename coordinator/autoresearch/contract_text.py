@@ -10,6 +10,7 @@ from coordinator.autoresearch.plan import ImportPlan
 from coordinator.autoresearch.results_file import ResultRow
 from shared.contract import SMALLEST_SPREAD, Direction
 from shared.formatting import count_noun
+from shared.protocol import MAX_READING
 
 MIN_FILE_BYTES, MAX_FILE_BYTES = 65_536, 1_048_576
 MAX_TEXT = 180
@@ -48,9 +49,10 @@ def estimate_priors(plan: ImportPlan, direction: Direction, metric: str) -> Prio
     size = max(map(abs, scores), default=1.0) or 1.0
     effect_sd = max(typical, largest_gain / LARGEST_GAIN_SD) or 0.01 * size
     noise_sd, is_assumed, why = _find_noise(plan, metric, typical or effect_sd)
-    effect_sd = max(effect_sd, noise_sd)
+    effect_sd = min(MAX_READING, max(effect_sd, noise_sd))
     best, first = min(scores, default=0.0), scores[0] if scores else 0.0
     floor_ = best - max(first - best, FLOOR_SD * effect_sd)
+    floor_ = max(-MAX_READING, min(MAX_READING, floor_))
     return Priors(_round(noise_sd), _round(effect_sd), sign * _round(floor_), is_assumed, why)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import NamedTuple
 
+from shared.protocol import MAX_COUNT
+
 MISSING = frozenset((
     "", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "n/a", "na", "none", "null", "nil", "tbd", "unknown",
     "missing",
@@ -64,7 +66,7 @@ def read_memory(text: str, column: str) -> int | None:
         return None
     named = re.search(r"(kib|kb|mib|mb|gib|gb)$", column)
     factor = _MIB.get(number.unit) or (_MIB[named[1]] if named else None)
-    return round(number.value * factor) if factor else None
+    return round(number.value * factor) if factor and number.value * factor <= MAX_COUNT else None
 
 
 def find_unit(numbers: Iterable[ReadNumber]) -> str:

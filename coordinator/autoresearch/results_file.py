@@ -22,6 +22,7 @@ from coordinator.autoresearch.statuses import Fate, read_statuses
 from coordinator.autoresearch.tables import LogRow, LogTable, read_log
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
 from shared.contract import Direction
+from shared.protocol import EARLIEST, LATEST, MAX_COUNT, MAX_READING
 from shared.runs import RunOutcome
 
 MAX_FURTHER = 40
@@ -196,6 +197,7 @@ class _Reader:
             _name_further(name): number.value
             for name in self._further
             if (number := read_number(record.cells.get(name, ""), decimal_comma=self._decimal_comma))
+            and abs(number.value) <= MAX_READING
         }
         measured = self._number(record, ColumnRole.METRIC)
         if metric is None and fate is Fate.INVALID and measured:
@@ -206,7 +208,8 @@ class _Reader:
             read_memory(self._cell(record, ColumnRole.MEMORY), self._columns.get(ColumnRole.MEMORY, "")), label,
             self._cell(record, ColumnRole.PARENT).lower(), self._cell(record, ColumnRole.GROUP), before,
             dict(list(further.items())[:MAX_FURTHER]), int(seed) if seed is not None and 0 <= seed < 2**31 else None,
-            int(steps) if steps is not None and steps > 0 else None, _read_time(self._cell(record, ColumnRole.TIME)),
+            int(steps) if steps is not None and 0 < steps <= MAX_COUNT else None,
+            _read_time(self._cell(record, ColumnRole.TIME)),
             self._cell(record, ColumnRole.AUTHOR),
         )  # fmt: skip
 
@@ -227,6 +230,8 @@ class _Reader:
             raise _RowProblem(f"its {column} is {units}, and others' in {self._unit or 'none'}")
         if number.value in self._sentinels:
             return None, f"its {column} is {text}, which stands for no result"
+        if abs(number.value) > MAX_READING:
+            return None, f"its {column} is {text[:40]}, more than a measurement can be"
         return number.value, ""
 
     def _number(self, record: LogRow, role: ColumnRole) -> float | None:
@@ -247,7 +252,8 @@ def _read_time(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return moment.astimezone(UTC) if EARLIEST < moment < LATEST else None
 
 
 def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:

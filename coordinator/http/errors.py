@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as RoutingError
 from coordinator.db.engine import UNAVAILABLE_ERRORS
 from coordinator.http.headers import get_request_id, list_headers
 from coordinator.http.prefix import read_path, root
+from shared.mistakes import describe_mistake
 from shared.protocol import PROBLEM_MEDIA_TYPE, Problem, clean_text
 
 log = structlog.get_logger()
@@ -127,7 +128,10 @@ def _on_swarm_error(_request: Request, error: Exception) -> Response:
 def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     mistakes: list[dict[str, Any]] = [
-        {"where": clean_text(".".join(str(part) for part in e["loc"]))[:MAX_PLACE], "what": clean_text(e["msg"])}
+        {
+            "where": clean_text(".".join(str(part) for part in e["loc"]))[:MAX_PLACE],
+            "what": clean_text(describe_mistake(e)),
+        }
         for e in error.errors()[:20]
     ]
     detail = "; ".join(f"{m['where']}: {m['what']}" for m in mistakes[:3])

@@ -36,8 +36,8 @@ def read(more: str, **budget: str) -> Contract:
         (RUNG.replace("80", "80\nwall_seconds = 90"), "`wall_seconds`, which are for a budget by the CPU clock"),
         (SETTINGS + RUNG + "settings = { depht = 8 }", r"sets depht, which \[data.settings\] does not have"),
         (RUNG.replace("long", "Twenty minutes"), "rungs.0.name"),
-        (RUNG + "training_second = 3", "rungs.0.training_second: Extra inputs"),
-        ('\n[[rungs]]\nname = "long"\n', "rungs.0.training_seconds: Field required"),
+        (RUNG + "training_second = 3", "rungs.0.training_second: is not known here"),
+        ('\n[[rungs]]\nname = "long"\n', "rungs.0.training_seconds: is missing"),
     ],
 )
 def test_a_wrong_rung_is_refused_with_the_reason(more: str, message: str) -> None:

@@ -15,6 +15,8 @@ from json_repair import repair_json
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from shared.mistakes import describe_first
+
 Form = TypeVar("Form", bound=BaseModel)
 
 MAX_OBJECTS = 50
@@ -98,9 +100,7 @@ def read_form(texts: Sequence[str], form: type[Form], *, is_cut_off: bool = Fals
 
 
 def _describe(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the answer"
-    return f"it does not fit the schema: {where}: {first['msg'].removeprefix('Value error, ')}"
+    return f"it does not fit the schema: {describe_first(error, 'the answer')}"
 
 
 def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Proposal
+from shared.mistakes import describe_first
 from shared.protocol import FilePath, Message
 from worker.agents.base import Agent, AgentError, AgentFinished, AgentInterrupted, Draft, Task
 from worker.agents.replies import Edit, EditError, apply_edits
@@ -67,9 +68,7 @@ def load_script(path: Path) -> Script:
     except OSError as error:
         raise ScriptError(f"cannot read the script {path}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ScriptError(f"{path}: {where}: {first['msg']}") from error
+        raise ScriptError(f"{path}: {describe_first(error)}") from error
     except ValueError as error:  # JSON, TOML and UTF-8 all raise a kind of ValueError
         raise ScriptError(f"{path}: {error}") from error
 

@@ -209,3 +209,10 @@ def test_rows_say_when_by_whom_and_with_which_seed() -> None:
 )  # fmt: skip
 def test_repeats_are_what_says_so(description: str, is_repeat: bool) -> None:
     assert read(f"a\t1.0\t1\tkeep\t{description}\n")[0].is_repeat is is_repeat
+
+
+def test_numbers_and_times_beyond_all_measures_are_not_taken() -> None:
+    header = "timestamp\tcommit\tloss\tmemory_gb\tsteps\tstatus\tdescription\n"
+    rows = read("0001-01-01\ta\t1.5e300\t1e30\t1e30\tkeep\tx\nyesterday\tb\t1\t-1\t-1\tkeep\ty\n", header)
+    assert rows[0].metric is None and "more than a measurement" in rows[0].reason
+    assert [(row.at, row.peak_memory_mib, row.steps) for row in rows] == [(None, None, None)] * 2

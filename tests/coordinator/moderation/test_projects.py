@@ -153,7 +153,7 @@ def test_the_command_line_does_the_same(case: Case, database: Database) -> None:
     assert run("set", "tiny", "--share", "tune=2", "--preview")[1].startswith("jobs.tune: 0.25 -> 2.0\nKinds of")
     assert run("set", "tiny", "--mode", "paused")[0] == 1, "without a reason"
     code, said = run("set", "tiny", "--share", "tune=much", "--reason", "why not")
-    assert code == 1 and "jobs tune: Input should be a valid number" in said
+    assert code == 1 and "jobs tune: must be a number" in said
     assert "mode: running -> paused" in run("set", "tiny", "--mode", "paused", "--reason", "the disk is full")[1]
     assert "paused" in case.refusal()
     assert "mode: paused -> running" in run("restore", "tiny", "0", "--reason", "there is room again")[1]
