@@ -13,7 +13,7 @@ from tests.support.coding_tools import STAND_INS, StandIn, install
 from tests.support.databases import SqliteFolder
 from tests.support.sealed_project import write_sealed_seed
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 JOBS = 20
 BAD = ["question", "question", "question", "leak"]
@@ -45,7 +45,7 @@ def work(levels: Volunteer, tool: StandIn, jobs: int, plan: list[str]) -> str:
         if name.endswith(("_API_KEY", "_TOKEN")):
             del environment[name]
     one = replace(levels, folder=home / "data", environment=environment)
-    return one.work("--agent", tool.name, "--name", tool.name, jobs=jobs).stderr
+    return one.work("--agent", tool.name, "--name", tool.name, jobs=jobs, seconds=900).stderr
 
 
 def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer) -> None:
