@@ -3,15 +3,18 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Volunteer
+from tests.acceptance.conftest import Volunteer, open_swarm
 from tests.support.chat_server import PAPER, Body, Response, refuse, say, serve_chat
+from tests.support.databases import SqliteFolder
 from tests.support.device_time import read_device_time
+from tests.support.sealed_project import write_sealed_seed
 
 pytestmark = pytest.mark.acceptance
 
@@ -39,34 +42,44 @@ class Fickle:
             return say({"answer": "blue"})
         if form == "PaperReply":
             return say(PAPER)
-        found = re.search(r"\nNICE_LENGTH = \d+", body["messages"][1]["content"])
+        found = re.search(r"\nLEVEL = \S+", body["messages"][1]["content"])
         assert found is not None
-        edit = {"file": "codec.py", "search": found[0], "replace": f"\nNICE_LENGTH = {next(self._ideas)}"}
-        words: dict[str, Any] = {"hypothesis": "Another length.", "axis": "NICE_LENGTH", "direction": "up", "value": ""}
-        words |= {"title": f"Length {edit['replace'].split()[-1]}", "insists": "Each length is wanted."}
+        edit = {"file": "train.py", "search": found[0], "replace": f"\nLEVEL = {2 - next(self._ideas) / 1000}"}
+        words: dict[str, Any] = {"hypothesis": "Another level.", "axis": "LEVEL", "direction": "down", "value": ""}
+        words |= {"title": f"A level of {edit['replace'].split()[-1]}", "insists": "Each level is wanted."}
         return say(words | {"predicted_effect": None, "refuted_by": "No change.", "edits": [edit], "files": []})
 
 
-def test_the_device_works_all_night_and_each_finding_names_its_author(codec: Volunteer) -> None:
+@pytest.fixture
+def levels(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
+    """A volunteer on the project of levels, whose runs take a second and whose jobs are all to improve."""
+    seed = write_sealed_seed(tmp_path / "seed")
+    contract = (seed / "swarm.toml").read_text()
+    (seed / "swarm.toml").write_text(contract.replace("replicate = 4", "replicate = 0"))
+    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
+        yield volunteer
+
+
+def test_the_device_works_all_night_and_each_finding_names_its_author(levels: Volunteer) -> None:
     with serve_chat(Fickle()) as server:
-        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS, seconds=900)
+        done = levels.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS)
     time = read_device_time(done.stderr.splitlines())
     sys.stderr.write(f"{JOBS} jobs, {time.seconds:.0f} s, device idle {time.idle_share:.1%}, {time.waits} waits\n")
     assert time.waits == 0 and "the job failed" not in done.stderr
-    experiments = codec.list_experiments()
+    experiments = levels.list_experiments()
     assert len(experiments) >= JOBS / 2
     for experiment in experiments:
         assert experiment.finding is not None
-        author = "openai m" if experiment.title.startswith(("Length", "DEPTH")) else "search"
+        author = "openai m" if experiment.title.startswith("A level") else "search"
         assert experiment.finding.agent == author, experiment.title
-    assert sum("Length" in experiment.title for experiment in experiments) > len(experiments) / 2
+    assert sum(experiment.title.startswith("A level") for experiment in experiments) > len(experiments) / 2
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [(401, "the key is not accepted"), (402, "no credit"), (404, "no such model"), (422, "HTTP 422")],
 )
-def test_wrong_settings_end_the_worker_before_its_first_job(codec: Volunteer, status: int, words: str) -> None:
+def test_wrong_settings_end_the_worker_before_its_first_job(levels: Volunteer, status: int, words: str) -> None:
     with serve_chat(lambda body: refuse(status, message="No.")) as server, pytest.raises(AssertionError) as caught:
-        codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
+        levels.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
     assert words in str(caught.value) and "event=job" not in str(caught.value)
