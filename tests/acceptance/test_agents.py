@@ -4,6 +4,7 @@ test_installed.py has the search agent on seed/gpt-cpu, and test_seeds.py has se
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ class Clumsy:
     """A model whose experiment crashes, and that mends it when it sees the crash."""
 
     def __init__(self, file: str, line: str, broken: str, mended: str) -> None:
-        self._edit = {"file": file, "search": f"\n{line}", "replace": f"\n{broken}"}
+        self._file, self._broken = file, broken
+        self._constant = line.partition(" = ")[0]
         self._cure = {"file": file, "search": broken, "replace": mended}
         self.crash = ""
 
@@ -34,7 +36,9 @@ class Clumsy:
             self.crash = body["messages"][1]["content"]
             return say({"explanation": "A division by zero.", "edits": [self._cure], "files": []})
         words = {"title": "Another value", "hypothesis": "Cheaper.", "axis": "it", "direction": "down", "value": ""}
-        return say(words | {"predicted_effect": -0.1, "refuted_by": "No change.", "edits": [self._edit], "files": []})
+        line = re.search(rf"\n{self._constant} = [^\n]*", body["messages"][1]["content"])  # the parent's value
+        edit = {"file": self._file, "search": line[0] if line else "", "replace": f"\n{self._broken}"}
+        return say(words | {"predicted_effect": -0.1, "refuted_by": "No change.", "edits": [edit], "files": []})
 
 
 TOOL = """
@@ -95,7 +99,7 @@ def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
             say("no JSON"), say("", finish="length"), refuse(400, "context_length_exceeded"),
         ]  # fmt: skip
         waits = {"SWARM_REQUEST_SECONDS": "15", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
-        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, **waits)
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=3, **waits)
         assert "openai m: the model refuses; the search agent proposes instead" in done.stderr
         assert "did not answer in time; retrying in" in done.stderr
         assert done.stderr.count("retrying in") >= 3
