@@ -98,7 +98,7 @@ def test_versions_that_do_not_fit_are_told_with_what_to_do(theirs: dict[str, Any
         (httpx.Response(401, text="log in to the hotel's network"), UnexpectedReply, "is it a coordinator"),
         (httpx.Response(302, headers={"Location": "http://elsewhere.test"}), UnexpectedReply, "302"),
         (httpx.Response(200, text="<html>Welcome to the hotel"), UnexpectedReply, "no ClaimReply"),
-        (httpx.Response(200, json={"lease": None, "surprise": 1}), UnexpectedReply, "no ClaimReply"),
+        (httpx.Response(200, json={"lease": 7, "surprise": 1}), UnexpectedReply, "no ClaimReply"),
         (
             httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip")),
             UnexpectedReply,
@@ -112,6 +112,11 @@ def test_each_answer_has_its_error(response: httpx.Response, error: type[ClientE
         client_of(lambda _: response).claim(claim_request())
     assert type(caught.value) is error
     assert "t0ken" not in str(caught.value)
+
+
+def test_a_field_that_only_a_newer_coordinator_sends_is_ignored() -> None:
+    response = httpx.Response(200, json={"lease": None, "retry_after_seconds": 30, "surprise": 1})
+    assert client_of(lambda _: response).claim(claim_request()).lease is None
 
 
 def test_nobody_listens() -> None:
