@@ -79,7 +79,7 @@ def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]
             continue
         try:
             found = json.loads(document)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # a number of thousands of digits is a ValueError
             unread[number] = "it is not a JSON document on one line"
             continue
         if isinstance(found, dict):
