@@ -83,7 +83,8 @@ def test_lines_that_cannot_be_read_are_named() -> None:
         (b"", "empty"), (b"\n \n", "empty"), (HEADER.encode(), "no row"),
         (b"sha\tloss\tdescription\na\t1\tx\n", "status=NAME"),
         (b"commit\tstatus\tdescription\na\tkeep\tx\n", "metric=NAME"), ("commit".encode("utf-16"), "UTF-16"),
-        (b'{"a": [1, 2\n', "JSON"), (b'{"a": ' + b"9" * 5000 + b"}\n", "JSON"), (b"hello world\nand more\n", "status=NAME"),
+        (b'{"a": [1, 2\n', "JSON"), (b'{"a": ' + b"9" * 5000 + b"}\n", "JSON"),
+        (b"hello world\nand more\n", "status=NAME"),
     ],
 )  # fmt: skip
 def test_what_is_no_log_is_refused_with_a_sentence(content: bytes, words: str) -> None:
