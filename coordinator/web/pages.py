@@ -12,7 +12,6 @@ from coordinator.accounts.permissions import STAFF
 from coordinator.db.database import ReadSession
 from coordinator.events.api import open_feed
 from coordinator.events.feed import Feed
-from coordinator.events.queries import get_page_cursor
 from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.api import Filters, TopicName
@@ -92,10 +91,9 @@ def show_front(
     if project is not None:  # an address of earlier versions
         chosen = f"?hardware_class={quote(hardware_class)}" if hardware_class else ""
         return RedirectResponse(f"{root()}/projects/{project}{chosen}")
-    since = get_page_cursor(session)
     page, parts = _get_live(request).open(FRONT, lambda: project_page.view_front(session))
     if not page["drawn"]:
-        return render("projects/none.html", since=since)
+        return render("projects/none.html", since=page["since"])
     settings: CoordinatorSettings = request.app.state.settings
     return render("front/front.html", front=page, parts=parts, base_url=_base_url(request), joining=settings.joining)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
+from coordinator.events.queries import get_page_cursor
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import list_hardware_classes, view_early_stops
@@ -261,11 +262,13 @@ def _view_descent(session: Session, sha: str, hardware_class: str) -> Context:
 def view_front(session: Session) -> tuple[Context, Parts]:
     """The front page, and its parts that change: each project's record and leader in its main class, machines, and
     milestones."""
+    since = get_page_cursor(session)  # before all else that is read: what comes later is still to be told
     known = sorted(list_projects(session), key=lambda one: settings_of(one).mode is ProjectMode.ARCHIVED)
     current = sum(settings_of(one).mode is not ProjectMode.ARCHIVED for one in known)
     shown = min(MAX_FRONT_PROJECTS, current or len(known))
     drawn = [_view_front_project(session, project) for project in known[:shown]]
     context = {
+        "since": since,
         "drawn": drawn,
         "named": [projects.view_project(project) for project in known[shown:]],
         "now": view_now(session, None),

@@ -111,7 +111,8 @@ def test_the_first_page(environment: dict[str, str], empty: Path, tmp_path: Path
     assert "val_bpb" in demo and "±" in demo
     assert [path.name for path in empty.iterdir()] == [".swarm"]
 
-    create, serve, *rest = commands[2:]
+    url = environment["SWARM_COORDINATOR_URL"]
+    create, serve, *rest = (command.replace("http://127.0.0.1:8000", url) for command in commands[2:])
     assert "project codec at" in run(create, environment, empty)
     with (
         (tmp_path / "log").open("w+") as log,

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -115,6 +116,20 @@ class FaultyDatabase(Database):
             raise self.fault
         with super().write() as session:
             yield session
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        if self.fault is not None:
+            raise self.fault
+        with super().connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        if self.fault is not None:
+            raise self.fault
+        with super().begin() as connection:
+            yield connection
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,9 @@ def check_run(worker: MiniWorker, number: int, run: RunReport) -> None:
     if f"Reported as {run.outcome}" in shown.reason:
         assert shown.outcome == "invalid" and shown.metric is None and shown.reason
         names -= {"outcome", "metric", "reason"}
+    assert shown.hardware.is_reported
+    assert Hardware.model_validate(shown.hardware.model_dump(exclude={"is_reported"})) == run.hardware
+    names -= {"hardware"}
     assert {name: getattr(shown, name) for name in names} == {name: getattr(run, name) for name in names}
 
 
