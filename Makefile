@@ -4,8 +4,8 @@ PYTHON ?=
 EXPERIMENTS ?=
 PORT ?= 8000
 
-# One more than there are cores, because many tests wait for processes.
-TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
+# Two more than there are cores, because many tests wait for processes.
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 2 : 4)))
 
 # Tests start hundreds of processes; compiled modules are kept even where the environment says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
