@@ -17,6 +17,7 @@ from shared.records import ExperimentDetail
 from swarm import Client
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
+from tests.support.sealed_project import write_sealed_seed
 from tests.support.tiny_project import pack_text, serve_text, write_codec_seed
 
 BIN = Path(sys.executable).parent
@@ -98,5 +99,15 @@ def codec(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iter
     contract = (seed / "swarm.toml").read_text()
     assert contract.count("[jobs]\n") == 1
     (seed / "swarm.toml").write_text(contract.replace("[jobs]\n", "[jobs]\ncombine = 0\n"))
+    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
+        yield volunteer
+
+
+@pytest.fixture
+def levels(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
+    """A volunteer on the project of levels, whose runs take a second and whose jobs are all to improve."""
+    seed = write_sealed_seed(tmp_path / "seed")
+    contract = (seed / "swarm.toml").read_text()
+    (seed / "swarm.toml").write_text(contract.replace("replicate = 4", "replicate = 0"))
     with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
         yield volunteer

@@ -3,18 +3,15 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Volunteer, open_swarm
+from tests.acceptance.conftest import Volunteer
 from tests.support.chat_server import PAPER, Body, Response, refuse, say, serve_chat
-from tests.support.databases import SqliteFolder
 from tests.support.device_time import read_device_time
-from tests.support.sealed_project import write_sealed_seed
 
 pytestmark = pytest.mark.acceptance
 
@@ -48,16 +45,6 @@ class Fickle:
         words: dict[str, Any] = {"hypothesis": "Another level.", "axis": "LEVEL", "direction": "down", "value": ""}
         words |= {"title": f"A level of {edit['replace'].split()[-1]}", "insists": "Each level is wanted."}
         return say(words | {"predicted_effect": None, "refuted_by": "No change.", "edits": [edit], "files": []})
-
-
-@pytest.fixture
-def levels(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """A volunteer on the project of levels, whose runs take a second and whose jobs are all to improve."""
-    seed = write_sealed_seed(tmp_path / "seed")
-    contract = (seed / "swarm.toml").read_text()
-    (seed / "swarm.toml").write_text(contract.replace("replicate = 4", "replicate = 0"))
-    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
-        yield volunteer
 
 
 def test_the_device_works_all_night_and_each_finding_names_its_author(levels: Volunteer) -> None:

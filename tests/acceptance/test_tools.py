@@ -1,17 +1,13 @@
 """A worker with each coding tool for 20 jobs, a tenth of the answers bad, on one coordinator with a tiny project."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Volunteer, open_swarm
+from tests.acceptance.conftest import Volunteer
 from tests.support.coding_tools import STAND_INS, StandIn, install
-from tests.support.databases import SqliteFolder
-from tests.support.sealed_project import write_sealed_seed
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
@@ -20,16 +16,6 @@ BAD = ["question", "question", "question", "leak"]
 """A question in each of a draft's three rounds, and a login in the code: no draft. A job takes two good answers."""
 
 PLAN = ["good"] * 11 + BAD[:3] + ["good"] * 13 + ["wordless"] + ["good"] * 8 + BAD[3:]
-
-
-@pytest.fixture
-def levels(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """A volunteer on the project of levels, whose jobs are all to improve."""
-    seed = write_sealed_seed(tmp_path / "seed")
-    contract = (seed / "swarm.toml").read_text()
-    (seed / "swarm.toml").write_text(contract.replace("replicate = 4", "replicate = 0"))
-    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
-        yield volunteer
 
 
 def work(levels: Volunteer, tool: StandIn, jobs: int, plan: list[str]) -> str:

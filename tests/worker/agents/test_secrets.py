@@ -83,12 +83,17 @@ def write_login(folder: Path, content: str, mode: int = 0o644) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", [*PRIVATE, *PUBLIC])
+HIDDEN = [
+    (name, way)
+    for name, (content, _) in (PRIVATE | PUBLIC).items()
+    for way in WAYS
+    if "password" not in content or way not in ("its larger half", "in variables")  # a part of one may be a word
+]
+
+
+@pytest.mark.parametrize(("name", "way"), HIDDEN)
 def test_a_key_is_found_whatever_its_kind_and_its_disguise(name: str, way: str, tmp_path: Path) -> None:
     content, key = (PRIVATE | PUBLIC)[name]
-    if way in ("its larger half", "in variables") and "password" in content:
-        pytest.skip("a part of a password may be a word")
     secrets = collect_secrets([write_login(tmp_path, content, 0o600 if name in PRIVATE else 0o644)])
     answer = f"import torch\n\n{WAYS[way](key)}\nDEPTH = 6\n"
     assert secrets.find_leak(answer, "import torch\n") == str(tmp_path / "login")

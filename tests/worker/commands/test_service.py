@@ -1,17 +1,13 @@
 """worker/commands/service.py: the unit as systemd reads it, and what is said where there is none."""
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.worker.test_cli import Done
 from worker.commands.service import describe_unit, unit_path
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_accepts_the_unit_and_changes_no_word_of_its_command(tmp_path: Path) -> None:
     flags = ["--gpu", "all", "--schedule", "mon-fri 19:00-08:00, sat-sun", "--name", 'a "box" at 100 % of $HOME']
     unit = tmp_path / "swarm-worker.service"
