@@ -81,9 +81,10 @@ class Served:
     postgres: psutil.Process | None
 
     @contextmanager
-    def serve(self) -> Iterator[tuple[str, psutil.Process]]:
+    def serve(self, processes: int = 1) -> Iterator[tuple[str, psutil.Process]]:
         environment = os.environ | {"SWARM_DATABASE_URL": self.url}
         command = [sys.executable, "-m", "coordinator", "serve", "--port", "0"]
+        command += ["--processes", str(processes)] if processes > 1 else []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.code) as process:
             assert process.stdout is not None
             try:

@@ -3,6 +3,7 @@
 python -m tests.bench.bench_load                                       a short form
 python -m tests.bench.bench_load --volunteers 10000 --minutes 10       the full one
 python -m tests.bench.bench_load --speed 5                             all times divided by 5: five times the load
+python -m tests.bench.bench_load --engines postgresql --processes 2    a coordinator of two processes
 
 Each volunteer claims a job, proposes, sends a heartbeat a minute, and delivers after five minutes; all begin spread
 over one job's time. A result carries a file of 25 kB, a curve of 200 points and a finding. When all work, heartbeats
@@ -41,7 +42,7 @@ from tests.support.ledger import Ledger
 from tests.support.seeds import write_seed
 
 HEADINGS = (
-    "engine", "volunteers", "minutes", "cycles/s asked", "cycles/s", "heartbeats/s asked", "heartbeats/s",
+    "engine", "processes", "volunteers", "minutes", "cycles/s asked", "cycles/s", "heartbeats/s asked", "heartbeats/s",
     "late p95 s", "heartbeat p50 / p95 ms", "p95 ms with tabs", "ratio", "server CPU s/s", "results", "failed",
     "ledger",
 )  # fmt: skip
@@ -198,10 +199,10 @@ def measure(url: str, tabs: int, seconds: float) -> dict[bool, list[tuple[float,
     return windows
 
 
-def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float) -> list[str]:
+def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float, processes: int = 1) -> list[str]:
     """The cells of one row. Raises AssertionError where the ledger does not agree."""
     with tempfile.TemporaryDirectory() as folder, open_load(Path(folder), engine, volunteers) as (served, database):
-        with patch.dict(os.environ, SWARM_LISTENERS_PER_ADDRESS=str(4 * tabs)), served.serve() as (url, process):
+        with patch.dict(os.environ, SWARM_LISTENERS_PER_ADDRESS=str(4 * tabs)), served.serve(processes) as (url, process):
             ledger, job_seconds = Ledger(), JOB_SECONDS / speed
             everybody = [Volunteer(token, f"w{number}") for number, token in enumerate(served.tokens)]
             senders = [
@@ -217,10 +218,10 @@ def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float) -
                 threads.append(threading.Thread(target=sender.run, args=(starts, until)))
                 threads[-1].start()
             time.sleep(max(0.0, full_at - time.monotonic()))
-            cycles, cpu, steady = _count(senders), sum(process.cpu_times()[:2]), time.monotonic()
+            cycles, cpu, steady = _count(senders), _cpu_seconds(process), time.monotonic()
             windows = measure(url, tabs, minutes * 60)
             seconds = time.monotonic() - steady
-            cycles, cpu = _count(senders) - cycles, sum(process.cpu_times()[:2]) - cpu
+            cycles, cpu = _count(senders) - cycles, _cpu_seconds(process) - cpu
             for thread in threads:
                 thread.join()
         ledger.check(database)
@@ -229,7 +230,7 @@ def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float) -
         late = sorted(seconds for sender in senders for seconds in sender.late)
         steady_beats = sum(steady <= moment <= steady + seconds for moment, _ in beats)
         return [
-            engine, f"{volunteers:,}", f"{seconds / 60:.1f}", f"{volunteers / job_seconds:.1f}",
+            engine, str(processes), f"{volunteers:,}", f"{seconds / 60:.1f}", f"{volunteers / job_seconds:.1f}",
             f"{cycles / seconds:.1f}", f"{volunteers * BEATS / job_seconds:.1f}", f"{steady_beats / seconds:.1f}",
             f"{_p(late, 95):.2f}",
             f"{_p(without, 50):.1f} / {_p(without, 95):.1f}", f"{_p(with_tabs, 95):.1f}",
@@ -241,6 +242,10 @@ def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float) -
 def _count(senders: Sequence[Sender]) -> int:
     """Results that were delivered, of experiments and of checks."""
     return sum(len(sender.tally.took["result"]) for sender in senders)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
 
 def _within(beats: Sequence[tuple[float, float]], windows: Sequence[tuple[float, float]]) -> list[float]:
@@ -258,9 +263,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="measured, after all are at work")
     parser.add_argument("--tabs", type=int, default=50)
     parser.add_argument("--speed", type=float, default=1.0, help="divides the times of a job")
+    parser.add_argument("--processes", type=int, default=1, help="of the coordinator; SQLite takes one")
     parser.add_argument("--append", type=Path, help="add the table to this file")
     options = parser.parse_args()
-    rows = [run(engine, options.volunteers, options.minutes, options.tabs, options.speed) for engine in options.engines]
+    sizes = (options.volunteers, options.minutes, options.tabs, options.speed, options.processes)
+    rows = [run(engine, *sizes) for engine in options.engines]
     print(format_table(HEADINGS, rows))
     if options.append:
         append_table(options.append, "tests.bench.bench_load", HEADINGS, rows)
