@@ -1,9 +1,10 @@
 """Live pages of projects: each change is rendered once and sent to all who look at the page, as what differs.
 
 A page names the state that it shows. Its stream begins with what differs between that state and now, and goes on with
-what changes, at most once a second; the parts of a page are rendered once a second for all viewers of this replica, and
-only if something happened. Those who open the page within a second get what was made for the first of them. States that
-are not known here any more, or never were (another replica's), get all parts.
+what changes, at most once a second; the parts of a page are rendered once a second for all viewers of this replica,
+less often where that takes long, and only if something happened. Those who open the page within a second get what was
+made for the first of them, and so do those who look at it already. States that are not known here any more, or never
+were (another replica's), get all parts.
 """
 
 import asyncio
@@ -21,6 +22,12 @@ from coordinator.web.project_page import Context, Parts
 
 RENDER_SECONDS = 1.0
 """Shortest time between two renderings of a page."""
+
+RENDER_SHARE = 1 / 20
+"""Largest part of a replica's time in which it renders one page: workers' requests wait behind that."""
+
+NO_EVENT = -1
+"""Stands for the newest event of a page that was opened: which one it was is not known."""
 
 QUIET_SECONDS = 5.0
 """Longest time between them: heartbeats and leases that end by themselves leave no event."""
@@ -53,8 +60,11 @@ class LivePages:
         opened = self._opened.setdefault(key, _Opened())
         with opened.lock:
             if opened.made is None or monotonic() - opened.at >= self.opened_seconds:
+                moment = monotonic()
                 opened.made, opened.at = make(), monotonic()
                 self.keep(opened.made[1])
+                if key in self._viewers:
+                    self._newest[key] = _Rendered(opened.made[1], NO_EVENT, moment)
             made = opened.made
         if len(self._opened) > STATES_KEPT:
             self._opened.popitem(last=False)
@@ -71,7 +81,7 @@ class LivePages:
         self._viewers[key] = self._viewers.get(key, 0) + 1
         try:
             while not feed.is_closed:
-                newest = await self._render(key)
+                newest = (await self._render(key)).parts
                 if newest.state != state:
                     yield self._tell(state, newest)
                     state = newest.state
@@ -91,27 +101,31 @@ class LivePages:
                 self._messages.popitem(last=False)
         return self._messages[pair]
 
-    async def _render(self, key: Key) -> Parts:
+    async def _render(self, key: Key) -> "_Rendered":
         async with self._locks.setdefault(key, asyncio.Lock()):
             before = self._newest.get(key)
-            if before is not None and monotonic() - before.at < RENDER_SECONDS / 2:
-                return before.parts
+            if before is not None and monotonic() < before.fresh_until:
+                return before
             rendered = await asyncio.to_thread(self._read, key, before)
+            opened = self._newest.get(key)
+            if opened is not None and opened.changed_at > rendered.changed_at:
+                return opened  # somebody opened the page meanwhile
             self._newest[key] = rendered
             self.keep(rendered.parts)
-            return rendered.parts
+            return rendered
 
     def _read(self, key: Key, before: "_Rendered | None") -> "_Rendered":
         moment = monotonic()
         with self._database.read() as session:
             event_id = events_queries.get_last_event_id(session)
             if before is not None and event_id == before.event_id and moment - before.changed_at < QUIET_SECONDS:
-                return _Rendered(before.parts, event_id, moment, before.changed_at)
+                before.fresh_until = moment + RENDER_SECONDS
+                return before
             if key == FRONT:
                 _, parts = project_page.view_front(session)
             else:
                 parts = project_page.read_parts(session, project_page.choose(session, *key))
-        return _Rendered(parts, event_id, moment, moment)
+        return _Rendered(parts, event_id, moment)
 
 
 class _Opened:
@@ -123,7 +137,9 @@ class _Opened:
 
 
 class _Rendered:
-    """Parts of a page, the newest event then, when they were looked at and when they were rendered."""
+    """Parts of a page, the newest event then, when they were read, and until when nobody looks for newer ones."""
 
-    def __init__(self, parts: Parts, event_id: int, at: float, changed_at: float) -> None:
-        self.parts, self.event_id, self.at, self.changed_at = parts, event_id, at, changed_at
+    def __init__(self, parts: Parts, event_id: int, changed_at: float) -> None:
+        """Just rendered, from what was read since `changed_at`."""
+        self.parts, self.event_id, self.changed_at = parts, event_id, changed_at
+        self.fresh_until = changed_at + max(RENDER_SECONDS, (monotonic() - changed_at) / RENDER_SHARE)

@@ -202,7 +202,10 @@ def measure(url: str, tabs: int, seconds: float) -> dict[bool, list[tuple[float,
 def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float, processes: int = 1) -> list[str]:
     """The cells of one row. Raises AssertionError where the ledger does not agree."""
     with tempfile.TemporaryDirectory() as folder, open_load(Path(folder), engine, volunteers) as (served, database):
-        with patch.dict(os.environ, SWARM_LISTENERS_PER_ADDRESS=str(4 * tabs)), served.serve(processes) as (url, process):
+        with (
+            patch.dict(os.environ, SWARM_LISTENERS_PER_ADDRESS=str(4 * tabs)),
+            served.serve(processes) as (url, process),
+        ):
             ledger, job_seconds = Ledger(), JOB_SECONDS / speed
             everybody = [Volunteer(token, f"w{number}") for number, token in enumerate(served.tokens)]
             senders = [

@@ -96,3 +96,34 @@ def test_who_opens_a_page_within_a_second_gets_what_was_made_for_the_first(
     live.open((project, "another class"), make)
     live.opened_seconds = 0.0
     assert live.open((project, None), make) is not pages[0] and len(made) == 3
+
+
+def test_a_page_is_rendered_once_for_viewers_who_come_one_after_another(
+    http: TestClient, database: Database, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each, and never back to what it showed before somebody opened it anew."""
+    live, renderings, read_parts = LivePages(database), [], project_page.read_parts
+    live.opened_seconds = 0.0
+    monkeypatch.setattr("coordinator.web.live.RENDER_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(project_page, "read_parts", lambda *args: renderings.append(1) or read_parts(*args))
+
+    def make() -> tuple[project_page.Context, project_page.Parts]:
+        with database.read() as session:
+            return project_page.view_page(session, project_page.choose(session, project, None), None)
+
+    async def look() -> None:
+        feed, key = Feed(database), (project, None)
+        first = live.follow(feed, key, "unknown")
+        await anext(first)
+        others = [live.follow(feed, key, f"unknown {number}") for number in range(5)]
+        for other in others:
+            await anext(other)
+        assert len(renderings) == 1
+        add_experiment(database, "AFTER")
+        parts = live.open(key, make)[1]
+        late = live.follow(feed, key, "unknown")
+        assert json.loads(await anext(late))["state"] == parts.state and len(renderings) == 1
+        for stream in (first, late, *others):
+            await stream.aclose()
+
+    asyncio.run(asyncio.wait_for(look(), PATIENCE_SECONDS))
