@@ -18,6 +18,39 @@ share_statements()
 gc.disable()  # while modules load: their objects live as long as the process
 
 
+ACCEPTANCE_SECONDS = 60
+"""Weight of an acceptance test that sets no time-out of its own."""
+
+
+def _weigh(item: pytest.Item) -> float:
+    """Seconds by which long tests are dealt to processes, 0 for all others."""
+    own = item.get_closest_marker("timeout")
+    return own.args[0] if own else ACCEPTANCE_SECONDS * (item.get_closest_marker("acceptance") is not None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the modules of long tests, and deal them to the processes, each of which gets an equal part in order:
+    else one process would have them all, and end long after the others."""
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    weights = {path: sum(map(_weigh, content)) for path, content in modules.items()}
+    hands: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    loads = [0.0] * processes
+    for path in sorted(filter(weights.__getitem__, weights), key=weights.__getitem__, reverse=True):
+        least = loads.index(min(loads))
+        loads[least] += weights[path]
+        hands[least] += modules.pop(path)
+    rest = [item for content in modules.values() for item in content]
+    dealt: list[pytest.Item] = []
+    for left, hand in zip(range(processes, 0, -1), hands, strict=True):
+        count = (len(items) - len(dealt)) // left - len(hand)
+        dealt += hand + rest[: max(0, count)]
+        del rest[: max(0, count)]
+    items[:] = dealt + rest
+
+
 def pytest_collection_finish() -> None:
     """Leave all objects that exist now out of later garbage collections."""
     gc.freeze()
@@ -28,6 +61,7 @@ def pytest_collection_finish() -> None:
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server, started when the first test asks."""
     with run_postgres() as server:
+        server.configure("autovacuum", "off")  # which goes through the databases of all tests, and changes plans
         yield server
 
 

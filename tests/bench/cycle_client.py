@@ -174,11 +174,11 @@ class Client:
         self._connection.close()
 
     def work(self, until: float, tally: Tally) -> None:
-        """Go through cycles until that moment, and through one at least however slow the machine is."""
+        """Go through cycles until that moment, and until one is whole or fails however slow the machine is."""
         while True:
             with contextlib.suppress(CycleError, OSError, http.client.HTTPException):
                 self._cycle(tally)
-            if time.monotonic() >= until:
+            if time.monotonic() >= until and (tally.cycles or tally.failed):
                 return
 
     def become(self, token: str, name: str) -> None:

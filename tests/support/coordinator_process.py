@@ -12,7 +12,7 @@ from tests.support.forks import fork, set_environment
 
 def wait_for_port(is_alive: Callable[[], bool], log: Path) -> int:
     """Wait until the coordinator listens; the port that it printed into its log."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (found := re.search(r"Coordinator at http://127.0.0.1:(\d+)", log.read_text())):
         assert time.monotonic() < deadline and is_alive(), log.read_text()
         time.sleep(0.02)

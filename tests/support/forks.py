@@ -4,8 +4,10 @@ Loading them takes longer than most tests of such a process. Programs that are t
 by tests/acceptance/test_installed.py and others.
 """
 
+import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.forkserver import ensure_running
@@ -14,6 +16,8 @@ from unittest.mock import patch
 
 CANARY = "canary-in-the-environment"
 """The SWARM_TOKEN of the server, which its forks have in /proc/<pid>/environ, too: no sandbox may see it."""
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
@@ -25,9 +29,15 @@ def fork(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     """Start a function of a module in a fork of the server."""
     with patch.dict(os.environ, SWARM_TOKEN=CANARY):
         ensure_running()
-    process = _forks.Process(target=target, args=arguments)
+    process = _forks.Process(target=_begin, args=(target, *arguments))
     process.start()
     return process
+
+
+def _begin(target: Callable[..., None], *arguments: Any) -> None:
+    """In a fork: end with the server, which ends with the tests however those end; then do what was asked for."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    target(*arguments)
 
 
 def set_environment(environment: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from coordinator.app import CoordinatorServer
 from shared.protocol import API_PREFIX
 
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 VECTORS_SECONDS = 120.0
 
 

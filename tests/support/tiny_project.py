@@ -36,6 +36,14 @@ def seed_files() -> Files:
     return files
 
 
+def files_that_log_their_budget() -> Files:
+    """As those, but the training ends after a step, whose loss is the budget in seconds."""
+    files = seed_files()
+    loop = "while not ctx.out_of_time():\n        number += 1\n        ctx.log(number, step())"
+    assert files["train.py"].count(loop) == 1
+    return files | {"train.py": files["train.py"].replace(loop, "step()\n    ctx.log(1, ctx.budget_seconds)")}
+
+
 def codec_files() -> Files:
     """The work tree of a project made from seed/codec."""
     return read_seed(SEED / "codec")[1]
@@ -107,7 +115,12 @@ def tiny_contract(address: str, package: bytes) -> Contract:
         contract.model_dump()
         | {
             "data": {"sources": [source], "settings": settings | {"holdout_percent": 25, "scored_bytes": 8192}},
-            "budget": {"training_seconds": 1.2, "handover_seconds": 1, "starting_seconds": 60, "scoring_seconds": 60},
+            "budget": {  # as late as on a busy machine it may be handed over
+                "training_seconds": 1.2,
+                "handover_seconds": 60,
+                "starting_seconds": 120,
+                "scoring_seconds": 120,
+            },
         }
     )
 
@@ -152,7 +165,7 @@ def write_gpt_seed(folder: Path) -> Path:
     changes = {
         "plausible_floor": "0.01",  # so plain a text is learnt in no time
         "training_seconds": "3",
-        "handover_seconds": "3",
+        "handover_seconds": "60",
         "vocab_size": "300",
         "tokenizer_bytes": "100000",
         "sequence_length": "64",

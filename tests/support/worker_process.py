@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 240
 
 
 class RestartableWorker:

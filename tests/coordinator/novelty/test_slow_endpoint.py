@@ -18,8 +18,8 @@ from tests.coordinator.novelty.test_alike import NORM, RMS, in_words
 from tests.coordinator.novelty.test_embeddings import Answers, serve, settings_of
 from tests.support.volunteers import MiniWorker
 
-HANGS_SECONDS, TOO_LONG_SECONDS = 90.0, 45.0
-"""How long the endpoint takes; half of it is far more than a request may wait, also on a busy machine."""
+HANGS_SECONDS = 3600.0
+"""How long the endpoint takes: a request that waits for it outlasts the test's limit."""
 
 ROWS = [{"index": index, "embedding": [3.0, 4.0]} for index in range(2)]
 
@@ -59,13 +59,11 @@ def test_a_proposal_does_not_wait_for_the_endpoint(
         one.measure_root()
     lease = worker.claim_job()
     text = worker.files_of(lease)["train.py"] + NORM
-    began = time.monotonic()
     submission = ProposalSubmission(token=lease.token, proposal=in_words(RMS), files={"train.py": text})
     response = worker.post(f"/leases/{lease.id}/proposal", submission)
     assert response.json()["accepted"] is True
     assert worker.http.get("/api/v1/versions").status_code == 200
-    assert time.monotonic() - began < TOO_LONG_SECONDS
-    assert count_vectors(database) == 0
+    assert not endpoint.may_answer.is_set() and count_vectors(database) == 0
     endpoint.may_answer.set()
     deadline = time.monotonic() + 60
     while count_vectors(database) == 0:

@@ -49,8 +49,8 @@ def make_job(
     """Runs of files; by default with so much time that a busy machine is not the reason why one fails."""
     hardware = detect_machine("cpu", 1).hardware
 
-    def make(files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = "") -> RunSpec:
-        budget = {"training_seconds": seconds, "starting_seconds": 120, "scoring_seconds": 120}
+    def make(files: Files, seed: int = 7, folder: Path | None = None, apart: str = "", **seconds: float) -> RunSpec:
+        budget = {"training_seconds": 60, **seconds}
         changed = contract.model_copy(
             update={
                 "budget": contract.budget.model_copy(update=budget),

@@ -76,7 +76,7 @@ def test_training_early_gains_nothing_here(measure_file: MeasureFile, honest: fl
 
 @pytest.mark.parametrize("name", ["ignores_the_clock", "patches_time"])
 def test_the_clock_is_the_supervisors(name: str, measure_file: MeasureFile) -> None:
-    report = measure_file(with_edit(HERE / "files" / f"{name}.py"), seconds=0.5)
+    report = measure_file(with_edit(HERE / "files" / f"{name}.py"), training_seconds=0.5, handover_seconds=1)
     assert report.outcome is RunOutcome.TIMEOUT
     assert report.reason == "training and handing over the result took more than 0.5 + 1 s: it did not return in time"
 

@@ -1,8 +1,8 @@
 """worker/api/retry.py"""
 
 import random
-import time
 from threading import Event
+from unittest.mock import Mock
 
 import pytest
 
@@ -62,16 +62,25 @@ def test_insists_until_an_answer_comes() -> None:
     assert retry(call, Event(), seconds=60) == "here"
 
 
-def test_insists_no_longer_than_allowed_nor_against_another_error_nor_when_told_to_stop() -> None:
+def test_insists_no_longer_than_allowed_nor_against_another_error_nor_when_told_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[float] = []
+    clock = Mock(**{"monotonic.return_value": 0.0})
+    monkeypatch.setattr("tenacity.time", clock)
+
+    class Waiting(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            clock.monotonic.return_value += timeout
+            return False
 
     def fail() -> str:
-        calls.append(time.monotonic())
+        calls.append(clock.monotonic())
         raise Unreachable("gone")
 
     with pytest.raises(Unreachable):
-        retry(fail, Event(), seconds=0.3)
-    assert len(calls) > 1
+        retry(fail, Waiting(), seconds=60)
+    assert len(calls) > 3 and 60 <= calls[-1] < 60 + 10
     stopped = Event()
     stopped.set()
     calls.clear()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -155,18 +154,16 @@ def test_a_check_that_finds_an_error_runs_nothing(command: Command, project: Pat
 
 
 def test_ctrl_c_ends_a_run_at_once(project: Path, tmp_path: Path) -> None:
-    edit(project, "solution.py", '    return b""', "    import time\n    time.sleep(99)")
-    edit(project, "swarm.toml", "training_seconds = 5 ", "training_seconds = 99 ")
+    edit(project, "solution.py", '    return b""', "    import time\n    time.sleep(999)")
+    edit(project, "swarm.toml", "training_seconds = 5 ", "training_seconds = 999 ")
     environment = os.environ | {"SWARM_DATA_DIR": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path)}
     with subprocess.Popen(
         [PROGRAM, "run-local", str(project)], env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         assert any(line.startswith("training") for line in iter(process.stderr.readline, ""))
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        assert time.monotonic() - began < 30
+        assert process.wait(120) == 130
         assert process.stderr.read().splitlines()[-1] == "swarm-worker: stopped"
 
 

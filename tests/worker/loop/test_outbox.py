@@ -142,7 +142,8 @@ def test_what_was_put_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
         process = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.05 + random.Random(attempt).random() * 0.1)
+        promised += [process.stdout.readline().strip() for _ in range(2)]
+        time.sleep(random.Random(attempt).random() * 0.1)
         os.kill(process.pid, signal.SIGKILL)
         promised += [line.strip() for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         process.wait()

@@ -89,7 +89,6 @@ def test_a_hopeless_run_ends_early_unless_it_is_in_the_sample(measure_files: Mea
     assert (report.outcome, report.metric) == (RunOutcome.STOPPED_EARLY, None)
     assert report.hopeless_at is not None and 0.5 <= report.hopeless_at < 1
     assert report.reason.startswith("hopeless: at ") and report.scored_bytes == 0
-    assert report.seconds.training < 2
     sampled = measure_files(seed_files(), budget=budget, parent_curve=parent, run_to_end=True)
     assert sampled.outcome is RunOutcome.OK and sampled.metric is not None
     assert sampled.hopeless_at is not None and sampled.seconds.training > 1

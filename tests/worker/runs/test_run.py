@@ -10,7 +10,7 @@ from shared.contract import Budget, BudgetClock
 from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunLimit, RunOutcome, RunReport
 from tests.seed.cheats.attempts import train_in_the_host
-from tests.support.tiny_project import Files, seed_files
+from tests.support.tiny_project import Files, files_that_log_their_budget, seed_files
 from tests.worker.runs.conftest import Measure
 from worker.runs.spec import RunImpossible, RunProgress
 from worker.sandbox.base import Sandbox
@@ -35,7 +35,7 @@ def test_measures_the_seed(measure_files: Measure, sandbox: Sandbox, tmp_path: P
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None
     assert 0.2 < report.metric < 4  # 8 bits would be no knowledge at all
-    assert 0.3 < report.seconds.training < 2.5
+    assert report.seconds.training > 0.3
     assert report.seconds.total == pytest.approx(
         report.seconds.starting + report.seconds.training + report.seconds.scoring
     )
@@ -166,14 +166,15 @@ SITUATIONS = {
         "train.py:",
         "(most recent call first):",
         outcome=RunOutcome.TIMEOUT,
+        seconds={"handover_seconds": 1},
     ),
     "late to answer": Bad(
         edit(
             "    def forward(self, tokens):\n",
-            "    def forward(self, tokens):\n        while not self.training: pass\n",
+            "    def forward(self, tokens):\n        while not self.training: __import__('time').sleep(99)\n",
         ),
         "scoring took more than 5 s",
-        "in forward: while not self.training: pass",
+        "in forward: while not self.training: __import__('time').sleep(99)",
         outcome=RunOutcome.TIMEOUT,
         seconds={"scoring_seconds": 5},
     ),
@@ -216,12 +217,13 @@ def test_holds_its_clocks(measure_files: Measure) -> None:
     """A late run's seconds are those of the part in which it was late."""
     starting = measure_files(append(TRAIN + "import time; time.sleep(99)\n"), budget={"starting_seconds": 1}).seconds
     assert 1 <= starting.starting < 60 and starting.training == starting.scoring == 0
-    report = measure_files(edit("while not ctx.out_of_time():", "while True:"))
+    budget = {"handover_seconds": 1}
+    report = measure_files(edit("while not ctx.out_of_time():", "while True:"), budget=budget)
     assert 2.2 <= report.seconds.training < 60
     assert report.seconds.scoring < 60 and report.curve
 
 
-BY_CPU = {"clock": BudgetClock.CPU, "training_seconds": 1.0, "handover_seconds": 0.5, "wall_seconds": 60}
+BY_CPU = {"clock": BudgetClock.CPU, "training_seconds": 1.0, "handover_seconds": 0.5, "wall_seconds": 600}
 
 
 def test_counts_cpu_time_where_the_contract_says_so(measure_files: Measure, sandbox: Sandbox) -> None:
@@ -263,21 +265,22 @@ def test_a_wall_limit_ends_who_waits(measure_files: Measure, sandbox: Sandbox) -
     assert report.seconds.training < 60 and (report.seconds.budget or 0) < 1
 
 
-STARTS_LATE = edit("    ctx.start()\n", "    import time; time.sleep(2)\n    ctx.start()\n")
+STARTS_LATE = files_that_log_their_budget()
+STARTS_LATE["train.py"] = STARTS_LATE["train.py"].replace("    ctx.start()\n", "    time.sleep(2)\n    ctx.start()\n")
+STARTS_LATE["train.py"] = "import time\n" + STARTS_LATE["train.py"]
 
 
 def test_a_long_start_is_taken_from_the_training(measure_files: Measure) -> None:
     """Without the limit a file has its whole training after whatever it did before."""
-    budget = {"training_seconds": 3.0, "handover_seconds": 5}
-    free = measure_files(STARTS_LATE, budget=budget).seconds
-    assert free.training > 2 and free.before_start is not None and free.before_start >= 2
-    assert Budget(training_seconds=3.0, warm_up_seconds=60.0).charge(free.before_start) == 0
-    charged = measure_files(STARTS_LATE, budget=budget | {"warm_up_seconds": 0.5})
-    assert (
-        charged.outcome is RunOutcome.OK or "before ctx.start()" in charged.reason
-    )  # where a busy machine starts late
-    assert charged.seconds.training < 2.5  # 1.5, and a busy machine's delays
-    refused = measure_files(STARTS_LATE, budget=budget | {"training_seconds": 1.0, "warm_up_seconds": 0.5})
+    free = measure_files(STARTS_LATE, budget={"training_seconds": 10.0})
+    before_start = free.seconds.before_start
+    assert before_start is not None and before_start >= 2
+    assert 5 <= free.curve[0].loss < 10, "a hand-over takes at most half"
+    assert Budget(training_seconds=10.0, warm_up_seconds=60.0).charge(before_start) == 0
+    charged = measure_files(STARTS_LATE, budget={"training_seconds": 60.0, "warm_up_seconds": 0.5})
+    before_start = charged.seconds.before_start
+    assert before_start is not None and charged.curve[0].loss < 60 - (before_start - 0.5) < 60 - 1.4
+    refused = measure_files(STARTS_LATE, budget={"training_seconds": 1.0, "warm_up_seconds": 0.5})
     assert refused.outcome is RunOutcome.TIMEOUT
     assert refused.reason.startswith("before ctx.start() the edited file took ")
 

@@ -9,7 +9,7 @@ from shared.contract import Contract
 from shared.runs import CurvePoint, RunSeconds
 from tests.support.messages import HARDWARE, make_run
 from tests.support.preloaded_sandbox import PreloadedSandbox
-from tests.support.tiny_project import seed_files
+from tests.support.tiny_project import Files, files_that_log_their_budget, seed_files
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.throughput import (
@@ -31,21 +31,31 @@ def give_seconds(contract: Contract, seconds: float) -> Contract:
     return contract.model_copy(update={"budget": contract.budget.model_copy(update={"training_seconds": seconds})})
 
 
+def files_of_a_metronome() -> Files:
+    """The seed's, but a step is a thousandth of a second of the budget, on a machine of any speed."""
+    files, loop = seed_files(), "number += 1\n        ctx.log(number, step())"
+    assert files["train.py"].count(loop) == 1
+    beats = "time.sleep(0.01)\n        ctx.log(round(1000 * ctx.progress() * ctx.budget_seconds), 2.0)"
+    return files | {"train.py": "import time\n" + files["train.py"].replace(loop, beats)}
+
+
 def test_a_probe_finds_what_a_run_of_the_seed_finds(local: LocalRunner, contract: Contract) -> None:
-    """In a fraction of its time, and with scorer and hosts left out. Other work on the machine disturbs both."""
-    request = RunRequest(give_seconds(contract, 16.0), SEED, seed_files(), seed=7)
+    """In a fraction of its time, and with scorer and hosts left out. A busy machine tells of steps late."""
     told: list[str] = []
+    request = RunRequest(give_seconds(contract, 16.0), SEED, files_of_a_metronome(), seed=7)
     probed = local.probe(request, told.append, Event())
-    assert probed is not None and any("trying for 2 s" in line for line in told), told
-    short = RunRequest(give_seconds(contract, 4.0), SEED, seed_files(), seed=7)
+    assert any("trying for 2 s" in line for line in told), told
+    short = RunRequest(give_seconds(contract, 2.0), SEED, files_of_a_metronome(), seed=7)
     found = read_throughput(local.measure(short, lambda _: None, told.append, Event()))
-    assert found is not None and 1 / 4 < probed / found < 4
+    for throughput in (probed, found):
+        assert throughput is not None and 250 < throughput < 4000
 
 
 def test_a_paced_run_has_its_share_of_the_budget(local: LocalRunner, contract: Contract) -> None:
-    request = RunRequest(give_seconds(contract, 2.0), SEED, seed_files(), seed=7, pace=2.0)
+    """A hand-over takes at most half of a budget."""
+    request = RunRequest(give_seconds(contract, 2.0), SEED, files_that_log_their_budget(), seed=7, pace=4.0)
     report = local.measure(request, lambda _: None, lambda _: None, Event())
-    assert report.seconds.on_budget > 2.5, report.reason
+    assert 4.0 <= report.curve[0].loss < 8.0, report.reason
 
 
 def test_a_seed_that_crashes_has_no_throughput(local: LocalRunner, contract: Contract) -> None:

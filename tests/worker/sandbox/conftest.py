@@ -5,6 +5,7 @@ import random
 import sys
 import tempfile
 import textwrap
+from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Driver:
     """The process that starts a sandbox, until the end of a block or `kill`."""
 
     def __init__(self, request: DriverRequest) -> None:
-        self._line, theirs = Pipe(duplex=False)
+        self._line, theirs = Pipe()
         self._process = fork(drive, request, theirs)
         theirs.close()
 
@@ -86,12 +87,22 @@ class Driver:
         self._process.close()
         self._line.close()
 
+    def end(self) -> ProcessOutcome:
+        """Kill what it started, and return the outcome."""
+        with suppress(BrokenPipeError):  # it has ended
+            self._line.send("kill it")
+        return self.read(120)
+
     def read(self, seconds: float) -> ProcessOutcome:
         """The outcome of what it started."""
         assert self._line.poll(seconds), "it does not end"
         outcome = self._line.recv()
         assert isinstance(outcome, ProcessOutcome)
         return outcome
+
+    def has_told(self) -> bool:
+        """Whether there is an outcome to read."""
+        return self._line.poll()
 
     @property
     def pid(self) -> int:

@@ -20,11 +20,12 @@ from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, ca
 
 REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
+WATCH_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class DriverRequest:
-    """`uid`: the plain user to become, None: stay. After `timeout` seconds the process is killed.
+    """`uid`: the plain user to become, None: stay. After `timeout` seconds, or when the test says so, it is killed.
 
     With `orphans`, so many are started instead, each by a process that is killed as soon as the program's arguments
     are seen in a process or a moment later, which is while the sandbox is being made; nothing is printed. `without`
@@ -56,8 +57,10 @@ def drive(asked: DriverRequest, line: Connection) -> None:
         for number in range(asked.orphans):
             orphan(sandbox, replace(request, argv=(*asked.argv, str(number))), delay=number * ORPHAN_STEP_SECONDS)
         return
-    started = sandbox.start(request)
-    line.send(started.wait(asked.timeout) or started.kill())
+    started, until = sandbox.start(request), time.monotonic() + asked.timeout
+    while (outcome := started.wait(WATCH_SECONDS)) is None and not line.poll() and time.monotonic() < until:
+        pass
+    line.send(outcome or started.kill())
 
 
 def switch_off(defence: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.sandbox.conftest import Worker, choose_seconds
+from tests.worker.workers import wait_until
 from worker.sandbox.base import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
 from worker.sandbox.choose import UnconfinedSandbox, choose_sandbox
 
@@ -87,16 +88,16 @@ def test_bounds_each_file(unconfined: Worker) -> None:
 
 def test_ends_what_ignores_signals_and_its_children(unconfined: Worker, count_marked: Callable[[str], int]) -> None:
     marker = choose_seconds()
-    outcome = unconfined.run(
-        f"""
+    code = f"""
         import signal, subprocess, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen(["sleep", "{marker}"])
         subprocess.Popen(["setsid", "sleep", "{marker}"])
         time.sleep({marker})
-        """,
-        timeout=5.0,
-    )
+    """
+    with unconfined.start(code, timeout=240) as driver:
+        wait_until(lambda: count_marked(marker) == 2)
+        outcome = driver.end()
     assert outcome.signal == 9
     assert count_marked(marker) == 0
 

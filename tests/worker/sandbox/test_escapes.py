@@ -15,6 +15,8 @@ from tests.worker.sandbox.conftest import Worker, choose_seconds
 from worker.sandbox.launcher import KEYCTL, KEYCTL_JOIN_SESSION_KEYRING
 
 MIB = 1024 * 1024
+MANY = 12
+"""Processes of a bomb of forks that show that it has gone off; each sandbox has its own beside them."""
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
@@ -226,7 +228,9 @@ def test_outlives_a_bomb_of_forks(confined: Worker, count_marked: Callable[[str]
             except OSError:
                 time.sleep(0.1)  # {choose_seconds()}
     """)
-    outcome = confined.run(code, timeout=2.0, processes=24)
+    with confined.start(code, timeout=240, processes=24) as driver:
+        assert wait_until(lambda: count_marked(code) >= MANY or driver.has_told())
+        outcome = driver.end()
     assert outcome.signal == 9
     assert count_marked(code) == 0
 
@@ -276,19 +280,21 @@ def test_contains_a_disk_filler(namespaced: Worker, folder: str) -> None:
     assert int(error) == 28  # ENOSPC
 
 
-def test_ends_what_ignores_signals(confined: Worker) -> None:
-    outcome = confined.run(
-        """
-        import signal, time
+def test_ends_what_ignores_signals(confined: Worker, count_marked: Callable[[str], int]) -> None:
+    marker = choose_seconds()
+    code = f"""
+        import signal, subprocess, time
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         print("ignoring", flush=True)
-        time.sleep(600)
-        """,
-        timeout=5.0,
-    )
+        subprocess.run(["sleep", "{marker}"])
+    """
+    with confined.start(code, timeout=240) as driver:
+        assert wait_until(lambda: count_marked(marker) == 1)
+        outcome = driver.end()
     assert outcome.log_tail == "ignoring"
     assert outcome.signal == 9
+    assert count_marked(marker) == 0
 
 
 def test_leaves_no_orphan(confined: Worker, count_marked: Callable[[str], int]) -> None:
