@@ -26,6 +26,12 @@ def data(contract: Contract, sandbox: Sandbox, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
+def apart(preloaded: PreloadedSandbox) -> Sandbox:
+    """Sandboxes of their own for what edited code runs in, whose CPU time and memory are then their own, too."""
+    return preloaded.with_separate("harness.trainer", "harness.host")
+
+
+@pytest.fixture
 def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: PreparedData, tmp_path: Path) -> Measure:
     """Measure a work tree; `budget`, `limits` and `commands` replace parts of the contract's, the rest the job's."""
 
