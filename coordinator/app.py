@@ -19,11 +19,13 @@ from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
 from coordinator.events import api as events_api
+from coordinator.events import history
 from coordinator.events.feed import Feed, run_feed
 from coordinator.events.notices import NOTICE_SECONDS, Notifier
 from coordinator.evidence.epochs import end_due_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
+from coordinator.export import history_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.semantic_index import run_meaning
 from coordinator.git_http import api as git_api
@@ -79,6 +81,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
             repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
             repeat("digests", seconds, partial(make_due, app.state.database)),
+            repeat("history", settings.progress_count_seconds, partial(history.append_pending, app.state.database)),
             repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
         ):  # fmt: skip
             with ThreadPoolExecutor(_count_jobs_at_once(database, settings), "jobs") as threads:
@@ -140,9 +143,9 @@ def _gather_routes() -> list[BaseRoute]:
     """The routes of API and git remote. FastAPI prepares a route at its first request, which takes longer than most
     requests; the applications of one process share the routes."""
     modules = (
-        leases_api, projects_api, experiments_api, findings_api, export_api, events_api, workers_api, accounts_api,
-        selection_api, records_api, git_api, moderation_api, branches_api, queue_api, project_settings_api, health,
-        metrics,
+        leases_api, projects_api, experiments_api, findings_api, history_api, export_api, events_api, workers_api,
+        accounts_api, selection_api, records_api, git_api, moderation_api, branches_api, queue_api,
+        project_settings_api, health, metrics,
     )  # fmt: skip
     return [route for module in modules for route in module.router.routes]
 

@@ -8,6 +8,9 @@ from shared.findings import FailureClass, FindingState
 from shared.protocol import Count, Message, Number, Sha, Text, Timestamp
 from shared.runs import RunOutcome
 
+HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint"
+MANIFEST_FILE, SUMS_FILE = "manifest.json", "SHA256SUMS"
+
 
 class ExportTable(StrEnum):
     EXPERIMENTS = "experiments"
@@ -68,6 +71,7 @@ class ExportedRun(Message):
 
     id: Count
     uuid: UUID
+    lease_id: UUID
     project: Text
     commit_sha: Sha
     experiment_id: Count | None

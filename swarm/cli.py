@@ -13,6 +13,7 @@ from swarm.demo import DemoOptions, run_demo
 from swarm.dump import write_dump
 from swarm.output import AnyProject, Commit, Project, Url, connected
 from swarm.reproduce import reproduce, write_files
+from swarm.verify import verify_folder
 
 
 @app.command()
@@ -87,6 +88,34 @@ def export(
         chosen = client.get_project(client.choose_project(project))
         write_dump(client, chosen, folder, formats or list(ExportFormat), lambda line: typer.echo(line, err=True))
         typer.echo(folder)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export, or a snapshot.")],
+    since: Annotated[Path | None, typer.Option(help="The file `checkpoint` of an earlier export or snapshot.")] = None,
+    key: Annotated[str | None, typer.Option(help="The verifier key that you trust.")] = None,
+) -> None:
+    """Check offline that an export holds what was entered in the signed log, and that nothing was removed or rewritten.
+
+    Exit status 1 if anything is wrong.
+
+    \b
+    Examples:
+      swarm verify gpt-2026
+      swarm verify gpt-2026 --since gpt-2025/checkpoint
+    """
+    try:
+        verdict = verify_folder(folder, since, key)
+    except CommandError as error:
+        typer.echo(f"swarm: {error}", err=True)
+        raise typer.Exit(1) from error
+    for line in verdict.notes:
+        typer.echo(line)
+    for problem in verdict.problems:
+        typer.echo(f"wrong      {problem}.")
+    typer.echo("Not verified." if verdict.problems else "Verified: all results and papers are those of the log.")
+    raise typer.Exit(1 if verdict.problems else 0)
 
 
 @app.command()

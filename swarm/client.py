@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from shared.export import ExportFormat, ExportTable
+from shared.export import HISTORY_FILE, ExportFormat, ExportTable
 from shared.findings import FindingSummary, Paper, Question, SearchHit, SearchPage, Topic, Tried, name_topic
 from shared.leases import LeaseView
 from shared.projects import BranchView, CommitFiles, ProjectView
@@ -162,6 +162,19 @@ class Client:
     def export(self, project: str, table: ExportTable, format_: ExportFormat) -> Iterator[bytes]:
         """A whole table of a project, in chunks."""
         return self._stream(f"{API_PREFIX}/projects/{project}/export/{table}.{format_}")
+
+    def find_checkpoint(self, project: str) -> str | None:
+        """The signed root of a project's history as it is now; None where it has none yet."""
+        with self._reached():
+            response = self._http.get(f"{API_PREFIX}/projects/{project}/history/checkpoint")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        self._check(response)
+        return response.text
+
+    def export_history(self, project: str, size: int) -> Iterator[bytes]:
+        """The first `size` entries of a project's history, a line each, in chunks."""
+        return self._stream(f"{API_PREFIX}/projects/{project}/export/{HISTORY_FILE}?size={size}")
 
     def export_results(self, project: str) -> Iterator[bytes]:
         """A project as a `results.tsv` of the original form, in chunks."""

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from hashlib import file_digest
 from pathlib import Path
 
+from shared import checkpoints
 from shared.contract import CONTRACT_FILE
-from shared.export import ExportFormat, ExportTable
+from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, ExportFormat, ExportTable
 from shared.projects import ProjectView
 from shared.protocol import now
 from swarm.client import Client, CommandError
 
-BUNDLE, RESULTS, MANIFEST, README = "history.bundle", "results.tsv", "manifest.json", "README.md"
+BUNDLE, RESULTS, README = "history.bundle", "results.tsv", "README.md"
 
 _ABOUT = """\
 # {title}
@@ -27,6 +28,7 @@ An export of the project `{name}` from {url}, {moment:%Y-%m-%d %H:%M} UTC.
   of the research swarm. Effects are metric(child) - metric(parent), with the offsets of workers removed.
 - `{results}`: the same as a table of the original autoresearch form (missing where nothing was measured).
 - `{bundle}`: every commit, failures included: `git clone {bundle}`. Each experiment has a tag `experiments/N`.
+- `{history}` and `{checkpoint}`: the log of all results, and its signed root: `swarm verify .`
 - `{manifest}`: size and SHA-256 of each file.
 """
 
@@ -62,6 +64,10 @@ def _write_all(
     if client.list_hardware_classes(project.name):
         streams[RESULTS] = client.export_results(project.name)
     streams[BUNDLE] = client.download_history(project.name)
+    checkpoint = client.find_checkpoint(project.name)
+    if checkpoint is not None:  # older than the tables, so that each of its entries is in them
+        streams[CHECKPOINT_FILE] = iter([checkpoint.encode()])
+        streams[HISTORY_FILE] = client.export_history(project.name, checkpoints.parse(checkpoint).size)
     for name, chunks in streams.items():
         with (folder / name).open("wb") as file:
             file.writelines(chunks)
@@ -69,11 +75,11 @@ def _write_all(
         report(f"{(folder / name).stat().st_size:>12,} bytes  {name}")
     about = _ABOUT.format(
         title=project.title, name=project.name, url=client.url, moment=now(), contract=CONTRACT_FILE, results=RESULTS,
-        bundle=BUNDLE, manifest=MANIFEST,
+        bundle=BUNDLE, manifest=MANIFEST_FILE, history=HISTORY_FILE, checkpoint=CHECKPOINT_FILE,
     )  # fmt: skip
     (folder / README).write_text(about, encoding="utf-8")
     manifest = {name: _describe(folder / name) for name in [*files, README]}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _describe(file: Path) -> dict[str, int | str]:

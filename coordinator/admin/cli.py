@@ -16,10 +16,12 @@ from coordinator.admin.duties import app as duties
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
+from coordinator.events import history
 from coordinator.evidence import epochs
 from coordinator.models import Commit, Run
 from coordinator.projects import service as projects
 from coordinator.projects.holdout import make_secret
+from coordinator.projects.lookup import list_projects
 from coordinator.records import progress
 from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
@@ -76,6 +78,8 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that `swarm-coordi
     with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database:
         with progress_bars() as show:
             backups.restore(database, file, CoordinatorSettings().pg_bin, show)
+        with database.write() as session:
+            history.enter_restore(session)
         typer.echo(f"Restored {database.safe_url}.")
         _verify(database, as_json=False)
 
@@ -165,6 +169,21 @@ def rotate_holdout(project: Annotated[str, typer.Argument(help="The project's na
     with clear_errors(), open_database() as database, database.write() as session:
         make_secret(session, projects.get_project(session, project).id)
         typer.echo(f"Jobs that confirm a record of {project} get keys of a new secret from now on.")
+
+
+@app.command()
+def rotate_history_key() -> None:
+    """Let a new key sign the histories of all projects from now on, if somebody may have read the old one.
+
+    Example:  swarm-coordinator rotate-history-key
+    """
+    with clear_errors(), open_database() as database:
+        with database.write() as session:
+            history.rotate_key(session)
+        history.append_pending(database)
+        with database.read() as session:
+            for project in list_projects(session):
+                typer.echo(f"{project.name}: {history.describe_key(session, project)}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.admin import queries
 from coordinator.admin.console import ShowProgress
+from coordinator.events import history_leaves
 from coordinator.evidence import posteriors
 from coordinator.lineage import objects
 from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, ObjectMissingError
@@ -36,6 +37,7 @@ def find_problems(session: Session, show_progress: ShowProgress) -> Iterator[str
     else:
         yield from _check_posteriors(session, show_progress)
         yield from progress.find_differences(session)
+        yield from history_leaves.find_differences(session)
 
 
 def _check_objects(session: Session, show_progress: ShowProgress) -> Iterator[str]:

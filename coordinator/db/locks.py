@@ -25,6 +25,8 @@ class AdvisoryLock(IntEnum):
     """Counts and bins of runs are brought up to date by one transaction at a time."""
     DIGESTS = 7_305_802_117
     """Digests are made by one transaction at a time."""
+    HISTORY = 7_305_802_118
+    """Entries of histories get their places by one transaction at a time."""
 
 
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))

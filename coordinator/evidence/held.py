@@ -7,6 +7,7 @@ rejected one for nothing, and one that was sent to anchors stays held until two 
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
+from coordinator.events import history
 from coordinator.evidence import epochs
 from coordinator.evidence.posteriors import find_posterior, refresh_posteriors
 from coordinator.evidence.quarantine import mark_progress_stale
@@ -61,6 +62,7 @@ def set_decision(
             )
         )  # fmt: skip
         session.flush()
+    history.enter_decision(session, [project.id], commit_sha=sha, hardware_class=hardware_class, held=decision)
     if is_of_rejection:  # noise, responses and priors are learnt again, without its runs or with them
         epochs.end_epoch(session, project.id, hardware_class, always=True)
     else:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.events import history
 from coordinator.events import service as events
 from coordinator.evidence import epochs
 from coordinator.http.errors import NotFoundError
@@ -37,6 +38,9 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     for project_id, hardware_class in changed:
         epochs.end_epoch(session, project_id, hardware_class, always=True)
         mark_progress_stale(session, project_id, hardware_class)
+    where = history.list_projects_of(session, person.id)
+    what = {"volunteer": volunteer, "worker": worker, "in_quarantine": reason is not None}
+    history.enter_decision(session, where, **what)
     events.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
         runs=changed.total(),
@@ -52,8 +56,11 @@ def mark_progress_stale(session: Session, project_id: int, hardware_class: str) 
 
 def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool, who: str) -> None:
     """Make a worker an anchor, or no longer one. What it measured before stays what it was. Raises NotFoundError."""
-    _get_worker(session, _get_volunteer(session, volunteer), worker).is_anchor = is_anchor
+    person = _get_volunteer(session, volunteer)
+    _get_worker(session, person, worker).is_anchor = is_anchor
     session.flush()
+    where = history.list_projects_of(session, person.id)
+    history.enter_decision(session, where, volunteer=volunteer, worker=worker, is_anchor=is_anchor)
     events.record(
         session, EventKind.ANCHOR_CHANGED, None, volunteer=volunteer, worker=worker, is_anchor=is_anchor, by=who
     )

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn
+from coordinator.events import history
 from coordinator.events import service as events
 from coordinator.evidence import calibration_queries, epochs, queries, throughput
 from coordinator.evidence import trust as trusts
@@ -22,6 +23,7 @@ from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import Posterior, Standing
+from shared.history import LeafKind
 from shared.protocol import Page, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds, RunView
 
@@ -46,6 +48,7 @@ def store_run(
     worker = calibration_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
     trust = trusts.record_run(session, contract, epoch, origin, worker, report)
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
+    history.enter(session, origin.project_id, LeafKind.RESULT, run_id)
     epochs.count_run(session, origin, worker, report)
     if not worker.is_quarantined:
         epochs.begin_reference(session, epoch, origin, report)

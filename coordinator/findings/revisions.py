@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import Caller, NotAllowedError, Permission, check
-from coordinator.events import audit
+from coordinator.events import audit, history
 from coordinator.events import service as events
 from coordinator.events.audit import Actor
 from coordinator.experiments import service as experiments
@@ -20,6 +20,7 @@ from coordinator.models import Experiment, Finding, FindingNote, FindingVersion,
 from coordinator.novelty.similarity import Similarity
 from shared.events import EventKind
 from shared.findings import FindingDraft, FindingState, FindingView, Note, NoteDraft, NoteKind
+from shared.history import LeafKind
 from shared.moderation import ActionSource, AuditAction, SubjectKind
 from shared.protocol import now
 from shared.workers import Role
@@ -53,6 +54,7 @@ def revise(
         setattr(finding, name, value)
     finding.version += 1
     session.flush()
+    history.enter(session, finding.project_id, LeafKind.PAPER, finding.id, finding.version)
     queries.remove_tags(session, finding.id)
     queries.add_tags(session, finding.id, dict.fromkeys(draft.tags))
     experiment = session.get_one(Experiment, finding.experiment_id)
@@ -104,6 +106,7 @@ def add_note(
     )
     session.add(note)
     session.flush()
+    history.enter(session, session.get_one(Finding, finding_id).project_id, LeafKind.NOTE, note.id)
     return note
 
 

@@ -35,6 +35,7 @@ from coordinator.models.experiments import (
     ImportedSession,
 )
 from coordinator.models.findings import Citation, Finding, FindingNote, FindingTag, FindingVersion
+from coordinator.models.history import HistoryEntry, HistoryHead, HistoryKey
 from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
 from coordinator.models.moderation import FindingReport, QueueMark

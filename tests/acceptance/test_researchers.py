@@ -27,6 +27,7 @@ SAID = {
     "swarm checkout": "files of",
     "swarm reproduce": "it agrees",
     "swarm export": "session-dump",
+    "swarm verify": "Verified",
     "git -C history diff": "train.py",
     "curl -s": "",
 }

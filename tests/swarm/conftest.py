@@ -7,6 +7,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from coordinator.app import create_app
+from coordinator.events.history import append_pending
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from swarm.cli import app
@@ -27,6 +28,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -
     with serve(application) as server:
         with application.state.database.write() as session:
             write_history(session, create_project(session, write_seed(folder / "seed"))[0], EXPERIMENTS)
+        append_pending(application.state.database)
         wait_for_vectors(server.url)
         yield server.url
 

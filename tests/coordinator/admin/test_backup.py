@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from sqlalchemy import func, inspect, select, text
 from coordinator.admin.backup import BackupError, backup, restore
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database, DatabaseError
+from coordinator.events.history import enter_restore
 from coordinator.models import Experiment, Project, Worker
+from coordinator.projects.service import get_project
+from swarm.verify import verify_folder
 from tests.coordinator.admin.conftest import show_nothing
+from tests.support.history import write_export
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 
@@ -258,3 +263,29 @@ def test_programs_that_are_missing_or_too_old(filled: Database, file: Path, tmp_
     with pytest.raises(BackupError, match="pg_dump is of version 9 and the server of"):
         backup(filled, file, programs, show_nothing, force=False)
     assert_nothing_left(file.parent)
+
+
+def test_a_history_that_went_on_from_a_backup_is_told_from_the_one_that_was_lost(
+    filled: Database, file: Path, empty_url: str, pg_bin: Path | None, tmp_path: Path
+) -> None:
+    kept = write_export(filled, "tiny", tmp_path / "kept") / "checkpoint"
+    backup(filled, file, pg_bin, show_nothing, force=False)
+    add_run(filled)
+    lost = write_export(filled, "tiny", tmp_path / "lost") / "checkpoint"
+    with closing(Database(empty_url)) as restored:
+        restore(restored, file, pg_bin, show_nothing)
+        with restored.write() as session:
+            enter_restore(session)
+        add_run(restored)
+        export = write_export(restored, "tiny", tmp_path / "restored")
+        with restored.read() as session:
+            assert list(find_problems(session, show_nothing)) == []
+    assert verify_folder(export, kept, None).problems == []
+    (problem,) = verify_folder(export, lost, None).problems
+    assert "history was rewritten" in problem and "restored from a backup" in problem
+
+
+def add_run(database: Database) -> None:
+    with database.write() as session:
+        past = History(session, get_project(session, "tiny"))
+        past.measure(past.add_worker(), past.project.root_sha, 3.3)

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
+from coordinator.events.history import append_pending
 from coordinator.models import StoredObject
 from coordinator.records.progress import follow_runs
 from tests.coordinator.admin.conftest import show_nothing
@@ -61,6 +62,17 @@ DAMAGES = {
     ),
     "another verdict": (f"update commit_posteriors set verdict = 'held' where {ONE_POSTERIOR}", "verdict is held"),
     "a metric was changed": ("update runs set metric = metric - 1 where outcome = 'ok'", "metric_mean is"),
+    "an entry of the log was changed": (
+        "update history_entries set leaf = replace(leaf, 'result', 'results') where number = 3",
+        "is not the one that was entered",
+    ),
+    "a result was changed with its numbers": ("update runs set seed = 4711 where id = 2", "entry 2 says of result 2"),
+    "the log was cut": (
+        "delete from history_entries where number = (select max(number) from history_entries)",
+        "with another root than",
+    ),
+    "an entry is gone": ("delete from history_entries where number = 4", "entry 4 is missing"),
+    "the log has another head": ("update history_heads set note = replace(note, 'swarm', 'other')", "is not signed"),
     "a posterior is gone": (f"delete from commit_posteriors where {ONE_POSTERIOR}", "has no posterior there"),
 }
 
@@ -83,6 +95,7 @@ def test_a_whole_database_has_no_problems(filled: Database) -> None:
 
 def test_every_damage_is_found_and_named(filled: Database, subtests: pytest.Subtests) -> None:
     follow_runs(filled)
+    append_pending(filled)
     for name, (statement, words) in DAMAGES.items():
         with subtests.test(msg=name), pytest.raises(RollbackError), filled.write() as session:
             damage(session, statement)

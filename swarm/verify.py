@@ -1,0 +1,236 @@
+"""`swarm verify`: checks an export or a snapshot offline, against the signed log of its history.
+
+It proves that the rows are those that were entered when they came, and that nothing between was removed or rewritten,
+as far as the log goes back to a checkpoint that the reader kept. It does not prove that a result was true.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+from shared import checkpoints
+from shared.checkpoints import Checkpoint, CheckpointError
+from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, SUMS_FILE
+from shared.findings import NoteKind
+from shared.history import LeafKind, ResultLeaf, hash_text, hash_words, read_leaf, write_canonical
+from shared.merkle import GrowingTree
+from swarm.client import CommandError
+
+RUNS, FINDINGS = "runs.jsonl", "findings.jsonl"
+MAX_NAMED = 20
+"""Rows that are named one by one; of further ones the number is told."""
+
+
+@dataclass
+class Verification:
+    """The findings: sentences about what is wrong, and about what holds."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Log:
+    """The contents of a log: its keys by place, digests of runs and papers, and which findings are retracted."""
+
+    tree: GrowingTree = field(default_factory=GrowingTree)
+    keys: list[str] = field(default_factory=list)
+    runs: dict[int, str] = field(default_factory=dict)
+    papers: dict[int, tuple[int, str]] = field(default_factory=dict)
+    retracted: set[int] = field(default_factory=set)
+    restored: list[int] = field(default_factory=list)
+    root_before: bytes | None = None
+
+
+def verify_folder(folder: Path, since: Path | None, key: str | None) -> Verification:
+    """Check an export or a snapshot. Raises CommandError where it holds nothing that can be checked."""
+    verdict = Verification()
+    try:
+        note = (folder / CHECKPOINT_FILE).read_text(encoding="utf-8")
+        old_note = since.read_text(encoding="utf-8") if since else None
+        verdict.problems += _check_sums(folder)
+        head = _parse(note, CHECKPOINT_FILE)
+        old = _parse(old_note, str(since)) if old_note is not None else None
+        log = _read_log(folder / HISTORY_FILE, old.size if old else None)
+        verdict.problems += _check_head(log, head, note, key)
+        if old is not None and old_note is not None:
+            verdict.problems += _check_since(log, head, old, old_note)
+        verdict.problems += _check_runs(folder, log, verdict.notes)
+        if (folder / FINDINGS).exists():
+            verdict.problems += _check_findings(folder, log)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{folder} cannot be verified: {error}. It must hold {CHECKPOINT_FILE}.") from error
+    verdict.notes.append(f"log        {head.origin}, {log.tree.size} entries, {len(log.runs)} results")
+    verdict.notes += [f"key        {one}" for one in log.keys]
+    if key is None and since is None:
+        verdict.notes.append(
+            "trust      the key is the log's own word: compare it (--key), or an old checkpoint (--since)"
+        )
+    verdict.notes += [
+        f"restored   from a backup at entry {number}: what followed before is lost" for number in log.restored
+    ]
+    return verdict
+
+
+def _parse(note: str, name: str) -> Checkpoint:
+    try:
+        return checkpoints.parse(note)
+    except CheckpointError as error:
+        raise CommandError(f"{name}: {error}.") from error
+
+
+def _check_sums(folder: Path) -> Iterator[str]:
+    """Every file has the checksum that the folder states."""
+    if (folder / SUMS_FILE).exists():
+        lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    else:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        sums = {name: entry["sha256"] for name, entry in manifest.items()}
+    for name, digest in sums.items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{name} is missing"
+            continue
+        with path.open("rb") as file:
+            if file_digest(file, "sha256").hexdigest() != digest:
+                yield f"{name} is not the file that was published: its checksum is another"
+
+
+def _read_log(file: Path, old_size: int | None) -> _Log:
+    log = _Log()
+    if old_size == 0:
+        log.root_before = log.tree.root()
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            leaf = line.removesuffix("\n")
+            try:
+                _take(log, *read_leaf(leaf))
+            except (ValueError, KeyError, TypeError) as error:
+                raise CommandError(f"{file.name}, line {log.tree.size + 1}: it is no leaf of a history.") from error
+            log.tree.append(leaf.encode())
+            if log.tree.size == old_size:
+                log.root_before = log.tree.root()
+    return log
+
+
+def _take(log: _Log, kind: LeafKind, content: dict[str, Any]) -> None:
+    if kind in (LeafKind.LOG, LeafKind.KEY):
+        log.keys.append(content["key"])
+    elif kind is LeafKind.RESULT:
+        log.runs[content["id"]] = hash_text(write_canonical(content))
+    elif kind is LeafKind.PAPER:
+        log.papers[content["finding_id"]] = (content["version"], content["words_sha256"])
+    elif kind is LeafKind.NOTE and content["kind"] == NoteKind.RETRACTION:
+        log.retracted.add(content["finding_id"])
+    elif kind is LeafKind.NOTE and content["kind"] == NoteKind.RESTORATION:
+        log.retracted.discard(content["finding_id"])
+    elif kind is LeafKind.RESTORED:
+        log.restored.append(log.tree.size)
+
+
+def _check_head(log: _Log, head: Checkpoint, note: str, key: str | None) -> Iterator[str]:
+    if (log.tree.size, log.tree.root()) != (head.size, head.root):
+        yield (
+            f"the log has {log.tree.size} entries, the checkpoint signs {head.size}"
+            if log.tree.size != head.size
+            else "the log is not the one that was signed: an entry was changed, moved or exchanged"
+        )
+    if not log.keys:
+        yield "the log does not begin with its key"
+    elif not _is_signed(note, head, log.keys[-1:]):
+        yield "the checkpoint has no signature of the log's newest key"
+    if key is not None and key.strip() not in log.keys:
+        yield f"the log was never signed by the key that you named; its keys are {', '.join(log.keys)}"
+
+
+def _is_signed(note: str, head: Checkpoint, keys: list[str]) -> bool:
+    for key in keys:
+        try:
+            origin, public = checkpoints.parse_key(key)
+        except CheckpointError:
+            continue
+        if origin == head.origin and checkpoints.is_signed_by(note, public):
+            return True
+    return False
+
+
+def _check_since(log: _Log, head: Checkpoint, old: Checkpoint, old_note: str) -> Iterator[str]:
+    """The log begins with that of an older checkpoint."""
+    before = ", which says that it was restored from a backup" if log.restored else ""
+    if old.origin != head.origin:
+        yield f"the older checkpoint is of another log, {old.origin}"
+    elif not _is_signed(old_note, old, log.keys):
+        yield "the older checkpoint has no signature of a key of this log"
+    elif old.size > head.size:
+        yield f"the older checkpoint has {old.size} entries, the log{before} only {head.size}: entries were removed"
+    elif log.root_before != old.root:
+        what = f"the first {old.size} entries are not those of the older checkpoint"
+        yield f"history was rewritten: {what}, in this log{before}"
+
+
+def _read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or not isinstance(row.get("id"), int):
+                raise CommandError(f"{file.name}, line {number}: it is no row of an export.")
+            yield row
+
+
+def _check_runs(folder: Path, log: _Log, notes: list[str]) -> list[str]:
+    """Each run has its entry and each entry its run; where the tables were read beside new results, up to those."""
+    if not (folder / RUNS).exists():
+        return [f"{RUNS} is missing, so results cannot be compared with the log: export it with --format jsonl"]
+    is_frozen = (folder / SUMS_FILE).exists()
+    problems, last, newest, beyond = [], 0, max(log.runs, default=0), 0
+    left = dict(log.runs)
+    for row in _read_rows(folder / RUNS):
+        number = row["id"]
+        said = left.pop(number, None)
+        if number <= last:
+            problems.append(f"run {number} stands in {RUNS} after run {last}: rows were moved or repeated")
+        elif said is None and number > newest and not is_frozen:
+            beyond += 1
+        elif said is None:
+            problems.append(f"run {number} was never entered in the log")
+        elif said != hash_text(write_canonical({name: row.get(name) for name in ResultLeaf.model_fields})):
+            problems.append(f"run {number} is not what was entered: {_name_changes(folder, row)}")
+        last = max(last, number)
+    problems += [f"run {number} is in the log and not in {RUNS}" for number in left if is_frozen or number <= last]
+    if beyond:
+        notes.append(f"not covered {beyond} runs that are newer than the checkpoint")
+    rest = len(problems) - MAX_NAMED
+    return problems if rest <= 0 else [*problems[:MAX_NAMED], f"... and {rest} further runs"]
+
+
+def _name_changes(folder: Path, row: dict[str, Any]) -> str:
+    """The fields in which a row differs from its entry."""
+    with (folder / HISTORY_FILE).open(encoding="utf-8") as lines:
+        for line in lines:
+            kind, content = read_leaf(line)
+            if kind is LeafKind.RESULT and content["id"] == row["id"]:
+                return ", ".join(
+                    f"{name} is {row.get(name)!r}, it was {was!r}"
+                    for name, was in content.items()
+                    if row.get(name) != was
+                )
+    return "its entry is gone"
+
+
+def _check_findings(folder: Path, log: _Log) -> Iterator[str]:
+    for row in _read_rows(folder / FINDINGS):
+        number, version = row["id"], row.get("version")
+        known, words = log.papers.get(number, (0, ""))
+        if known > (version or 0):
+            yield f"finding {number} has version {version}, the log has version {known}"
+        elif known == version and words != hash_words({**row, "tags": json.loads(row["tags"])}):
+            yield f"finding {number} has other words than were entered"
+        if number in log.retracted and row["state"] == "published":
+            yield f"finding {number} was retracted, and {FINDINGS} has it as published"

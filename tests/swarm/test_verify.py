@@ -1,0 +1,163 @@
+"""`swarm verify` as somebody meets it who removes, changes or forges results."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coordinator.app import create_app
+from coordinator.projects.service import create_project
+from coordinator.settings import CoordinatorSettings
+from shared import checkpoints
+from shared.export import CHECKPOINT_FILE, HISTORY_FILE
+from swarm.client import CommandError
+from swarm.verify import verify_folder
+from tests.support.databases import SqliteFolder
+from tests.support.history import publish, seal, write_export
+from tests.support.seeds import write_seed
+from tests.support.swarm_data import write_history
+from tests.swarm.conftest import Swarm
+
+SECRET = bytes(range(32))
+ORIGIN = "swarm/tiny/test"
+KEY = checkpoints.format_key(ORIGIN, checkpoints.public_of(SECRET))
+
+Lines = list[str]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -> Path:
+    """An export whose log a key of the test signs."""
+    folder = tmp_path_factory.mktemp("verify")
+    application = create_app(CoordinatorSettings(database_url=sqlite_folder.create_migrated(folder)))
+    database = application.state.database
+    with database.write() as session:
+        write_history(session, create_project(session, write_seed(folder / "seed"))[0], 12)
+    export = write_export(database, "tiny", folder / "export")
+    database.close()
+    return publish(export, [f'{{"log":{{"key":"{KEY}"}}}}', *read(export)[1:]], SECRET, ORIGIN)
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "export"))
+
+
+def read(folder: Path, name: str = HISTORY_FILE) -> Lines:
+    return (folder / name).read_text().splitlines()
+
+
+def write(folder: Path, name: str, lines: Lines) -> None:
+    (folder / name).write_text("".join(f"{line}\n" for line in lines))
+
+
+def edit(folder: Path, name: str, change: Callable[[Lines], Lines]) -> None:
+    write(folder, name, change(read(folder, name)))
+
+
+def better(line: str) -> str:
+    row = json.loads(line)
+    fields = row.get("result", row)
+    return json.dumps(row | fields | {"metric": 0.5} if "result" not in row else {"result": fields | {"metric": 0.5}})
+
+
+def test_a_whole_export_is_verified_by_the_command(swarm: Swarm, whole: Path) -> None:
+    done = swarm("verify", whole, "--since", whole / CHECKPOINT_FILE, "--key", KEY)
+    assert done.exit_code == 0 and "Verified" in done.output, done.output
+    unpinned = swarm("verify", whole)
+    assert unpinned.exit_code == 0 and "the key is the log's own word" in unpinned.output
+
+
+def test_what_a_server_exports_is_verified(swarm: Swarm, tmp_path: Path) -> None:
+    assert swarm("export", tmp_path / "dump", "--format", "jsonl").exit_code == 0
+    assert verify_folder(tmp_path / "dump", None, None).problems == []
+
+
+ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
+    "a run is removed": ("runs.jsonl", lambda rows: [*rows[:3], *rows[4:]], "is in the log and not in runs.jsonl"),
+    "a metric is changed": ("runs.jsonl", lambda rows: [better(rows[0]), *rows[1:]], "metric is 0.5, it was 3.301"),
+    "a run is made up": (
+        "runs.jsonl", lambda rows: [*rows[:2], rows[2].replace('"id":3,', '"id":0,'), *rows[2:]], "run 0"
+    ),
+    "two runs are exchanged": ("runs.jsonl", lambda rows: [rows[1], rows[0], *rows[2:]], "rows were moved"),
+    "a finding has other words": (
+        "findings.jsonl", lambda rows: [rows[0].replace("One run", "Two runs"), *rows[1:]], "other words than were"
+    ),
+    "an entry is removed": (HISTORY_FILE, lambda lines: [*lines[:5], *lines[6:]], "the checkpoint signs"),
+    "an entry is changed": (HISTORY_FILE, lambda lines: [lines[0], better(lines[1]), *lines[2:]], "was changed, moved"),
+    "two entries are exchanged": (
+        HISTORY_FILE, lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "was changed, moved or exchanged"
+    ),
+    "the log is cut": (HISTORY_FILE, lambda lines: lines[:-2], "the checkpoint signs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_each_attack_is_found_and_named(folder: Path, attack: str) -> None:
+    name, change, words = ATTACKS[attack]
+    edit(folder, name, change)
+    assert any("its checksum is another" in problem for problem in verify_folder(folder, None, None).problems)
+    seal(folder)
+    problems = verify_folder(folder, None, KEY).problems
+    assert any(words in problem for problem in problems), problems
+
+
+def test_who_has_no_key_cannot_sign_what_they_changed(folder: Path, whole: Path) -> None:
+    lines, other = read(folder), bytes(32)
+    own = checkpoints.format_key(ORIGIN, checkpoints.public_of(other))
+    edit(folder, "runs.jsonl", lambda rows: [better(rows[0]), *rows[1:]])
+    publish(folder, [lines[0], better(lines[1]), *lines[2:]], other, ORIGIN)
+    assert any("no signature of the log's newest key" in one for one in verify_folder(folder, None, None).problems)
+    publish(folder, [f'{{"log":{{"key":"{own}"}}}}', better(lines[1]), *lines[2:]], other, ORIGIN)
+    pinned = verify_folder(folder, None, KEY).problems
+    assert any("never signed by the key that you named" in one for one in pinned)
+    assert any(
+        "no signature of a key of this log" in one
+        for one in verify_folder(folder, whole / CHECKPOINT_FILE, None).problems
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: [lines[0], better(lines[1]), *lines[2:]], "history was rewritten"),  # two logs of one size
+        (lambda lines: lines[:-1], "entries were removed"),
+        (lambda lines: [*lines[:2], *lines[3:], lines[2], lines[2]], "history was rewritten"),
+        (lambda lines: [*lines[:-3], '{"restored":{"at":"now"}}', *lines[-1:]], "says that it was restored"),
+    ],
+)
+def test_a_coordinator_that_rewrites_is_found_by_who_kept_a_checkpoint(
+    folder: Path, whole: Path, change: Callable[[Lines], Lines], words: str
+) -> None:
+    publish(folder, change(read(folder)), SECRET, ORIGIN)
+    problems = verify_folder(folder, whole / CHECKPOINT_FILE, None).problems
+    assert any(words in problem for problem in problems), problems
+
+
+def test_a_log_that_went_on_agrees_with_what_was_kept(folder: Path, whole: Path) -> None:
+    new = checkpoints.make_key()
+    rotation = f'{{"key":{{"key":"{checkpoints.format_key(ORIGIN, checkpoints.public_of(new))}"}}}}'
+    publish(folder, [*read(folder), '{"moderation":{"volunteer":"ada"}}', rotation], new, ORIGIN)
+    assert verify_folder(folder, whole / CHECKPOINT_FILE, KEY).problems == []
+
+
+def test_a_retraction_that_is_hidden_is_found(folder: Path) -> None:
+    note = '{"note":{"finding_id":2,"kind":"retraction"}}'
+    publish(folder, [*read(folder), note], SECRET, ORIGIN)
+    assert any("finding 2 was retracted" in problem for problem in verify_folder(folder, None, None).problems)
+    publish(folder, [*read(folder), note.replace("retraction", "restoration")], SECRET, ORIGIN)
+    assert verify_folder(folder, None, None).problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(HISTORY_FILE, "a\n"), (HISTORY_FILE, '{"result":{}}\n'), (CHECKPOINT_FILE, "x"), ("runs.jsonl", "[]\n")],
+)
+def test_what_cannot_be_read_is_said_in_a_sentence(swarm: Swarm, folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(CommandError):
+        verify_folder(folder, None, None)
+    done = swarm("verify", folder)
+    assert done.exit_code == 1 and done.stderr.startswith("swarm: ") and "Traceback" not in done.output
