@@ -16,7 +16,7 @@ from coordinator.db.engine import Conn
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.events.history_leaves import write_lines
 from coordinator.http.errors import NotFoundError
-from coordinator.models import HistoryEntry, HistoryHead, HistoryKey, Project, Run, Worker, table_of
+from coordinator.models import Finding, HistoryEntry, HistoryHead, HistoryKey, Project, Run, Worker, table_of
 from coordinator.models.history import IS_PENDING
 from shared import checkpoints
 from shared.checkpoints import Checkpoint
@@ -79,7 +79,8 @@ def _append_batch(session: Session) -> None:
     by_project = defaultdict[int, list[HistoryEntry]](list)
     for entry in pending:
         by_project[entry.project_id].append(entry)
-    for project_id, entries in by_project.items():
+    for project_id, results in by_project.items():
+        entries = _add_papers(session, results)
         head = session.get(HistoryHead, project_id)
         tree = _open_tree(session, project_id, head.size if head else 0)
         if head is None:
@@ -100,6 +101,27 @@ def _append_batch(session: Session) -> None:
         session.flush()
         session.execute(_PLACE, places)
         _sign(session, project_id, head, tree, entries)
+
+
+def _add_papers(session: Session, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+    """The entries, and after each result the paper that came with it, which so costs the result's transaction nothing."""
+    runs = [entry.subject_id for entry in entries if entry.kind == LeafKind.RESULT]
+    is_paper = _ENTRIES.c.kind == LeafKind.PAPER, _ENTRIES.c.version == 1
+    is_first = *is_paper, _ENTRIES.c.subject_id == Finding.id
+    query = (
+        select(func.min(Run.id), Finding.id, Finding.project_id)
+        .join(Run, Run.experiment_id == Finding.experiment_id)
+        .where(Run.id.in_(runs), ~exists().where(*is_first))
+        .group_by(Finding.id)
+    )
+    papers = {
+        run_id: HistoryEntry(project_id=project_id, kind=LeafKind.PAPER, subject_id=finding_id, version=1)
+        for run_id, finding_id, project_id in session.execute(query)
+    }
+    session.add_all(papers.values())
+    session.flush()
+    found = ((entry, papers.get(entry.subject_id or 0) if entry.kind == LeafKind.RESULT else None) for entry in entries)
+    return [one for pair in found for one in pair if one is not None]
 
 
 def _begin(session: Session, project_id: int, tree: GrowingTree) -> HistoryEntry:

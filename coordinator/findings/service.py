@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn
-from coordinator.events import history
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.findings import candidates, queries, topic_counts
@@ -19,7 +18,6 @@ from coordinator.http.pagination import cut_page
 from coordinator.models import Experiment, Finding, view_of
 from shared.experiments import Proposal
 from shared.findings import FindingDraft, FindingState, FindingSummary
-from shared.history import LeafKind
 from shared.protocol import Page, now
 from shared.runs import RunReport
 
@@ -69,7 +67,6 @@ def store_finding(session: Conn, origin: FindingOrigin, draft: FindingDraft) -> 
             "created_at": now(),
         },
     )
-    history.enter(session, origin.project_id, LeafKind.PAPER, finding_id)
     queries.add_tags(session, finding_id, dict.fromkeys(draft.tags))
     indexed = index_of(finding_id, origin.project_id, draft, origin.proposal)
     text_index_of(session).put(session, indexed, is_new=True)

@@ -52,8 +52,8 @@ def upgrade() -> None:
     add = "INSERT INTO history_entries (project_id, kind, subject_id, version) SELECT"
     finding = "FROM finding_versions JOIN findings ON findings.id = finding_versions.finding_id"
     op.execute(f"{add} project_id, 'result', id, 1 FROM runs ORDER BY id")
-    op.execute(f"{add} project_id, 'paper', findings.id, number {finding} ORDER BY findings.id, number")
-    op.execute(f"{add} project_id, 'paper', id, version FROM findings ORDER BY id")
+    op.execute(f"{add} project_id, 'paper', findings.id, number {finding} AND number < version WHERE number > 1")
+    op.execute(f"{add} project_id, 'paper', id, version FROM findings WHERE version > 1")
     op.execute(
         f"{add} project_id, 'note', finding_notes.id, 1 FROM finding_notes "
         "JOIN findings ON findings.id = finding_notes.finding_id ORDER BY finding_notes.id"
