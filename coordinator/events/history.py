@@ -104,7 +104,7 @@ def _append_batch(session: Session) -> None:
 
 
 def _add_papers(session: Session, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """The entries, and after each result the paper that came with it, which so costs the result's transaction nothing."""
+    """The entries, and after each result the paper that came with it: it costs the result's transaction nothing."""
     runs = [entry.subject_id for entry in entries if entry.kind == LeafKind.RESULT]
     is_paper = _ENTRIES.c.kind == LeafKind.PAPER, _ENTRIES.c.version == 1
     is_first = *is_paper, _ENTRIES.c.subject_id == Finding.id
