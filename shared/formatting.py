@@ -1,7 +1,7 @@
 """Numbers as people read them: never a mean without its uncertainty."""
 
 from datetime import datetime
-from math import floor, log10
+from math import ceil, floor, log10
 
 MAX_DECIMALS = 8
 MINUS = "\N{MINUS SIGN}"
@@ -10,6 +10,18 @@ MINUS = "\N{MINUS SIGN}"
 def format_local(moment: datetime) -> str:
     """`2026-01-01 12:00 CET`: a moment in this machine's time zone, as all that people read at it."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
+def list_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
+    """Round numbers from low to high, at most `most`, with their texts: multiples of 1, 2 or 5 times a power of ten."""
+    if not low < high or most < 1:
+        return []
+    least = (high - low) / most
+    power = floor(log10(least))
+    step = next(many * 10.0**power for many in (1, 2, 5, 10) if many * 10.0**power >= least)
+    places = max(0, -floor(log10(step) + 1e-9))
+    numbers = range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)
+    return [(number * step, f"{number * step:,.{places}f}".replace("-", MINUS)) for number in numbers][:most]
 
 
 def decimals_for(sd: float) -> int:

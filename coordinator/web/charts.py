@@ -9,7 +9,7 @@ from typing import NamedTuple
 from coordinator.selection.importances import Importance
 from shared.experiments import AxisDirection
 from shared.findings import FindingSummary, Topic, TopicEffect, TopicPool
-from shared.formatting import decimals_for, format_effect, format_measure
+from shared.formatting import format_effect, format_measure, list_ticks
 from shared.records import Estimate, ExperimentEvidence, ExperimentSummary, LineageStep
 
 SPREAD = 2.0
@@ -18,7 +18,7 @@ SPREAD = 2.0
 MARGIN = 0.04
 """Empty part of the chart at each side, as a share of the values' range."""
 
-TICKS = 3
+TICKS = 4
 KEPT_SHARE = 0.9
 """Share of a topic's effects that the scale must hold; a few bad ones must not flatten all others."""
 
@@ -86,8 +86,7 @@ def draw_evidence(evidence: ExperimentEvidence) -> EvidenceChart | None:
     drawn = [
         scale.draw(name, format_measure(value.mean, value.sd), role, value.mean, value.sd) for name, role, value in rows
     ]
-    smallest_sd = min((value.sd for value in shown if value.sd > 0), default=0.0)
-    return EvidenceChart(drawn, list(_list_ticks(scale, smallest_sd)))
+    return EvidenceChart(drawn, _list_ticks(scale))
 
 
 def _list_estimates(evidence: ExperimentEvidence) -> Iterator[tuple[str, str, Estimate]]:
@@ -102,11 +101,10 @@ def _list_estimates(evidence: ExperimentEvidence) -> Iterator[tuple[str, str, Es
         yield "together", "after", Estimate(mean=evidence.after.metric_mean, sd=evidence.after.metric_sd)
 
 
-def _list_ticks(scale: Scale, smallest_sd: float) -> Iterator[tuple[float, str]]:
-    places = decimals_for(smallest_sd)
-    for number in range(TICKS):
-        position = 100 * (number + 0.5) / TICKS
-        yield round(position, 2), f"{scale.start + scale.width * position / 100:.{places}f}"
+def _list_ticks(scale: Scale) -> list[tuple[float, str]]:
+    inside = 0.03 * scale.width  # a tick's number is centred below it
+    found = list_ticks(scale.start + inside, scale.start + scale.width - inside, TICKS)
+    return [(scale.place(value), text) for value, text in found]
 
 
 class TopicChart(NamedTuple):
@@ -214,7 +212,7 @@ def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | Non
         [value for _, start, end, sd in found for value in (start, end - SPREAD * sd, end + SPREAD * sd)]
     )
     rows = [_draw_step(step, scale, start, end, sd, sign) for step, start, end, sd in found]
-    return Waterfall(rows, list(_list_ticks(scale, min((sd for *_, sd in found if sd > 0), default=0.0))))
+    return Waterfall(rows, _list_ticks(scale))
 
 
 def _draw_step(step: LineageStep, scale: Scale, start: float, end: float, sd: float, sign: float) -> FloatingBar:

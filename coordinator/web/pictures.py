@@ -11,7 +11,7 @@ from coordinator.records.bins import OUTCOMES
 from coordinator.records.progress import ClassHistory, Range
 from coordinator.records.progress_queries import Mark
 from shared.experiments import Verdict
-from shared.formatting import decimals_for
+from shared.formatting import list_ticks
 from shared.runs import RunOutcome
 
 KEPT_SHARE = 0.9
@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 1000.0, 400.0
 EDGE = 0.025
 """Distance of marks beyond the scale from its edge, as a share of the height."""
 
-TICKS = 4
+TICKS = 6
 ROUNDED = 7
 """Significant digits of a number of the plot."""
 
@@ -148,8 +148,8 @@ def draw(plot: Plot, *, ticks: int = TICKS) -> Picture | None:
     return Picture(
         "".join(paths["r"]), "".join(paths["i"]), "".join(paths["b"]), "".join(failed),
         "".join(_draw_line(plot["leading"], x_of, y_of)),
-        [(round(100 * (run - start) / length, 1), f"{run:,}") for run in _list_runs(plot, length, ticks)],
-        [(round(100 * (high - value) / (high - low), 1), text) for value, text in _list_values(low, high, ticks)],
+        [(round(100 * (run - start) / length, 1), text) for run, text in _list_runs(start, length, ticks)],
+        [(round(100 * (high - value) / (high - low), 1), text) for value, text in list_ticks(low, high, ticks)],
     )  # fmt: skip
 
 
@@ -168,13 +168,5 @@ def _draw_line(leading: Sequence[float | None], x_of: Any, y_of: Any) -> Iterato
         yield f"H{WIDTH}"
 
 
-def _list_runs(plot: Plot, length: float, ticks: int) -> list[int]:
-    step = max(1, round(length / ticks))
-    return [int(plot["first"] + step * (number + 0.5)) for number in range(ticks) if step * (number + 0.5) < length]
-
-
-def _list_values(low: float, high: float, ticks: int) -> Iterator[tuple[float, str]]:
-    places = decimals_for((high - low) / 20)
-    for number in range(ticks):
-        value = low + (high - low) * (number + 0.5) / ticks
-        yield value, f"{value:.{places}f}"
+def _list_runs(start: float, length: float, ticks: int) -> list[tuple[float, str]]:
+    return [(run, text) for run, text in list_ticks(start, start + length, ticks) if run >= 1 and run == int(run)]

@@ -46,7 +46,7 @@ MILESTONES = 8
 STRIP_STEPS = 8
 """Number of steps of the leader's line of descent that a project's page shows."""
 
-FRONT_TICKS = 2
+FRONT_TICKS = 4
 VALUE_SECONDS = 60.0
 MAX_CACHED_VALUES = 256
 _findings_values = CachePerDatabase[int, tuple[FindingsValue, float]](MAX_CACHED_VALUES)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.formatting import format_effect, format_measure
+from shared.formatting import format_effect, format_measure, list_ticks
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,17 @@ def test_a_mean_shows_the_decimals_that_its_sd_has(mean: float, sd: float, text:
 def test_an_effect_always_has_a_sign() -> None:
     assert format_effect(-0.03121, 0.0061) == "−0.0312 ± 0.0061"
     assert format_effect(0.0029, 0.0061) == "+0.0029 ± 0.0061"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "texts"),
+    [
+        (2.02, 2.61, 4, ["2.2", "2.4", "2.6"]),
+        (0.5, 364.5, 4, ["100", "200", "300"]),
+        (-0.0012, 0.0007, 4, ["−0.0010", "−0.0005", "0.0000", "0.0005"]),
+        (0, 12_000, 4, ["0", "5,000", "10,000"]),
+        (1.0, 1.0, 4, []),
+    ],
+)
+def test_ticks_are_round_numbers(low: float, high: float, most: int, texts: list[str]) -> None:
+    assert [text for _, text in list_ticks(low, high, most)] == texts

@@ -6,6 +6,7 @@ Each is named for its page, width and theme, as `projects-gpt-cpu-1440-dark.png`
 a maintainer sees them. The pictures of the README (docs/images) are among them: `readme-project.png` and others.
 """
 
+import argparse
 import re
 import sys
 import tempfile
@@ -87,5 +88,7 @@ def _take(browser: Browser, url: str, things: Things, secret: str, folder: Path)
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the pictures go; it is made")
+    target = parser.parse_args().folder
     sys.stdout.write(f"{take_all(target)} pictures in {target}\n")

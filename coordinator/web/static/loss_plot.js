@@ -2,6 +2,7 @@
 
 import { axis, colours, frame } from "./plotting.js";
 
+const HEIGHT = 290;
 const OWN_COLOURS = ["accent", "good", "held", "bad"];
 
 export function drawLossPlot(element, curves) {
@@ -21,7 +22,6 @@ export function drawLossPlot(element, curves) {
     }));
     const options = {
       ...size,
-      height: size.height - 28 * Math.max(1, Math.ceil((curves.length * 280) / size.width)),
       scales: { x: { time: false } },
       axes: [axis(colour, "seconds of the budget"), axis(colour, "training loss", { size: 56 })],
       series: [{ label: "seconds", value: (_, seconds) => (seconds == null ? "" : seconds.toFixed(1)) }, ...series],
@@ -31,6 +31,6 @@ export function drawLossPlot(element, curves) {
     for (const heading of element.querySelectorAll(".u-legend th")) heading.scope = "row";
     return plot;
   }
-  frame(element, make);
+  frame(element, make, HEIGHT);
   element.dataset.curves = String(curves.length);
 }

@@ -19,11 +19,12 @@ export function axis(colour, label, others = {}) {
   };
 }
 
-// Keeps a plot as large as its element, and in the theme's colours. `make` returns a new uPlot in `element`.
-export function frame(element, make) {
+// Keeps a plot as wide as its element, and in the theme's colours. `make` returns a new uPlot in `element`. `height` is
+// that of the plot without a legend, which stands below; without it the plot is as high as its element.
+export function frame(element, make, height = null) {
   let plot = null;
   function size() {
-    return { width: element.clientWidth, height: element.clientHeight };
+    return { width: element.clientWidth, height: height ?? element.clientHeight };
   }
   function remake() {
     plot?.destroy();

@@ -28,7 +28,9 @@ function describe(columns, at) {
   const effect = columns.effects[at];
   const lines = [(columns.experiments[at] ? `#${columns.experiments[at]} ` : "") + columns.titles[at]];
   if (effect !== null) lines.push(`effect ${measure(effect, columns.sds[at] ?? 0, true)}`);
-  if (columns.verdicts[at]) lines.push(`${columns.verdicts[at].replaceAll("_", " ")}, ${columns.standings[at]}`);
+  const undecided = ["held", "rejected"].includes(columns.standings[at]);
+  if (undecided) lines.push(columns.standings[at]);
+  else if (columns.verdicts[at]) lines.push(`${columns.verdicts[at].replaceAll("_", " ")}, ${columns.standings[at]}`);
   if (columns.skipped[at]) lines.push(`${columns.skipped[at]} commits left out before it`);
   if (columns.hidden[at]) lines.push(`${columns.hidden[at]} or more children are not drawn`);
   return lines;
@@ -45,6 +47,7 @@ function show(frame, columns) {
 
   function colourOf(at) {
     const verdict = columns.verdicts[at];
+    if (columns.standings[at] === "held") return colour.held;
     return verdict === "improved" ? colour.good : verdict === "worse" ? colour.bad : colour.dot;
   }
 
