@@ -76,13 +76,15 @@ class RunLimit(StrEnum):
     """A limit of a run's sandboxed processes that held, whatever they tried.
 
     `memory_limited_by_kernel` bounds what a control group counts, `memory_watched_by_worker` what the worker adds up
-    several times a second. Without `cores_held` a process may take more cores than its hardware class has.
+    several times a second. Without `cores_held` a process may take more cores than its hardware class has. Without
+    `caches_emptied` a process may tell the next one something by which files it looked at.
     """
 
     SYSTEM_CALLS_FILTERED = "system_calls_filtered"
     CORES_HELD = "cores_held"
     MEMORY_LIMITED_BY_KERNEL = "memory_limited_by_kernel"
     MEMORY_WATCHED_BY_WORKER = "memory_watched_by_worker"
+    CACHES_EMPTIED = "caches_emptied"
 
 
 class CurvePoint(Message):

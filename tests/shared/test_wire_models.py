@@ -62,7 +62,7 @@ def test_what_is_out_of_bounds_is_refused_by_the_fields_name(model: type[Message
 
 
 SENT = (ClaimRequest, ProposalSubmission, Heartbeat, ReleaseRequest, ResultUpload, OfflineLease, WorkerNotice)
-FIELDS_OF_PROTOCOL = {5: "f52cd16fba716c00"}
+FIELDS_OF_PROTOCOL = {6: "f52cd16fba716c00"}
 """Digest of the fields that workers send. Older coordinators refuse new ones, so new fields need a new protocol."""
 
 

@@ -6,7 +6,8 @@ capability, environment or keyring of the worker, and sees no other process and 
 with the worker, together with everything it started. seccomp.py says which system calls it may make.
 
 Not covered:
- * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes.
+ * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes: above all, where the worker
+   can make no control group, which files the last sandbox looked at (control_group.py).
  * A fair share of the CPU: its cores may be used fully, and disk caches and memory bandwidth are shared.
  * Memory within a quarter of a second: the worker counts it that often. The content of the two file systems comes on
    top of the limit. Other memory of the kernel (watched descriptors, mappings), and memfds, which CUDA needs, on a
@@ -35,7 +36,7 @@ from worker.sandbox.confinement import (
     threads_of_user,
     unused_uid,
 )
-from worker.sandbox.control_group import MemoryGroup, find_group
+from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
 from worker.sandbox.gpu_files import bind_gpu, find_devices, find_groups, load_driver
 from worker.sandbox.launcher import ALIAS_FOLDER
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
@@ -90,8 +91,8 @@ class BubblewrapSandbox:
             works = not try_out(self)
         except SandboxUnavailable:
             return False
-        if works:
-            self.limits = (*BubblewrapSandbox.limits, RunLimit.MEMORY_LIMITED_BY_KERNEL)
+        if works and self._group is not None:
+            self.limits = (*BubblewrapSandbox.limits, *limits_in(self._group))
         return works
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:

@@ -1,8 +1,13 @@
-"""Memory control groups (cgroup version 2) for sandboxes, where some group is delegated to the worker.
+"""Memory control groups for sandboxes: each gets one of its own, where the worker may make some.
 
-A user's own services and terminals run below such a group of systemd's (`user@1000.service`); a system service gets one
-by `Delegate=memory` and `DelegateSubgroup=`. In it the kernel itself counts all memory of a sandbox: sockets, files,
-page tables. Elsewhere memory_use.py counts what it can.
+A user's own services and terminals run below a group (version 2) that systemd delegates (`user@1000.service`); a system
+service gets one by `Delegate=memory` and `DelegateSubgroup=`. In it the kernel itself counts all memory of a sandbox:
+sockets, files, page tables. Elsewhere memory_use.py counts what it can. Groups of version 1, which only root makes, set
+no limit.
+
+The kernel counts for a group, too, what its processes brought into the caches of files and of names, those of absent
+files included. All of it is thrown out when the sandbox ends: the next one could measure by the time that a look takes
+what the last one looked at, thousands of bits in a few milliseconds.
 """
 
 import contextlib
@@ -11,6 +16,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+from shared.runs import RunLimit
 from worker.sandbox.base import ProcessLimits, SandboxUnavailable
 
 MIB = 1024 * 1024
@@ -18,19 +24,25 @@ MOUNT = Path("/sys/fs/cgroup")
 REMOVE_SECONDS = 2.0
 """Time for the kernel to forget the ended processes of a group."""
 
+EMPTYING = ("memory.high", "memory.force_empty")
+"""Files of version 2 and 1. A zero in them makes the kernel reclaim all that it can of an ended group."""
+
 
 def find_group(mount: Path = MOUNT, membership: Path = Path("/proc/self/cgroup")) -> Path | None:
-    """The nearest group above this process in which it may make others with a memory limit."""
+    """The nearest group above this process in which it may make others with a memory limit; else root's own one of
+    version 1, which has none.
+    """
     try:
-        names = [line[3:].lstrip("/") for line in membership.read_text().splitlines() if line.startswith("0::")]
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return None
-    for name in names:
+    for name in (name.lstrip("/") for number, _, name in lines if number == "0"):
         own = mount / name
         for group in (own, *own.parents[: len(Path(name).parts)]):
             if _is_ours(group) and _limits_memory(group):
                 return group
-    return None
+    old = (mount / "memory" / name.lstrip("/") for _, kinds, name in lines if "memory" in kinds.split(","))
+    return next((group for group in old if os.geteuid() == 0 and os.access(group / EMPTYING[1], os.W_OK)), None)
 
 
 def _is_ours(group: Path) -> bool:
@@ -57,6 +69,12 @@ def _limits_memory(group: Path) -> bool:
     return False
 
 
+def limits_in(group: Path) -> tuple[RunLimit, ...]:
+    """What holds for sandboxes with groups in this one."""
+    is_old = (group / EMPTYING[1]).exists()
+    return (RunLimit.CACHES_EMPTIED,) if is_old else (RunLimit.MEMORY_LIMITED_BY_KERNEL, RunLimit.CACHES_EMPTIED)
+
+
 class MemoryGroup:
     """The group of one sandbox, whose first process enters it before it starts anything else."""
 
@@ -71,6 +89,8 @@ class MemoryGroup:
         most = (limits.memory_mib * 5 // 4 + 2 * limits.disk_mib) * MIB
         try:
             self.folder.mkdir()
+            if RunLimit.MEMORY_LIMITED_BY_KERNEL not in limits_in(parent):
+                return
             (self.folder / "memory.max").write_text(str(most))
             (self.folder / "memory.oom.group").write_text("1")
         except OSError as error:
@@ -88,7 +108,11 @@ class MemoryGroup:
         return ""
 
     def remove(self) -> None:
-        """Remove it once its processes have ended."""
+        """Remove it once its processes have ended, with what they left in the kernel's caches."""
+        for path in (self.folder / name for name in EMPTYING):
+            with contextlib.suppress(OSError):
+                if path.exists():
+                    path.write_text("0")
         deadline = time.monotonic() + REMOVE_SECONDS
         while time.monotonic() < deadline:
             try:

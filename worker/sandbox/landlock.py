@@ -25,11 +25,13 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from shared.runs import RunLimit
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import readable_folders, sandbox_environment, unused_uid
+from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
 from worker.sandbox.gpu_files import find_devices, find_groups, load_driver
 from worker.sandbox.landlock_init import CREATE_RULESET
 from worker.sandbox.memory_use import SHARED_MEMORY, list_shared_memory
@@ -92,6 +94,12 @@ class LandlockSandbox:
             find_groups(find_devices(gpu), 0)
         self._folders = tuple(readable_folders(gpu))
         _require_reach(Path(sys.executable))
+        self._group = find_group()
+        with suppress(SandboxUnavailable):
+            if self._group is not None and not try_out(self):
+                self.limits = (*LandlockSandbox.limits, *limits_in(self._group))
+                return
+        self._group = None
         if problem := try_out(self):
             raise SandboxUnavailable(f"landlock does not work here ({problem})")
 
@@ -100,6 +108,7 @@ class LandlockSandbox:
         gpu = self._gpu if request.device != "cpu" else None
         scratch = Path(tempfile.mkdtemp(prefix="swarm-scratch-"))
         try:
+            group = MemoryGroup(self._group, request.limits) if self._group else None
             os.chown(scratch, uid, uid)
             rules = json.dumps(
                 {
@@ -116,10 +125,11 @@ class LandlockSandbox:
                 uid=uid,
                 groups=find_groups(find_devices(gpu), 0) if gpu else (),
                 cores=tuple(sorted(request.cores or ())),
+                group=str(group.folder) if group else "",
             )
             environment = sandbox_environment(request, str(request.folder), str(scratch), self._gpu)
             return ConfinedProcess(
-                plan.command(), request, environment, folder=scratch, scratch=scratch,
+                plan.command(), request, environment, folder=scratch, scratch=scratch, group=group,
                 on_end=lambda: _remove_files(scratch, uid),
             )  # fmt: skip
         except (OSError, SandboxUnavailable):

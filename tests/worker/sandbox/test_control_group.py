@@ -9,7 +9,7 @@ import pytest
 from worker.sandbox import bubblewrap
 from worker.sandbox.base import ProcessLimits, SandboxRequest
 from worker.sandbox.bubblewrap import BubblewrapSandbox
-from worker.sandbox.control_group import MemoryGroup, find_group
+from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
 from worker.sandbox.process import MIB
 
 LIMITS = ProcessLimits(memory_mib=512, processes=16, disk_mib=16)
@@ -81,6 +81,29 @@ def test_a_sandbox_enters_its_group_and_removes_it(tmp_path: Path, monkeypatch: 
     }  # fmt: skip
     assert made == [expected] * 2, "of the trial, and of the run"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_root_alone_uses_its_group_of_version_1_which_sets_no_limit(mount: Path) -> None:
+    old = mount / "memory" / "elsewhere"
+    old.mkdir(parents=True)
+    assert find_group(mount, mount.parent / "membership") is None, "it is not the kernel's"
+    (old / "memory.force_empty").touch()
+    assert find_group(mount, mount.parent / "membership") == (old if os.geteuid() == 0 else None)
+    assert limits_in(old) == ("caches_emptied",) and limits_in(mount) == ("memory_limited_by_kernel", "caches_emptied")
+    group = MemoryGroup(old, LIMITS)
+    assert list(group.folder.iterdir()) == []
+    group.remove()
+    assert not group.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["memory.high", "memory.force_empty"])
+def test_a_group_is_emptied_before_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    group = MemoryGroup(tmp_path, LIMITS)
+    (group.folder / name).touch()
+    written: list[str] = []
+    monkeypatch.setattr(Path, "rmdir", lambda folder: written.append((folder / name).read_text()))
+    group.remove()
+    assert written == ["0"]
 
 
 def test_the_kernels_end_has_its_reason(tmp_path: Path) -> None:

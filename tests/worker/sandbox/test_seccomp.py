@@ -14,6 +14,7 @@ from tests.worker.sandbox.conftest import Worker, choose_seconds
 from tests.worker.sandbox.test_escapes import wait_until
 from worker.sandbox import seccomp
 from worker.sandbox.base import SandboxUnavailable
+from worker.sandbox.control_group import find_group
 
 MACHINE = os.uname().machine
 ABI = list(seccomp.ARCHITECTURES).index(MACHINE)
@@ -99,6 +100,63 @@ def test_the_counters_of_the_machine_carry_nothing(bubblewrap: Worker) -> None:
     if bubblewrap.shows_attacks:
         assert told(bubblewrap.without("counters")) >= 10_000, "many are missed when others empty its core's batch"
     assert told(bubblewrap) == 0
+
+
+LISTEN = """
+    import os, random, time
+    def took(attempt, *arguments):
+        begun = time.perf_counter_ns()
+        try:
+            attempt(*arguments)
+        except OSError:
+            pass
+        return time.perf_counter_ns() - begun
+"""
+NAMES = """
+    def look(number):
+        os.stat(f"/usr/share/absent-{mark}-{number}")
+"""
+PAGES = """
+    file = os.open({library!r}, os.O_RDONLY)
+    def look(number):
+        os.pread(file, 1, 16 * 4096 * number)
+"""
+SPEAK = """
+    for number, bit in enumerate({secret}):
+        if bit:
+            took(look, number)
+"""
+HEAR = """
+    order = random.sample(range({bits}), {bits})
+    took(look, {bits})
+    times = {number: took(look, number) for number in order}
+    ordered = sorted(times.values())
+    middle = range({bits} // 4, {bits} * 3 // 4)
+    widest = max(middle, key=lambda place: ordered[place + 1] / ordered[place])
+    print(*(int(times[number] <= ordered[widest]) for number in range({bits})))
+"""
+
+
+@pytest.mark.skipif(find_group() is None, reason="nobody lets this user make control groups here")
+@pytest.mark.parametrize("looks", [NAMES, PAGES], ids=["names of absent files", "pages that nobody had read"])
+def test_what_one_looked_at_the_next_cannot_tell_by_the_time(looks: str, project: Path) -> None:
+    """Both outlive the sandbox that looked, and a second look is quicker."""
+    library, bits = find_library(), 128
+    worker, secret = Worker("bubblewrap", None, project), [random.randrange(2) for _ in range(bits)]
+
+    def carried(worker: Worker) -> int:
+        filled = looks.replace("{mark}", choose_seconds()).replace("{library!r}", repr(str(library)))
+        code = textwrap.dedent(LISTEN) + textwrap.dedent(filled)
+        with library.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a test beside this one would throw out other pages
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            worker.run(code + textwrap.dedent(SPEAK).replace("{secret}", repr(secret)))
+            told = as_bits(worker.run(code + textwrap.dedent(HEAR).replace("{bits}", str(bits))).log_tail)
+        return sum(a == b for a, b in zip(told, secret, strict=True))
+
+    assert carried(worker.without("groups")) >= bits * 3 // 4
+    assert carried(worker) < bits * 3 // 4, "half of them are guessed"
 
 
 HOLD_LOCKS = """
