@@ -6,8 +6,8 @@ capability, environment or keyring of the worker, and sees no other process and 
 with the worker, together with everything it started. seccomp.py says which system calls it may make.
 
 Not covered:
- * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes: above all, where the worker
-   can make no control group, which files the last sandbox looked at (control_group.py).
+ * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes: above all, where the
+   worker can make no control group, which files the last sandbox looked at (control_group.py).
  * A fair share of the CPU: its cores may be used fully, and disk caches and memory bandwidth are shared.
  * Memory within a quarter of a second: the worker counts it that often. The content of the two file systems comes on
    top of the limit. Other memory of the kernel (watched descriptors, mappings), and memfds, which CUDA needs, on a

@@ -70,7 +70,7 @@ def _limits_memory(group: Path) -> bool:
 
 
 def limits_in(group: Path) -> tuple[RunLimit, ...]:
-    """What holds for sandboxes with groups in this one."""
+    """The limits that hold for sandboxes with groups in this one."""
     is_old = (group / EMPTYING[1]).exists()
     return (RunLimit.CACHES_EMPTIED,) if is_old else (RunLimit.MEMORY_LIMITED_BY_KERNEL, RunLimit.CACHES_EMPTIED)
 
