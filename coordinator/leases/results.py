@@ -34,7 +34,7 @@ from coordinator.models import Project
 from coordinator.novelty import service as novelty
 from coordinator.novelty.service import ProposedCode
 from coordinator.projects import service as projects
-from coordinator.selection.branch_updates import NewExperiment, follow
+from coordinator.selection.branch_updates import NewExperiment, follow, follow_measurement
 from coordinator.workers.lookup import lock_workers
 from shared.commits import CommitWords
 from shared.contract import Contract
@@ -177,12 +177,12 @@ def _store(
     if known.has_commit:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
     if built is not None:
-        commit = _store_commit(session, lease, upload, built)
+        commit, made = _store_commit(session, lease, upload, built), None
         experiment_id: int | None = _store_experiment(session, lease, upload, commit)
     else:  # a measurement belongs to the experiment that made the commit; the root was made by none
         commit = None
-        experiment = find_experiment_by_commit(session, lease.base_sha)
-        experiment_id = experiment.id if experiment else None
+        made = find_experiment_by_commit(session, lease.base_sha)
+        experiment_id = made.id if made else None
     kind, is_check = JobKind(lease.kind), lease.is_check
     origin = RunOrigin(
         lease.project_id, lease.worker_id, lease.id, kind, experiment_id, is_check=is_check,
@@ -196,6 +196,8 @@ def _store(
             if kind is JobKind.CONFIRM:
                 confirmations.check_holdout(objects, project, of_class, run.commit_sha)
             promotions.refresh(objects, project, of_class, run.commit_sha)
+    elif made is not None and posterior is not None:
+        follow_measurement(session, contract, made, lease.worker, run.hardware.hardware_class, posterior)
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)

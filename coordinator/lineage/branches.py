@@ -204,9 +204,10 @@ def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str)
     events.record(session, EventKind.BRANCH_MOVED, branch.project_id, **moved)
 
 
-def record_gain(session: Session, branch: Branch, experiment_id: int) -> None:
-    """Counts an experiment that was a gain for its branch, which resumes a paused one."""
-    branch.experiments = Branch.experiments + 1
+def record_gain(session: Session, branch: Branch, experiment_id: int, *, is_new: bool = True) -> None:
+    """Counts an experiment that was a gain for its branch, which resumes a paused one. If it is not new, it was counted
+    already."""
+    branch.experiments = Branch.experiments + int(is_new)
     branch.gained_experiment_id, branch.experiments_without_gain = experiment_id, 0
     resume(session, branch, "research-swarm", f"#{experiment_id} gained on it after all.")
     session.flush()

@@ -3,15 +3,19 @@
 from math import inf
 from typing import NamedTuple
 
+from sqlalchemy.orm import Session
+
 from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence.posteriors import DerivedPosterior, find_posterior
 from coordinator.evidence.statistics import SURE, probability_of_gain
 from coordinator.experiments import service as experiments
+from coordinator.experiments.lookup import MadeExperiment
 from coordinator.lineage import branches
 from coordinator.lineage.branches import BranchStatus, find_branch, get_branch, list_branch_rows
+from coordinator.models import Branch, Experiment
 from coordinator.selection import queries
 from shared.contract import Contract
-from shared.experiments import JobKind, Proposal, Verdict
+from shared.experiments import Dispute, JobKind, Proposal, Standing, Verdict
 from shared.formatting import count_noun
 from shared.projects import BranchState
 
@@ -40,30 +44,47 @@ def follow(session: Conn, contract: Contract, experiment: NewExperiment, posteri
     if posterior is not None and _is_gain(contract, posterior):
         with objects_of(session) as objects:
             branch = get_branch(objects, experiment.branch_id)
-            if posterior.rank_score < _score_head(session, branch.head_sha, experiment):
-                runs = count_noun(posterior.runs, "run")
-                why = (
-                    f"#{experiment.id} {experiment.proposal.title} is provisionally the best of the branch, on {runs}."
-                )
-                branches.move_head(objects, branch, experiment.sha, experiment.who, why)
-                branches.record_gain(objects, branch, experiment.id)  # also resumes a paused branch
+            if posterior.rank_score < _score_head(session, branch.head_sha, experiment.hardware_class):
+                made = MadeExperiment(experiment.id, experiment.proposal.title, experiment.sha)
+                _move_head(objects, branch, made, experiment.who, posterior, is_new=True)
                 return
     status = branches.record_no_gain(session, experiment.branch_id)
     if branches.may_pause(status, 0, contract.diversity):
         _pause_if_stalled(session, contract, experiment, status)
 
 
+def follow_measurement(
+    session: Conn, contract: Contract, made: MadeExperiment, who: str, hardware_class: str, posterior: DerivedPosterior
+) -> None:
+    """Move the head of an experiment's branch there, once measurements after its first run make its gain sure."""
+    if not _is_gain(contract, posterior):
+        return
+    with objects_of(session) as objects:
+        branch = get_branch(objects, objects.get_one(Experiment, made.id).branch_id)
+        if posterior.rank_score < _score_head(session, branch.head_sha, hardware_class) < inf:
+            _move_head(objects, branch, made, who, posterior, is_new=False)
+
+
+def _move_head(
+    session: Session, branch: Branch, made: MadeExperiment, who: str, posterior: DerivedPosterior, *, is_new: bool
+) -> None:
+    runs = count_noun(posterior.runs, "run")
+    why = f"#{made.id} {made.title} is provisionally the best of the branch, on {runs}."
+    branches.move_head(session, branch, made.commit_sha, who, why)
+    branches.record_gain(session, branch, made.id, is_new=is_new)  # also resumes a paused branch
+
+
 def _is_gain(contract: Contract, posterior: DerivedPosterior) -> bool:
-    """Whether an experiment is surely better than its parent by an effect that matters."""
+    """Whether an experiment is surely better than its parent by an effect that matters, and is not in doubt."""
     objective = contract.objective
-    if posterior.effect is None:
+    if posterior.effect is None or posterior.standing is Standing.HELD or posterior.dispute is not Dispute.NONE:
         return False
     return probability_of_gain(posterior.effect, objective.sign, objective.min_effect) >= SURE
 
 
-def _score_head(session: Conn, head_sha: str, experiment: NewExperiment) -> float:
-    """The rank score of a branch's head in the experiment's class; infinite where it was not measured there."""
-    posterior = find_posterior(session, head_sha, experiment.hardware_class)
+def _score_head(session: Conn, head_sha: str, hardware_class: str) -> float:
+    """The rank score of a branch's head in a class; infinite where it was not measured there."""
+    posterior = find_posterior(session, head_sha, hardware_class)
     return inf if posterior is None else posterior.rank_score
 
 
@@ -117,8 +138,9 @@ def _pause_if_stalled(session: Conn, contract: Contract, experiment: NewExperime
         return
     with objects_of(session) as objects:
         branch = get_branch(objects, experiment.branch_id)
-        own = _score_head(session, branch.head_sha, experiment)
-        leader = next((other for other in others if _score_head(session, other.head_sha, experiment) < own), None)
+        own = _score_head(session, branch.head_sha, experiment.hardware_class)
+        scores = ((other, _score_head(session, other.head_sha, experiment.hardware_class)) for other in others)
+        leader = next((other for other, score in scores if score < own), None)
         if leader is not None:
             count = count_noun(branch.experiments_without_gain, "experiment")
             branches.pause(objects, branch, f"No gain in its last {count}, and {leader.name} is ahead.")

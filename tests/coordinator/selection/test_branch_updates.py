@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import select, update
 
 from coordinator.db.database import Database
+from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Branch, Calibration, Event, Volunteer
 from shared.events import EventKind
 from shared.experiments import JobKind, ProposalSubmission, StepFate, StepReport
+from shared.leases import ResultUpload
 from shared.projects import BranchRequest, BranchState
 from shared.workers import Role
-from tests.support.messages import claim_request, make_proposal, make_result
+from tests.support.messages import claim_request, make_proposal, make_result, make_run
 from tests.support.volunteers import MiniWorker
 
 DRAFTS = ["draft"]
@@ -201,3 +203,24 @@ def test_a_head_moves_only_for_a_gain_that_surely_matters(known: MiniWorker) -> 
     assert read_branches(known)["baseline"]["head_sha"] == before
     known.experiment("DEPTH = 6\n", 3.2)
     assert read_branches(known)["baseline"]["head_sha"] != before
+
+
+def test_a_head_moves_when_further_runs_make_its_gain_sure(
+    known: MiniWorker, make_worker: Callable[..., MiniWorker], database: Database
+) -> None:
+    """Until then it stays, it moves once, and no number moves it that a maintainer has to look at."""
+    _, reply = known.experiment("DEPTH = 5\n", 3.3 - 0.013)
+    assert reply.posterior is not None
+    for name in ("bo", "cy", "dan"):
+        checker = make_worker("w1", name)
+        checker.measure_root()
+        with database.write() as session:
+            set_anchor(session, name, "w1", is_anchor=True, who="ops")  # who measures whenever there is something
+        lease = checker.claim_job()
+        assert checker.deliver(lease, ResultUpload(run=make_run(lease.base.sha, 3.3 - 0.013))).status_code == 201
+    after = read_branches(known)["baseline"]
+    assert after["head_sha"] == lease.base.sha != lease.root_sha and after["experiments"] == 1
+    assert [kind for kind, _ in read_log(known, "baseline")].count("moved") == 1
+    _, held = known.experiment("DEPTH = 6\n", 1.2)
+    assert held.posterior is not None and held.posterior.standing == "held"
+    assert read_branches(known)["baseline"]["head_sha"] == after["head_sha"]
