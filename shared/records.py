@@ -154,6 +154,7 @@ class Record(Message):
     metric: Text
     direction: Text
     record: RecordCommit | None
+    no_record: Text = ""
     leader: RecordCommit | None
     baseline: Posterior | None
     runs: Count

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, func, select, union_all
+from sqlalchemy import ColumnElement, Table, and_, case, func, select, union_all
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.run_stats import list_hardware_classes
@@ -28,6 +28,23 @@ def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
     ).where(epochs.c.project_id == project_id)  # fmt: skip
     found = {row["name"]: dict(row) for row in session.execute(query).mappings()}
     return [found[one.name] | {"runs": one.runs} for one in list_hardware_classes(session, project_id)]
+
+
+class ClassMembers(NamedTuple):
+    """The volunteers who measured in a class, and those of them with an anchor there."""
+
+    volunteers: int
+    anchors: int
+
+
+def count_members(session: Session, project_id: int, hardware_class: str) -> ClassMembers:
+    anchors = func.count(case((Worker.is_anchor, Calibration.volunteer_id)).distinct())
+    query = (
+        select(func.count(Calibration.volunteer_id.distinct()), anchors)
+        .join(Worker, Worker.id == Calibration.worker_id)
+        .where(Calibration.project_id == project_id, Calibration.hardware_class == hardware_class)
+    )
+    return ClassMembers._make(session.execute(query).one())
 
 
 _RANKED = [standing for standing in Standing if standing not in (Standing.HELD, Standing.REJECTED)]

@@ -11,6 +11,7 @@ from coordinator.evidence import confirmations, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.explanation import list_priors
 from coordinator.evidence.posteriors import find_model, find_posterior
+from coordinator.evidence.statistics import CHECKERS
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
 from coordinator.lineage import commits
@@ -70,12 +71,14 @@ def view_record(session: Session, project: Project, hardware_class: str, runs: i
     leader = queries.find_best(session, project.id, hardware_class, verified=False)
     baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
     titles = queries.find_titles(session, [leader.commit_sha] if leader else [])
+    record = find_record(session, project, hardware_class, baseline)
     return Record(
         project=project.name,
         hardware_class=hardware_class,
         metric=objective.metric,
         direction=objective.direction,
-        record=find_record(session, project, hardware_class, baseline),
+        record=record,
+        no_record="" if record else explain_missing(session, project, hardware_class),
         leader=view_commit(leader, titles, baseline),
         baseline=baseline,
         runs=runs,
@@ -94,6 +97,17 @@ def find_record(
     published = confirmations.view(session, project, hardware_class, record.sha, baseline)
     promoted = promotions.view_of_class(session, project, hardware_class)
     return record.model_copy(update={"confirmation": published, "promotions": promoted})
+
+
+def explain_missing(session: Session, project: Project, hardware_class: str) -> str:
+    """Why a class has no record, in a sentence."""
+    members = queries.count_members(session, project.id, hardware_class)
+    if members.volunteers <= CHECKERS:
+        measured = "One volunteer" if members.volunteers == 1 else f"{members.volunteers} volunteers"
+        return f"{measured} measured on this hardware. A record is checked by two others, one of them with an anchor."
+    if not members.anchors and not projects.contract_of(project).evidence.vouched_verify:
+        return "No anchor measured on this hardware, so what volunteers agree on is corroborated at most."
+    return "Nothing that was measured on this hardware is verified yet."
 
 
 def view_commit(

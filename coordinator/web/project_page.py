@@ -219,10 +219,11 @@ def _count_equal(old: Any, new: Any) -> int:
 
 def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory) -> Context:
     project, hardware_class = chosen.project, chosen.hardware_class
-    baseline = record = None
+    baseline = record = no_record = None
     if hardware_class is not None:
         baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
         record = records.find_record(session, project, hardware_class, baseline)
+        no_record = None if record else records.explain_missing(session, project, hardware_class)
     leader = history.leader
     leases = view_live_leases(session, project, MAX_JOBS, latest=True)
     shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
@@ -233,6 +234,7 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
         "leader": records.view_commit(leader, titles, baseline),
         "baseline": baseline,
         "record": record,
+        "no_record": no_record,
         "descent": _view_descent(session, leader.commit_sha, hardware_class) if leader and hardware_class else None,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
         "early_stops": read_slowly(_early_stops, view_early_stops, session, project),
