@@ -2,9 +2,10 @@
 
 python -m tests.bench.bench_windows                    prints both tables
 python -m tests.bench.bench_windows --simulation       only the first, in a few seconds
+python -m tests.bench.bench_windows --axes 8           the first with fewer constants, so less to gain
 python -m tests.bench.bench_windows --seconds 40       CPU seconds of training behind the second
 
-Simulation: a script has AXES constants of OPTIONS values each. A value is worth its true effect, and on a text of the
+Simulation: a script has 60 constants of OPTIONS values each. A value is worth its true effect, and on a text of the
 size that one run scores another N(0, idiosyncrasy) besides. A run changes one constant; what looks better is run three
 times more, and kept if the mean is better. With a fixed shard the idiosyncrasy is the same in every run. With windows
 drawn from 16 times as much text, the pool's own is a quarter of it, and the rest is new in each run. `too good` is how
@@ -42,21 +43,23 @@ DRAWS = 300
 FIXED_NOISE_SD = 0.0044  # of runs of gpt-cpu with fixed windows; its contract says how that was measured
 
 
-def simulate(idiosyncrasy: float, factor: int, random: numpy.random.Generator) -> tuple[numpy.ndarray, ...]:
+def simulate(
+    idiosyncrasy: float, factor: int, random: numpy.random.Generator, axes: int = AXES
+) -> tuple[numpy.ndarray, ...]:
     """The true gain of each world after RUNS runs, and how much more it seems on the scored text and on the sealed one.
 
     Windows are drawn from `factor` times as much text as a run scores; 1 is a fixed shard.
     """
-    true = random.normal(0, TRUE_SD, (WORLDS, AXES, OPTIONS))
+    true = random.normal(0, TRUE_SD, (WORLDS, axes, OPTIONS))
     fixed_sd = idiosyncrasy / factor**0.5
     fresh_sd = math.hypot(SAMPLING_SD, idiosyncrasy * (1 - 1 / factor) ** 0.5) if factor > 1 else 0.0
     sd = math.hypot(NOISE_SD, fresh_sd)
     own = random.normal(0, fixed_sd, true.shape)
     scored = true + own
-    worlds, state = numpy.arange(WORLDS), random.integers(OPTIONS, size=(WORLDS, AXES))
+    worlds, state = numpy.arange(WORLDS), random.integers(OPTIONS, size=(WORLDS, axes))
     first, runs = state.copy(), numpy.zeros(WORLDS)
     while (runs < RUNS).any():
-        axis, option = random.integers(AXES, size=WORLDS), random.integers(OPTIONS, size=WORLDS)
+        axis, option = random.integers(axes, size=WORLDS), random.integers(OPTIONS, size=WORLDS)
         old = state[worlds, axis]
         better = scored[worlds, axis, old] - scored[worlds, axis, option]
         once = better + random.normal(0, sd, WORLDS)
@@ -65,19 +68,19 @@ def simulate(idiosyncrasy: float, factor: int, random: numpy.random.Generator) -
         kept = promising & ((once + CONFIRMATIONS * again) > 0)
         state[worlds[kept], axis[kept]] = option[kept]
         runs += 1 + CONFIRMATIONS * promising
-    rows, columns = worlds[:, None], numpy.arange(AXES)
+    rows, columns = worlds[:, None], numpy.arange(axes)
     gain = (true[rows, columns, first] - true[rows, columns, state]).sum(axis=1)
     sealed = random.normal(0, idiosyncrasy / max(1.0, factor * SEALED_SHARE) ** 0.5, true.shape)
     found = [(text[rows, columns, first] - text[rows, columns, state]).sum(axis=1) for text in (own, sealed)]
     return gain, *found
 
 
-def tabulate_simulation() -> str:
+def tabulate_simulation(axes: int = AXES) -> str:
     rows = []
     for idiosyncrasy in IDIOSYNCRASIES:
         for factor in (1, *POOL_FACTORS):
             name = "fixed shard" if factor == 1 else f"drawn from {factor} times as much"
-            gain, *both = simulate(idiosyncrasy, factor, numpy.random.default_rng(22))
+            gain, *both = simulate(idiosyncrasy, factor, numpy.random.default_rng(22), axes)
             excess, sealed = (
                 f"{one.mean():{sign}.5f} ± {1.96 * one.std() / WORLDS**0.5:.5f}"
                 for one, sign in zip(both, ("", "+"), strict=True)
@@ -159,9 +162,10 @@ def tabulate_noise(tree: WorkTree, runner: TreeRunner, seconds: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulation", action="store_true")
+    parser.add_argument("--axes", type=int, default=AXES, help="constants of a simulated script")
     parser.add_argument("--seconds", type=float, default=40.0)
     given = parser.parse_args()
-    print(tabulate_simulation(), flush=True)
+    print(tabulate_simulation(given.axes), flush=True)
     if given.simulation:
         return
     print()
