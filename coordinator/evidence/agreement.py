@@ -40,7 +40,7 @@ and nearly all invented ones that would matter."""
 
 CLOSE = 1.0
 """Two checkers alone must agree within so many sd of their difference; otherwise, in one case of three, a third is
-asked. What two differ by says nothing of their mean, so no number is picked by it for being good."""
+asked. What two differ by says nothing of their mean."""
 
 ROOTS_OF_TRUST = frozenset({Trust.ANCHOR, Trust.VOUCHED})
 
@@ -58,7 +58,6 @@ MAX_UNKNOWN = 4.0
 
 SERIOUS_SHARE = 3
 """A claim is contested while at least one checker in this many contradicts the others."""
-
 
 MAX_OTHERS = 3.0
 """Weight of all other checkers of a commit, in units of its anchors'."""
@@ -145,22 +144,33 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
 
     `expected` is what was to be expected of the commit before all of its runs, None without a measured ancestor.
     """
-    checker = measurements[-1].volunteer_id
-    by_author, by_others = split(measurements)
-    before = [run for run in by_others if run.volunteer_id != checker]
-    own = [run for run in by_others if run.volunteer_id == checker]
+    newest = measurements[-1]
+    by_author, believed = believe(measurements, noise_sd)
+    before = [run for run in believed if run.volunteer_id != newest.volunteer_id]
+    own = [run for run in split(measurements)[1] if run.volunteer_id == newest.volunteer_id]
     if not own:
         return Agreement(None, None)  # authors do not check themselves
     if not by_author:
         return Agreement(None, _judge_checker(own, before, noise_sd))
-    settled = _find_settled(by_others, noise_sd)
+    if newest not in believed:
+        return Agreement(None, _judge_checker(own, _find_settled(before, noise_sd), noise_sd))
+    settled = _find_settled(believed, noise_sd)
     said = pool(by_author, noise_sd)
-    author_agrees = _judge(combine(said, expected) if expected else said, pool(settled or by_others, noise_sd))
-    if not settled:
+    author_agrees = _judge(combine(said, expected) if expected else said, pool(settled or believed, noise_sd))
+    if not settled or newest.trust is Trust.DOUBTED:
         author_agrees = author_agrees or None
     if not before:
         return Agreement(author_agrees, author_agrees or None)
     return Agreement(author_agrees, _judge_checker(own, _find_settled(before, noise_sd), noise_sd))
+
+
+def believe(measurements: Sequence[Measurement], noise_sd: float) -> tuple[list[Measurement], list[Measurement]]:
+    """A commit's runs by its author, and by others who were not doubted then and do not contradict its anchors; all
+    others' where that leaves none. Who is known to make numbers up holds nothing up by more of them."""
+    by_author, by_others = split(measurements)
+    refuted = _contradict_anchors(by_others, noise_sd)
+    believed = [run for run in by_others if run.trust is not Trust.DOUBTED and run.volunteer_id not in refuted]
+    return by_author, believed or by_others
 
 
 def _judge_checker(own: Sequence[Measurement], others: Sequence[Measurement], noise_sd: float) -> bool | None:
@@ -178,7 +188,7 @@ def _judge(own: Normal, others: Normal) -> bool | None:
 
 def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:
     """Whether a commit's runs can be believed together; `expected` as in `compare`."""
-    by_author, by_others = split(measurements)
+    by_author, by_others = believe(measurements, noise_sd)
     volunteers = {run.volunteer_id for run in by_others}
     outliers = _find_outliers(by_others, noise_sd)
     are_at_odds = bool(outliers) and SERIOUS_SHARE * len(outliers) >= len(volunteers)
@@ -332,13 +342,17 @@ def find_partners(measurements: Sequence[Measurement], noise_sd: float) -> dict[
 
 def find_contradicted(measurements: Sequence[Measurement], noise_sd: float) -> set[int]:
     """The checkers whom the last of a commit's measurements shows to contradict its anchors."""
-    checks, newest = list_checks(measurements), measurements[-1]
+    found, newest = _contradict_anchors(list_checks(measurements), noise_sd), measurements[-1]
+    return found if newest.trust is Trust.ANCHOR else found & {newest.volunteer_id}
+
+
+def _contradict_anchors(checks: Sequence[Measurement], noise_sd: float) -> set[int]:
+    """Those among a commit's checkers who differ from its anchors by so much that they lose trust."""
     anchors = {run.volunteer_id for run in checks if run.trust is Trust.ANCHOR}
     if not anchors:
         return set()
     level = pool((run for run in checks if run.volunteer_id in anchors), noise_sd)
-    asked = [run for run in checks if newest.volunteer_id in anchors | {run.volunteer_id}]
-    said = _pool_by_volunteer((run for run in asked if run.volunteer_id not in anchors), noise_sd)
+    said = _pool_by_volunteer((run for run in checks if run.volunteer_id not in anchors), noise_sd)
     return {by for by, own in said.items() if _distance(own, level) > LOSES_TRUST}
 
 
@@ -347,11 +361,8 @@ def _is_repeated(
 ) -> bool:
     """Whether others find what was to be expected from the author's runs; true while there are no others."""
     said = pool(by_author, noise_sd)
-    return not by_others or _agree(combine(said, expected) if expected else said, pool(by_others, noise_sd))
-
-
-def _agree(one: Normal, other: Normal) -> bool:
-    return _distance(one, other) <= MAX_DIFFERENCE
+    known = combine(said, expected) if expected else said
+    return not by_others or _distance(known, pool(by_others, noise_sd)) <= MAX_DIFFERENCE
 
 
 def _distance(one: Normal, other: Normal) -> float:

@@ -31,11 +31,11 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 11
+RULES = 12
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
-RESPONSES_LEARNT = 8
-"""The rules since which an epoch holds responses and what its experiments teach; one from before begins anew."""
+RESPONSES_LEARNT = 12
+"""The rules since which an epoch's responses are estimated as they are now; one from before begins anew."""
 
 
 def begin_run(session: Conn, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:

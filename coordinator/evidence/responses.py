@@ -9,7 +9,8 @@ that worker, times the run's pace, in units of the class's reference. Offsets an
 The equations are Henderson's (1975, Best linear unbiased estimation and prediction under a selection model; Searle,
 Casella and McCulloch, Variance Components, §7.4), with levels eliminated and m_c - centre taken from the round before.
 They are solved by conjugate gradients (Hestenes and Stiefel 1952): positive definite, sparse, and so nearly singular in
-the offsets' common level that simpler iterations take thousands of rounds. Runs that fit badly weigh less (Huber 1964).
+the offsets' common level that simpler iterations take thousands of rounds. Runs that fit badly weigh less, and large
+lies hardly anything (redescending weights: Hampel et al., Robust Statistics, 1986, §2.6).
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,9 @@ TOLERANCE = 1e-13
 MORE_ROUNDS = 50
 """In exact arithmetic as many rounds as unknowns are enough; rounding costs some more."""
 
-FITS_BADLY = 4.0
-"""Runs with a larger residual, in sd of the noise, weigh less."""
+FITS_BADLY, REDESCENDS, WEIGHINGS = 4.0, 3, 4
+"""Runs with a larger residual, in sd of the noise, weigh less by the ratio's third power, so that a lie moves others
+the less the larger it is. The weights follow from the fit so many times."""
 
 MEDIAN_OF_SQUARE = 0.4549
 """Median of the square of a standard normal variable."""
@@ -110,14 +112,14 @@ class Fit(NamedTuple):
 def fit(layout: Layout, above: Vector, noise_sd: float, spread: MachineSpread, slope_sd: float) -> Fit:
     """Best linear unbiased predictions, where commits are `above` the centre by so much."""
     weights = layout.weights
-    for _ in range(2):
+    for _ in range(WEIGHINGS):
         offsets, gains, slope = _solve(layout, above, weights, noise_sd, spread, slope_sd)
         rest = layout.values - offsets[layout.workers] - gains[layout.workers] * above[layout.commits]
         rest = rest - slope * layout.exposures
         levels = layout.average(rest, weights)
         residuals = rest - levels[layout.commits]
         size = np.maximum(np.abs(residuals) / (FITS_BADLY * noise_sd), 1.0)
-        weights = layout.weights / size
+        weights = layout.weights / size**REDESCENDS
     covariances = _find_covariances(layout, above, weights, noise_sd, spread)
     return Fit(offsets, gains, covariances, slope, levels, residuals)
 

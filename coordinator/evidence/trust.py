@@ -11,12 +11,13 @@ from sqlalchemy import Boolean, and_, bindparam, delete, exists, insert, or_, se
 from coordinator.db.engine import Conn
 from coordinator.events import service as events
 from coordinator.evidence import agreement, calibration_queries, queries
+from coordinator.evidence.agreement import TrustHistory
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor, make_model
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, list_checks
 from coordinator.lineage.commits import get_commit
-from coordinator.models import DueReplication, Run, TrustAgreement, Volunteer, table_of
+from coordinator.models import DueReplication, Run, TrustAgreement, TrustRecord, Volunteer, table_of
 from coordinator.models.base import UtcDateTime
 from coordinator.workers.lookup import WorkerRow
 from shared.contract import Contract
@@ -29,7 +30,7 @@ from shared.runs import RunReport
 MAX_DUE = 8
 
 _DUE, _AGREEMENTS, _RUNS = table_of(DueReplication), table_of(TrustAgreement), table_of(Run)
-_VOLUNTEERS = table_of(Volunteer)
+_VOLUNTEERS, _RECORDS = table_of(Volunteer), table_of(TrustRecord)
 _ADD_TO_HISTORY = text(
     "INSERT INTO trust_records "
     "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
@@ -103,10 +104,10 @@ def record_run(
     ancestor = find_ancestor(session, get_commit(session, report.commit_sha), epoch.hardware_class)
     prior = make_model(contract, epoch.noise_sd, epoch.effects).expect_of(known)
     expected = ancestor.expect(prior) if ancestor else None
-    outcome = agreement.compare([*known, measured], epoch.noise_sd, expected)
+    own_trust = record.trust(is_anchor=worker.is_anchor, is_vouched=is_vouched)
+    outcome = agreement.compare([*known, measured._replace(trust=own_trust)], epoch.noise_sd, expected)
     judged = {run.volunteer_id: outcome.author_agrees for run in known if run.is_authors}
     judged[worker.volunteer_id] = outcome.checker_agrees
-    own_trust = record.trust(is_anchor=worker.is_anchor, is_vouched=is_vouched)
     together = [*known, measured._replace(trust=own_trust)]
     judged |= dict.fromkeys(agreement.find_contradicted(together, epoch.noise_sd), False)
     for volunteer_id, agrees in sorted(judged.items()):  # in one order, so that transactions do not lock each other out
@@ -198,6 +199,15 @@ def _waits_for_others(derived: DerivedPosterior) -> bool:
     """Whether a held result is released by others: beyond the plausible floor only a maintainer can."""
     is_theirs = not derived.is_implausible and derived.runs < MAX_RUNS
     return derived.awaits_anchors or (derived.standing is Standing.HELD and is_theirs)
+
+
+def is_doubted(session: Conn, project_id: int, volunteer_id: int) -> bool:
+    """Whether a volunteer was contradicted of late. While an anchor works it checks what the anchor measured, by which
+    it is trusted again, and cannot hold up or dispute anything else."""
+    query = select(_RECORDS.c.agreements, _RECORDS.c.contradictions)
+    is_its = _RECORDS.c.project_id == project_id, _RECORDS.c.volunteer_id == volunteer_id
+    row = session.execute(query.where(*is_its)).first()
+    return row is not None and TrustHistory(*row).trust() is Trust.DOUBTED
 
 
 def list_due(session: Conn, project_id: int, hardware_class: str, worker: WorkerRow, *, is_anchor: bool) -> list[str]:

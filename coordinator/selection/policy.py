@@ -51,10 +51,10 @@ class Snapshot:
     """The input of the policy. Counts are of this worker, in this project and its hardware class.
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
-    `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
-    class. `to_confirm` is a commit that it may confirm, `to_promote` a run that it may make on a rung. `expected` is
-    the commit that the model of all runs expects most of. `elsewhere` is the leading commit of another class, if it
-    leads by more there and nobody measured it here.
+    `own` counts how often its volunteer measured or made a commit, in any class, and names those that it may not
+    measure; `is_alone` says that nobody else is in the class. `to_confirm` is a commit that it may confirm,
+    `to_promote` a run that it may make on a rung. `expected` is the commit that the model of all runs expects most of.
+    `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
     under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
@@ -71,7 +71,7 @@ class Snapshot:
     failures_in_row: int = 0
     seconds_since_run: float = inf
     quarantine: str | None = None
-    own: frozenset[str] = frozenset()
+    own: Mapping[str, int] = field(default_factory=dict)
     is_alone: bool = True
     expected: str | None = None
     to_confirm: str | None = None
@@ -296,19 +296,26 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         )
         return Decision(JobKind.REPLICATE, record.sha, why)
     for leader in leaders:
-        is_settled = leader.is_settled and not (leader.is_corroborated and snapshot.is_anchor)
-        is_missing = snapshot.is_anchor and leader.sha not in snapshot.own  # its run, which all others may wait for
-        if is_settled or (leader.runs >= MAX_RUNS_OF_ONE_COMMIT and not is_missing):
+        if leader.is_settled and not (leader.is_corroborated and snapshot.is_anchor):
             break
-        is_open = is_missing or leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
-        is_again = snapshot.is_anchor and leader.is_corroborated  # whose own runs do not find it yet
-        is_others = snapshot.is_alone or is_again or leader.sha not in snapshot.own
-        if is_open and is_others and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
+        if snapshot.is_alone and leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
+            break  # else its own best commits would take all of a lone worker's turns
+        if _may_add(snapshot, leader) and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
             why = (
                 f"The leading commit has {count_noun(leader.runs, 'run')}; another one shows whether its gain is real."
             )
             return Decision(JobKind.REPLICATE, leader.sha, why)
     return None
+
+
+def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
+    """Whether this worker may add a run to a commit that is not settled. Anchors' own runs must find what they verify
+    (decision 0031), so those are counted for an anchor, however many others made."""
+    if snapshot.is_anchor and not snapshot.is_alone:
+        own = snapshot.own.get(leader.sha, 0)
+        return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
+    has_room = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
+    return has_room and (snapshot.is_alone or leader.sha not in snapshot.own)
 
 
 def _find_record(snapshot: Snapshot) -> Candidate | None:

@@ -1,7 +1,8 @@
 """Rows that selection reads: the frontier, jobs in flight, a worker's history, and the job mix."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -31,6 +32,7 @@ from coordinator.selection import step_queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.step_queries import HARDWARE_CLASS, PROJECT, SHAS
 from shared.experiments import Assignment, Dispute, JobKind, Standing
+from shared.leases import LeaseState
 from shared.protocol import now
 from shared.records import Trust
 from shared.runs import RunOutcome
@@ -50,6 +52,9 @@ CONFIRMED = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER)
 FRONTIER_ROWS = 256  # best commits from which parents are drawn; later ones would hardly ever be drawn
 
 MAX_FAILURES_READ = 32  # of one commit
+
+LOST_TRIES, LOST_WITHIN = 2, timedelta(days=1)
+"""Leases for one commit that a volunteer may let come to nothing within this time, before others measure it."""
 
 UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED, Standing.REJECTED})
 """Standings of commits that are no parents: a maintainer must decide first or rejected it, or the code is lost."""
@@ -228,12 +233,11 @@ _MEASURED_BY = (
     .union_all(
         select(_LEASES.c.base_sha)
         .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
-        .where(
-            _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
-            _LEASES.c.base_sha.in_(SHAS),
-            IS_LIVE,
-            is_one_of(_LEASES.c.kind, (JobKind.REPLICATE, JobKind.CONTROL)),
-        )
+        .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.base_sha.in_(SHAS))
+        .where(_LEASES.c.issued_at > bindparam("since"), _LEASES.c.state != LeaseState.DONE)
+        .where(is_one_of(_LEASES.c.kind, (JobKind.REPLICATE, JobKind.CONTROL)))
+        .group_by(_LEASES.c.base_sha)
+        .having((func.count().filter(IS_LIVE) > 0) | (func.count() >= LOST_TRIES))
     )
 )
 _CHECKS = (
@@ -355,10 +359,11 @@ def has_other_volunteer(session: Conn, project_id: int, hardware_class: str, vol
     return session.scalar(_OTHER_VOLUNTEER, given) is not None
 
 
-def find_measured_by(session: Conn, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
-    """Those of the commits that a volunteer made or measured, or is measuring, on whatever hardware."""
-    given = {"volunteer_id": volunteer_id, "shas": list(shas), "moment": now()}
-    return frozenset(sha for (sha,) in session.execute(_MEASURED_BY, given).all())
+def count_measured_by(session: Conn, volunteer_id: int, shas: Sequence[str]) -> Counter[str]:
+    """How often a volunteer made or measured each of the commits, or is measuring it, on whatever hardware. One for
+    which it let LOST_TRIES leases come to nothing counts, too, so that nobody holds a commit up."""
+    given = {"volunteer_id": volunteer_id, "shas": list(shas), "moment": now(), "since": now() - LOST_WITHIN}
+    return Counter(sha for (sha,) in session.execute(_MEASURED_BY, given).all())
 
 
 def map_checks(session: Conn, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:

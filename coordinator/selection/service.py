@@ -11,7 +11,7 @@ from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence import confirmations, promotions
 from coordinator.evidence.calibration_queries import has_anchor_at_work
 from coordinator.evidence.posteriors import find_posterior
-from coordinator.evidence.trust import list_due
+from coordinator.evidence.trust import is_doubted, list_due
 from coordinator.experiments import service as experiments
 from coordinator.lineage.branches import BranchRow, get_branch_by_name, is_stalled, list_branch_rows
 from coordinator.models import Project
@@ -138,20 +138,23 @@ def _take_snapshot(
         to_promote = promotions.find_job(session, project, hardware_class, volunteer_id, worker.id)
     reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
-        checks = queries.map_checks(session, hardware_class, sorted({*looked_at, *due} - {project.root_sha}))
+        asked = frozenset({*looked_at, *due} - {project.root_sha})
+        checks = queries.map_checks(session, hardware_class, sorted(asked))
+        anchored = {sha for sha, is_anchored in checks.items() if is_anchored}
         disputed = {one.sha for one in frontier.candidates if one.is_disputed}
-        reserved = frozenset(sha for sha, is_anchored in checks.items() if not is_anchored)
-        reserved |= measured - {project.root_sha} - {sha for sha, is_anchored in checks.items() if is_anchored}
-        reserved -= disputed
+        reserved = frozenset(checks) | (measured - {project.root_sha})
+        reserved = asked if is_doubted(session, project.id, volunteer_id) else reserved - disputed
+        reserved -= anchored
+    own = dict.fromkeys(reserved, 0) | queries.count_measured_by(session, volunteer_id, [*looked_at, *due])
     return replace(
         snapshot,
         to_confirm=to_confirm,
         to_promote=to_promote,
-        own=queries.find_measured_by(session, volunteer_id, looked_at) | reserved,
+        own=own,
         expected=expected,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, in_flight),
-        due=[sha for sha in due if sha not in measured | reserved],
+        due=[sha for sha in due if sha not in measured and (sha not in own or snapshot.is_anchor)],
     )
 
 
@@ -174,7 +177,7 @@ def needs_run(session: Conn, contract: Contract, hardware_class: str, sha: str, 
         return not queries.has_crashed_by_itself(session, sha, hardware_class)
     is_open = posterior.standing == Standing.PROVISIONAL and posterior.runs < policy.MAX_RUNS_OF_ONE_COMMIT
     is_gain = contract.objective.sign * posterior.effect_mean < 0
-    return is_open and is_gain and not queries.find_measured_by(session, volunteer_id, [sha])
+    return is_open and is_gain and not queries.count_measured_by(session, volunteer_id, [sha])
 
 
 def _view_branches(

@@ -5,8 +5,9 @@ python -m tests.bench.bench_trust --quick              the form that the tests r
 
 Old is the rule that agreement of strangers is enough to verify. The second table says how long sybils must be honest
 before something false is verified: with an anchor among those who verify no patience is enough; where a contract lets
-vouched volunteers stand in for it, a day and its absence. The third counts how many jobs it takes until honest gains
-are verified, with liars and without.
+vouched volunteers stand in for it, as many jobs as make a sybil vouched, a day, and the anchor's absence. The third
+counts how many jobs it takes until honest gains are verified, with liars of several styles and without, by the rules
+before liars' measurements and leases stopped holding honest ones up, and by those since.
 """
 
 import argparse
@@ -16,14 +17,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from logging import CRITICAL, disable
+from math import exp, inf, log, sqrt
 from os import cpu_count
-from statistics import median
+from statistics import fmean, median, stdev
 from unittest.mock import patch
 
-from coordinator.evidence import posteriors
+from coordinator.evidence import agreement, posteriors, responses, statistics
+from coordinator.evidence.promotion import find_student_quantile
+from coordinator.selection import policy, queries
+from coordinator.selection import service as selection
 from coordinator.selection.findings_value import estimate_share
+from coordinator.selection.parents import Candidate
+from coordinator.selection.policy import MAX_RUNS_OF_ONE_COMMIT, Snapshot
 from tests.bench.report import format_table
-from tests.bench.sybils import Attack, Outcome, open_sybils
+from tests.bench.sybils import Attack, Outcome, Style, open_sybils
 
 DAY = timedelta(days=1)
 QUICK = (Attack(4, 0, has_anchor=False, rounds=20), Attack(3, 6, rounds=10))
@@ -39,20 +46,55 @@ ATTACKS = (
 WITH_OLD_RULE = 8
 """Attacks by at most so many sybils, and at most so many honest volunteers, are tried under the old rule, too."""
 
-PATIENCE = (0.0, 0.5, 1.0, 2.0, 30.0)
-HEADINGS = ("sybils", "honest", "anchor", "verifies", "class", "patience, days", "runs", "verified", "false, old rule",
-            "false, new rule", "lies corroborated", "sybils vouched")  # fmt: skip
+PATIENCE = (0.5, 2.0)
+PATIENT_JOBS = 60
+"""Jobs of each sybil while it is honest, in the table on patience: so many that most come to be vouched."""
 
-TEN = (Attack(0, 9, rounds=80, enough=5), Attack(0, 6, liars=3, rounds=80, enough=5))
+HEADINGS = ("sybils", "honest", "anchor", "verifies", "class", "patience, days", "runs", "verified", "false, old rule",
+            "false, new rule", "lies corroborated", "sybils vouched", "honest jobs until vouched")  # fmt: skip
+
+ENOUGH = 3
+WITHOUT = Attack(0, 9, rounds=40, enough=ENOUGH)
+WITH_LIARS = Attack(0, 6, liars=3, rounds=40, enough=ENOUGH)
 """Ten volunteers, of whom one is an anchor: without liars, and with three."""
 
-SEEDS = (1, 2, 3)
-LIARS_HEADINGS = ("seed", "liars of 10", "jobs until 1, 3, 5 honest gains are verified", "false")
+SEEDS = 5
+LIARS_HEADINGS = ("three liars of ten", "rules", "jobs by seed", "times the jobs without (95 %)", "false of verified")
 
 
 @contextmanager
 def _believe_strangers() -> Iterator[None]:
     with patch.object(posteriors, "is_found_by_roots", lambda *_: True):
+        yield
+
+
+@contextmanager
+def _let_liars_hold_up() -> Iterator[None]:
+    """The rules before: all measurements dispute alike, lies move others' offsets by a bounded amount, doubted
+    volunteers check what they like, leases that come to nothing cost nothing, and a commit with six runs gets no more,
+    not even an anchor's, nor do those behind it."""
+
+    def may_add(snapshot: Snapshot, leader: Candidate) -> bool:
+        is_missing = snapshot.is_anchor and leader.sha not in snapshot.own
+        has_room = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
+        is_again = snapshot.is_anchor and leader.is_corroborated
+        return is_missing or (has_room and (is_again or leader.sha not in snapshot.own))
+
+    def list_leaders(snapshot: Snapshot) -> list[Candidate]:
+        leaders = list_all(snapshot)
+        given_up = (at for at, one in enumerate(leaders) if one.runs >= MAX_RUNS_OF_ONE_COMMIT)
+        stops = (at for at in given_up if not snapshot.is_anchor or leaders[at].sha in snapshot.own)
+        return leaders[: next(stops, len(leaders))]
+
+    list_all = policy._list_leaders
+    with (
+        patch.object(agreement, "believe", lambda runs, noise_sd: statistics.split(runs)),
+        patch.object(selection, "is_doubted", lambda *_: False),
+        patch.object(queries, "LOST_WITHIN", timedelta(0)),
+        patch.multiple(responses, REDESCENDS=1, WEIGHINGS=2),
+        patch.object(policy, "_may_add", may_add),
+        patch.object(policy, "_list_leaders", list_leaders),
+    ):
         yield
 
 
@@ -71,7 +113,14 @@ def describe(attack: Attack, new: Outcome, old: Outcome | None) -> list[str]:
         str(attack.sybils), str(attack.honest), anchor, "vouched, too" if attack.vouched_verify else "anchor",
         "invented" if attack.foreign else "common", f"{attack.patience / DAY:g}", str(new.runs), str(len(new.verified)),
         str(len(old.false)) if old else "–", str(len(new.false)), str(len(new.corroborated)), str(new.vouched),
+        _describe_patience(new),
     ]  # fmt: skip
+
+
+def _describe_patience(outcome: Outcome) -> str:
+    """The fewest jobs and the median of those who came to be vouched, and how many did."""
+    jobs = sorted(outcome.vouched_after.values())
+    return f"{jobs[0]}, median {median(jobs):g} of {len(jobs)}" if jobs else "–"
 
 
 def _try_both(attack: Attack) -> tuple[Outcome, Outcome | None]:
@@ -83,35 +132,63 @@ def _try_both(attack: Attack) -> tuple[Outcome, Outcome | None]:
 def list_patient() -> Iterator[Attack]:
     """The attacks of the table on patience."""
     for days in PATIENCE:
-        attack = replace(PATIENT, patience=days * DAY, anchor_leaves=True)
+        attack = replace(PATIENT, sybils=4, honest=4, patience=days * DAY, anchor_leaves=True)
+        attack = replace(attack, patient_jobs=PATIENT_JOBS)
         yield from (attack, replace(attack, vouched_verify=True))
 
 
-def count_jobs(job: tuple[Attack, int]) -> Outcome:
+def count_jobs(job: tuple[Attack, int, bool]) -> Outcome:
+    """An attack's outcome with a seed, by the rules before or the present ones."""
     disable(CRITICAL)
-    attack, seed = job
+    attack, seed, is_old = job
+    if is_old:
+        with _let_liars_hold_up():
+            return try_attack(attack, seed=seed)
     return try_attack(attack, seed=seed)
 
 
-def compare_liars(outcomes: Sequence[tuple[Attack, int, Outcome]]) -> Iterator[str]:
-    """The table of jobs until honest gains are verified, and the ratio that the goal is about."""
-    rows, after = [], {attack.liars: [] for attack, _, _ in outcomes}  # type: ignore[var-annotated]
-    for attack, seed, outcome in outcomes:
-        reached = [outcome.true_after[n - 1] if len(outcome.true_after) >= n else None for n in (1, 3, 5)]
-        words = ", ".join("never" if jobs is None else str(jobs) for jobs in reached)
-        rows.append([str(seed), str(attack.liars), words, str(len(outcome.false))])
-        after[attack.liars].append(reached[-1] or float("inf"))
-    yield format_table(LIARS_HEADINGS, rows)
-    without, with_liars = (median(after[liars]) for liars in sorted(after))
-    ratio = f"{with_liars / without:.2f} times"
-    yield f"5 honest gains: {with_liars:g} jobs with 3 liars of 10, {without:g} without: {ratio} (medians)."
+def find_jobs(outcome: Outcome) -> int:
+    """The jobs until enough honest gains were verified, or all of them if they were not."""
+    return outcome.true_after[ENOUGH - 1] if len(outcome.true_after) >= ENOUGH else outcome.runs
+
+
+def estimate_ratio(numbers: Sequence[int], others: Sequence[int]) -> tuple[float, float, float]:
+    """The geometric mean of ratios of pairs, with its 95 % interval by Student's distribution."""
+    logs = [log(one / other) for one, other in zip(numbers, others, strict=True)]
+    half = find_student_quantile(len(logs) - 1) * stdev(logs) / sqrt(len(logs)) if len(logs) > 1 else inf
+    return exp(fmean(logs)), exp(fmean(logs) - half), exp(fmean(logs) + half)
+
+
+def describe_liars(name: str, rules: str, outcomes: Sequence[Outcome], without: Sequence[Outcome]) -> list[str]:
+    """A row of the table on liars, beside the same seeds without any."""
+    jobs = [find_jobs(one) for one in outcomes]
+    words = [f"{'' if len(one.true_after) >= ENOUGH else '> '}{n}" for one, n in zip(outcomes, jobs, strict=True)]
+    said = "–"
+    if outcomes is not without:
+        ratio, low, high = estimate_ratio(jobs, [find_jobs(one) for one in without])
+        said = f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+    false, verified = sum(len(one.false) for one in outcomes), sum(len(one.verified) for one in outcomes)
+    return [name, rules, ", ".join(words), said, f"{false} of {verified}"]
+
+
+def compare_liars(pool: ProcessPoolExecutor, styles: Sequence[Style], seeds: int) -> Iterator[list[str]]:
+    """The rows of the table of jobs until honest gains are verified."""
+    attacks = [("none", WITHOUT), *((style.value, replace(WITH_LIARS, style=style)) for style in styles)]
+    jobs = [(attack, seed, is_old) for _, attack in attacks for is_old in (True, False) for seed in range(1, seeds + 1)]
+    outcomes, without = pool.map(count_jobs, jobs), {}
+    for name, _ in attacks:
+        for rules in ("before", "now"):
+            own = [next(outcomes) for _ in range(seeds)]
+            without.setdefault(rules, own)
+            yield describe_liars(name, rules, own, without[rules])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small attacks")
     parser.add_argument("--parts", nargs="+", choices=("attacks", "patience", "liars"), default=[], help="only these")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of the part about liars")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the part about liars")
+    parser.add_argument("--styles", nargs="+", choices=[one.name.lower() for one in Style], help="of liars, only these")
     parser.add_argument("--processes", type=int, default=cpu_count() or 1, help="attacks at a time")
     given = parser.parse_args()
     with ProcessPoolExecutor(given.processes) as pool:
@@ -130,9 +207,11 @@ def main() -> None:
                 print(f"False among {verified} verified by an anchor: {false}, at most {share.high:.1%} (95 %).\n")
         if given.quick or (given.parts and "liars" not in given.parts):
             return
-        jobs = [(attack, seed) for seed in range(1, given.seeds + 1) for attack in TEN]
-        outcomes = [(*job, outcome) for job, outcome in zip(jobs, pool.map(count_jobs, jobs), strict=True)]
-        print("\n".join(compare_liars(outcomes)))
+        styles, rows = [Style[name.upper()] for name in given.styles or ()] or list(Style), []
+        for row in compare_liars(pool, styles, given.seeds):
+            rows.append(row)
+            print(" | ".join(row), flush=True)
+        print(f"Jobs until {ENOUGH} honest gains are verified:\n{format_table(LIARS_HEADINGS, rows)}")
 
 
 if __name__ == "__main__":

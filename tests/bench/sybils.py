@@ -2,13 +2,14 @@
 
 Honest volunteers experiment and check; sybils are accounts of one attacker, who compute nothing. While they are patient
 they report what honest machines would. Then one of them claims a gain that does not exist, and all of them repeat it.
-They also propose its code in order to measure it. Liars do not know each other: each makes most of its numbers up.
+They also propose its code in order to measure it. Liars do not know each other: each lies in its own style.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -21,14 +22,14 @@ from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
+from coordinator.evidence.calibration_queries import find_vouching
 from coordinator.evidence.quarantine import set_anchor
-from coordinator.models import Commit, CommitPosterior, Run, Worker
+from coordinator.models import Commit, CommitPosterior, Project, Volunteer, Worker
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import ProposalSubmission, Standing
 from shared.leases import GrantedLease, ResultUpload
 from shared.protocol import now, use_clock
-from shared.records import Trust
 from shared.runs import Hardware, RunSeconds
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE, describe_change, make_result, make_run
@@ -45,6 +46,10 @@ ROUNDS_PER_LIE = 5
 DULL = 0.004
 LIARS_LIE, LIARS_SHARE = 0.02, 2 / 3
 """Largest gain that a liar adds, and the share of its results to which it does."""
+
+LIARS_NOISE = 10 * NOISE_SD
+HONEST_JOBS = 12
+"""Number of jobs for which a liar of the style LATE is honest."""
 
 CHOOSING = 0.1
 BUDGET = timedelta(seconds=120)
@@ -81,6 +86,18 @@ offset_sd = {OFFSET_SD}
 """
 
 
+class Style(StrEnum):
+    """How a liar lies. The seed, by which it is calibrated, each measures as it is."""
+
+    RANDOM = "up to 0.02 better, two of three"
+    CONTRADICTS = "others' 0.008 worse"
+    COPIES = "own 0.008 better, repeats authors"
+    ABANDONS = "as the first, checks abandoned"
+    LATE = "honest for 12 jobs, then as the first"
+    NOISE = "ten times the noise"
+    CONSTANT = "0.008 better, always"
+
+
 @dataclass(frozen=True)
 class Attack:
     """An attack and who is there; `liars` are beside the honest. Sybils lie after `patience`; `foreign` ones then in a
@@ -92,6 +109,7 @@ class Attack:
     sybils: int
     honest: int
     liars: int = 0
+    style: Style = Style.RANDOM
     has_anchor: bool = True
     patience: timedelta = timedelta(0)
     foreign: bool = False
@@ -105,7 +123,8 @@ class Attack:
 @dataclass
 class Outcome:
     """`verified` are all that ever were, `false` those that gain less than they claim, `corroborated` the lies that had
-    that standing; `vouched` sybils when they began to lie; `true_after` the runs until each true one was verified."""
+    that standing; `vouched` sybils when they began to lie; `true_after` the jobs until each true one was verified, and
+    `vouched_after` each sybil's until it was vouched."""
 
     verified: set[tuple[str, str]] = field(default_factory=set)
     false: set[tuple[str, str]] = field(default_factory=set)
@@ -114,15 +133,18 @@ class Outcome:
     runs: int = 0
     lies: int = 0
     true_after: list[int] = field(default_factory=list)
+    vouched_after: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class Member:
+    name: str
     client: MiniWorker
     offset: float
     is_sybil: bool = False
     is_liar: bool = False
     hardware: Hardware = HARDWARE
+    jobs: int = 0
 
 
 class SybilSwarm:
@@ -133,6 +155,7 @@ class SybilSwarm:
         self.time = now()
         self.truth: dict[str, float] = {}
         self.claimed: dict[str, float] = {}
+        self.reported: dict[str, float] = {}
         self.code: dict[str, str] = {}
         self.outcome = Outcome()
         self.is_lying = False
@@ -149,7 +172,7 @@ class SybilSwarm:
         with self.database.write() as session:
             token = create_token(session, name, "bench")
         role = {"is_sybil": name.startswith("sybil"), "is_liar": name.startswith("liar")}
-        return Member(MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), **role)
+        return Member(name, MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), **role)
 
     def run(self) -> Outcome:
         with use_clock(lambda: self.time):
@@ -158,9 +181,10 @@ class SybilSwarm:
             for number in range(attack.patient_jobs if attack.patience else 0):
                 self._do_round(with_anchor=True)
                 self._end_epochs()
+                self._list_vouched()
                 if number < attack.patient_jobs - 1 or not attack.anchor_leaves:
                     self.time += max(pause - JOB, timedelta(0))
-            self.outcome.vouched = self._count_vouched()
+            self.outcome.vouched = len(self._list_vouched())
             self.is_lying = True
             if attack.anchor_leaves:
                 self.time += timedelta(days=2)
@@ -204,8 +228,12 @@ class SybilSwarm:
                 held.append((member, reply.lease, self._draft(member, reply.lease)))
         self.time += JOB
         for member, lease, drafted in held:
-            self._deliver(member, lease, drafted)
-            self._look()
+            member.jobs += 1
+            self.outcome.runs += 1
+            is_abandoned = member.is_liar and self.attack.style is Style.ABANDONS and lease.kind.is_measurement
+            if not is_abandoned or lease.base.sha in self._roots:
+                self._deliver(member, lease, drafted)
+                self._look()
 
     def _draft(self, member: Member, lease: GrantedLease) -> dict[str, str] | str | None:
         """The files of an experiment, or the commit to measure; None where the proposal was not accepted."""
@@ -245,11 +273,11 @@ class SybilSwarm:
             truth = self.truth[base] + (0.0 if claims else effect)
             claimed = self.claimed.get(base, self.truth[base]) - LIE
             value = (claimed if claims else self.claimed.get(base, self.truth[base]) + effect) + member.offset
-            value += self.draw.gauss(0, NOISE_SD) - self._make_up(member)
+            value += self.draw.gauss(0, NOISE_SD) - self._make_up(member, is_own=True)
             upload = make_result(lease, member.client.files_of(lease), drafted, value, **changes)
             upload = upload.model_copy(update={"proposal": describe_change(lease.base.files, drafted)})
             sha = upload.run.commit_sha
-            self.truth[sha], self.code[sha] = truth, drafted["train.py"]
+            self.truth[sha], self.code[sha], self.reported[sha] = truth, drafted["train.py"], value - member.offset
             if self._lies(member):
                 self.claimed[sha] = claimed if claims else value
             if claims:
@@ -257,17 +285,29 @@ class SybilSwarm:
                 self.outcome.lies += 1
         reply = member.client.deliver(lease, upload)
         assert reply.status_code == 201, reply.text
-        self.outcome.runs += 1
 
     def _measure(self, member: Member, sha: str) -> float:
         truth = self.truth.setdefault(sha, START) + member.offset
         said = self.claimed[sha] + member.offset if self._lies(member) and sha in self.claimed else truth
-        made_up = 0.0 if sha in self._roots else self._make_up(member)
+        if member.is_liar and self.attack.style is Style.COPIES and sha in self.reported:
+            said = self.reported[sha] + member.offset
+        made_up = 0.0 if sha in self._roots else self._make_up(member, is_own=False)
         return said + self.draw.gauss(0, NOISE_SD) - made_up
 
-    def _make_up(self, member: Member) -> float:
-        """The gain that a liar adds; the seed, by which it is calibrated, it measures as it is."""
-        return LIARS_LIE * self.draw.random() if member.is_liar and self.draw.random() < LIARS_SHARE else 0.0
+    def _make_up(self, member: Member, *, is_own: bool) -> float:
+        """The gain that a liar adds to a result of its own experiment, or of another's."""
+        style = self.attack.style
+        if not member.is_liar or (style is Style.LATE and member.jobs <= HONEST_JOBS):
+            return 0.0
+        if style is Style.CONSTANT:
+            return LIE
+        if style is Style.NOISE:
+            return self.draw.gauss(0, LIARS_NOISE)
+        if style is Style.COPIES:
+            return LIE if is_own else 0.0
+        if style is Style.CONTRADICTS:
+            return 0.0 if is_own else -LIE
+        return LIARS_LIE * self.draw.random() if self.draw.random() < LIARS_SHARE else 0.0
 
     def _look(self) -> None:
         """Write down what is verified now, and whether it is true."""
@@ -291,14 +331,17 @@ class SybilSwarm:
                 self.outcome.true_after.append(self.outcome.runs)
         self.outcome.verified |= verified
 
-    def _count_vouched(self) -> int:
-        query = (
-            select(Worker.volunteer_id)
-            .join(Run, Run.worker_id == Worker.id)
-            .where(Run.trust == Trust.VOUCHED, Worker.name.contains("sybil"))
-        )
+    def _list_vouched(self) -> list[Member]:
+        """The sybils who are vouched, each with the jobs that it took written down."""
         with self.database.read() as session:
-            return len(set(session.scalars(query)))
+            project_id = session.scalars(select(Project.id)).one()
+            ids = dict(session.execute(select(Volunteer.name, Volunteer.id)).all())
+            sybils = [member for member in self.members if member.is_sybil]
+            of_class = project_id, HARDWARE.hardware_class
+            vouched = [one for one in sybils if find_vouching(session, *of_class, ids[one.name]).is_enough]
+        for one in vouched:
+            self.outcome.vouched_after.setdefault(one.name, one.jobs)
+        return vouched
 
 
 @contextmanager

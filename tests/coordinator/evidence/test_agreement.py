@@ -61,6 +61,18 @@ def test_disputes(runs: list[Measurement], dispute: Dispute) -> None:
     assert find_dispute(runs, NOISE_SD, None) is dispute
 
 
+def test_who_is_known_to_lie_disputes_nothing_unless_nobody_else_checked() -> None:
+    honest, liar = checks(0, 2 * LIE)
+    doubted, anchor = liar._replace(trust=Trust.DOUBTED), honest._replace(trust=Trust.ANCHOR)
+    assert find_dispute([author(0), honest, liar], NOISE_SD, None) is Dispute.CONTESTED
+    assert find_dispute([author(0), honest, doubted], NOISE_SD, None) is Dispute.NONE
+    assert find_dispute([author(0), anchor, liar], NOISE_SD, None) is Dispute.NONE, "the anchor contradicts it"
+    assert find_dispute([author(0), doubted], NOISE_SD, None) is Dispute.CONTESTED
+    assert find_dispute([author(2 * LIE), anchor, liar], NOISE_SD, None) is Dispute.CONTESTED, "and the author with it"
+    assert compare([author(0), doubted], NOISE_SD, None) == Agreement(None, None)
+    assert compare([author(0), liar], NOISE_SD, None) == Agreement(False, None)
+
+
 @given(st.lists(st.sampled_from([0.0, 0.0005, LIE]), max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_runs_does_not_matter(values: list[float], random: Random) -> None:
     runs = [author(0), *checks(*values)]

@@ -60,7 +60,7 @@ def test_a_worker_without_shared_commits_gets_a_control_before_its_turn() -> Non
     stranger = replace(snapshot(known, measured=0, done=4), seed_workers=50, is_alone=False, needs_control=True)
     decision = decide(stranger, Random(1))
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, "a")
-    for other in (replace(stranger, needs_control=False), replace(stranger, own=frozenset("a"))):
+    for other in (replace(stranger, needs_control=False), replace(stranger, own={"a": 1})):
         decision = decide(other, Random(1))
         assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
@@ -120,7 +120,7 @@ def decide_in_swarm(done: int, *candidates: Candidate, **changes: object) -> Dec
 
 
 def test_nobody_verifies_what_is_their_own() -> None:
-    decision = decide_in_swarm(7, LEADER, OTHER, own=frozenset({"lead"}))
+    decision = decide_in_swarm(7, LEADER, OTHER, own={"lead": 1})
     assert isinstance(decision, Decision) and decision.base_sha != "lead"
     decision = decide_in_swarm(7, LEADER, OTHER)
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
@@ -162,7 +162,7 @@ def test_the_record_goes_before_what_leads_until_it_rests_on_many_runs() -> None
     ):
         decision = decide_in_swarm(7, LEADER, changed, worse)
         assert isinstance(decision, Decision) and decision.base_sha == "lead", "and no other verified one is measured"
-    decision = decide_in_swarm(7, LEADER, record, own=frozenset({"record"}))
+    decision = decide_in_swarm(7, LEADER, record, own={"record": 1})
     assert isinstance(decision, Decision) and decision.base_sha == "lead"
     decision = decide_in_swarm(7, LEADER, record, is_alone=True)
     assert isinstance(decision, Decision) and decision.base_sha == "lead", "one's own runs share one's offset's error"
@@ -171,7 +171,7 @@ def test_the_record_goes_before_what_leads_until_it_rests_on_many_runs() -> None
 
 
 def test_controls_measure_what_others_measured() -> None:
-    decision = decide_in_swarm(15, LEADER, OTHER, own=frozenset({"lead"}))
+    decision = decide_in_swarm(15, LEADER, OTHER, own={"lead": 1})
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, "other")
 
 
@@ -262,11 +262,21 @@ def test_what_leads_elsewhere_keeps_no_anchor_from_verifying() -> None:
 
 def test_an_anchor_measures_again_what_its_runs_do_not_find_yet() -> None:
     leader = LEADER._replace(is_settled=True, is_corroborated=True, runs=3)
-    own = frozenset({leader.sha, OTHER.sha})
-    decision = decide_in_swarm(15, leader, OTHER, is_anchor=True, own=own)
-    assert isinstance(decision, Decision) and decision.base_sha == leader.sha
-    full = decide_in_swarm(15, leader._replace(runs=6), OTHER, is_anchor=True, own=own)
+    own = {leader.sha: 1, OTHER.sha: 1}
+    for runs in (3, 6, 12):
+        decision = decide_in_swarm(15, leader._replace(runs=runs), OTHER, is_anchor=True, own=own)
+        assert isinstance(decision, Decision) and decision.base_sha == leader.sha, "others' runs are not its own"
+    full = decide_in_swarm(15, leader._replace(runs=6), OTHER, is_anchor=True, own=own | {leader.sha: 6})
     assert not (isinstance(full, Decision) and full.kind is JobKind.REPLICATE and full.base_sha == leader.sha)
+
+
+def test_a_commit_that_verification_gave_up_on_does_not_hold_up_those_behind_it() -> None:
+    given_up = LEADER._replace(runs=6)
+    for own, is_anchor in (({}, False), ({given_up.sha: 1}, True)):
+        decision = decide_in_swarm(7, given_up, OTHER, is_anchor=is_anchor, own=own)
+        assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "other")
+    alone = decide_in_swarm(7, given_up, OTHER, is_alone=True)
+    assert isinstance(alone, Decision) and alone.kind is not JobKind.REPLICATE, "a lone worker has other things to do"
 
 
 def test_what_leads_elsewhere_is_measured_here() -> None:

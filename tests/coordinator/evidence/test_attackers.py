@@ -1,0 +1,178 @@
+"""Attackers without a simulation of their own, and honest volunteers whom guards against them must not stop."""
+
+from collections.abc import Callable
+from math import pi, sin
+from pathlib import Path
+from random import Random
+
+import pytest
+from fastapi.testclient import TestClient
+
+from coordinator.db.database import Database
+from coordinator.evidence import epochs
+from coordinator.evidence.quarantine import set_anchor
+from coordinator.projects.service import create_project
+from shared.leases import GrantedLease, ResultUpload
+from tests.support.messages import HARDWARE, make_result, make_run
+from tests.support.seeds import write_seed
+from tests.support.village import Village
+from tests.support.volunteers import MiniWorker
+
+NOISE_SD = 0.005
+"""The noise of the village's contract; its seed is at 3.3."""
+
+
+@pytest.fixture
+def village(project: str, database: Database) -> Village:
+    village = Village(database)
+    village.make_anchor("dan")
+    return village
+
+
+@pytest.mark.parametrize("may_verify", [False, True])
+def test_who_is_honest_only_where_the_anchor_measured_verifies_nothing_of_its_own(
+    village: Village, *, may_verify: bool
+) -> None:
+    """Two volunteers who are vouched by controls and by what the anchor measured before confirm each other's lie."""
+    village.let_vouched_verify(may=may_verify)
+    for hours in (0, 25):
+        with village.at(hours):
+            for _ in range(4):
+                sha = village.invent("ada", 3.2)
+                village.measure("dan", sha, 3.2)
+                assert village.measure("bo", sha, 3.2) in ("newcomer", "vouched")
+                village.measure("cy", sha, 3.2)
+    with village.at(26):
+        lie, truth = village.invent("bo", 3.0), village.invent("eve", 3.1)
+        assert village.measure("cy", lie, 3.0) == "vouched"
+        village.measure("fay", lie, 3.0)
+        assert village.posterior(lie).standing == "provisional", "the anchor is at work"
+        village.measure("dan", lie, 3.2)
+        assert village.posterior(lie).standing == "provisional"
+        assert village.record("bo")[1] == village.record("cy")[1] == 1
+        assert village.measure("cy", village.invent("ada", 3.2), 3.2) == "newcomer", "and are vouched no more"
+        village.measure("gus", truth, 3.1)
+        village.measure("dan", truth, 3.1)
+        assert village.posterior(truth).standing == "verified"
+    village.check_numbers()
+
+
+def test_what_a_doubted_volunteer_says_costs_nobody_trust_and_disputes_nothing(village: Village) -> None:
+    village.measure("mal", None, 3.3)
+    for _ in range(2):
+        village.measure("dan", village.invent("mal", 3.0), 3.3)
+    assert village.record("mal")[1] == 2
+    truth = village.invent("ada", 3.1)
+    assert village.measure("mal", truth, 3.3) == "doubted"
+    assert village.record("ada") == (0, 0), "one against one, and the one is known"
+    village.measure("bo", truth, 3.1)
+    assert village.posterior(truth).dispute == "none" and village.record("ada") == (1, 0)
+    village.measure("dan", truth, 3.1)
+    assert village.posterior(truth).standing == "verified"
+    other = village.invent("ada", 3.1)
+    village.measure("cy", other, 3.3)
+    village.measure("dan", other, 3.1)
+    assert village.posterior(other).dispute == "none" and village.record("cy")[1] == 1, "an anchor refutes it at once"
+    village.check_numbers()
+
+
+def test_a_slow_newcomer_comes_to_be_vouched_and_verified(village: Village) -> None:
+    """It measures one commit in twelve hours, as noisily as others."""
+    draw = Random(1)
+    for day in range(10):
+        with village.at(12 * day):
+            sha = village.invent("ada", 3.2 + draw.gauss(0, NOISE_SD))
+            village.measure("dan", sha, 3.2 + draw.gauss(0, NOISE_SD))
+            trust = village.measure("slow", sha, 3.2 + draw.gauss(0, NOISE_SD))
+            assert trust != "doubted"
+    assert trust == "vouched" and village.record("slow")[1] == 0
+    with village.at(120):
+        gain = village.invent("slow", 3.1)
+        village.measure("bo", gain, 3.1)
+        village.measure("dan", gain, 3.1)
+        assert village.posterior(gain).standing == "verified"
+    village.check_numbers()
+
+
+def test_an_honest_machine_that_drifts_is_not_doubted(village: Village) -> None:
+    """Its offset goes up and down by twice the noise, and is estimated again after each few runs."""
+    draw, verified = Random(2), 0
+    for turn in range(16):
+        drift, truth = 2 * NOISE_SD * sin(2 * pi * turn / 16), 3.2 - 0.03 * turn
+        sha = village.invent("ada", truth + draw.gauss(0, NOISE_SD))
+        for name in ("dan", "bo", "eve"):
+            offset = drift if name == "eve" else 0.0
+            assert village.measure(name, sha, truth + offset + draw.gauss(0, NOISE_SD)) != "doubted"
+        village.measure("dan", sha, truth + draw.gauss(0, NOISE_SD))
+        verified += village.posterior(sha).standing == "verified"
+        if turn % 4 == 3:
+            with village.database.write() as session:
+                epochs.end_epochs(session, always=True)
+    assert village.record("eve")[1] == 0 and verified > 12
+    village.check_numbers()
+
+
+def test_a_class_of_one_machine_has_no_record_and_says_why(
+    project: str, make_worker: Callable[..., MiniWorker], http: TestClient
+) -> None:
+    rare = HARDWARE.model_copy(update={"model": "A chip that nobody else has"})
+    only = make_worker("w1", "only")
+    for at in range(8):
+        lease = only.claim_job(hardware=rare.model_dump(mode="json"))
+        files = {"train.py": f"DEPTH = {5 + at}\n"}
+        if lease.kind.makes_experiment:
+            assert only.propose(lease, files).accepted
+            upload = make_result(lease, only.files_of(lease), files, 3.0, hardware=rare)
+        else:
+            upload = ResultUpload(
+                run=make_run(lease.base.sha, 3.3 if lease.base.sha == lease.root_sha else 3.0, hardware=rare)
+            )
+        assert only.deliver(lease, upload).status_code == 201
+    (record,) = only.get_json(f"/records?project={project}")["items"]
+    assert record["record"] is None and record["leader"]["posterior"]["standing"] in ("provisional", "single_owner")
+    assert record["no_record"].startswith("One volunteer measured on this hardware.")
+    assert record["no_record"] in http.get(f"/projects/{project}").text
+
+
+def finish(worker: MiniWorker, lease: GrantedLease) -> None:
+    """Deliver an experiment that is no gain."""
+    number = lease.id.int % 10**6
+    files = {"train.py": f"LEARNING_RATE = 0.003\nKNOB_{number} = {number}\n"}
+    assert worker.propose(lease, files).accepted
+    assert worker.deliver(lease, make_result(lease, worker.files_of(lease), files, 3.4)).status_code == 201
+
+
+def claim_check(worker: MiniWorker) -> GrantedLease | None:
+    """A lease to measure what another made; None where the worker gets experiments alone."""
+    for _ in range(4):
+        lease = worker.claim_job()
+        if not lease.kind.makes_experiment:
+            return lease
+        finish(worker, lease)
+    worker.release(worker.claim_job())
+    return None
+
+
+@pytest.mark.parametrize("has_anchor", [False, True])
+def test_who_abandons_checks_does_not_hold_a_commit_up(
+    database: Database, tmp_path: Path, make_worker: Callable[..., MiniWorker], *, has_anchor: bool
+) -> None:
+    contract = write_seed(tmp_path / "seed") / "swarm.toml"
+    contract.write_text(contract.read_text() + "\n[jobs]\nimprove = 1\nreplicate = 100\ncontrol = 0\n")
+    with database.write() as session:
+        create_project(session, contract.parent)
+    ada, mal, bo, dan = (make_worker("w1", name) for name in ("ada", "mal", "bo", "dan"))
+    for worker in (ada, mal, bo, dan):
+        worker.measure_root()
+    if has_anchor:
+        with database.write() as session:
+            set_anchor(session, "dan", "w1", is_anchor=True, who="ops")
+    ada.experiment("DEPTH = 5\n", 3.1)
+    for _ in range(2):
+        held = claim_check(mal)
+        assert held is not None and held.base.posterior is not None and held.base.posterior.metric_mean < 3.2
+        mal.release(held)
+    other = claim_check(mal)
+    assert other is None or other.base.sha != held.base.sha
+    checked = claim_check(bo)
+    assert checked is not None and checked.base.sha == held.base.sha
