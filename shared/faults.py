@@ -48,8 +48,14 @@ _TABLE = (
     (
         FailureClass.DRIVER,
         r"driver version is insufficient|unsupported toolchain|nvidia driver on your system is too old"
+        r"|api call is not supported in the installed cuda driver"
         r"|forward compatibility was attempted|cudaerrorsystemdrivermismatch|system has unsupported display driver",
         "update NVIDIA's driver, and restart this machine",
+    ),
+    (
+        FailureClass.DRIVER,
+        r"driver/library version mismatch",
+        "restart this machine: NVIDIA's driver was updated, and its old part still runs",
     ),
     (
         FailureClass.DRIVER,
@@ -63,12 +69,14 @@ _TABLE = (
     ),
     (
         FailureClass.DRIVER,
-        r"uncorrectable ecc|gpu is lost|fallen off the bus|hardware stack error|nvlink error",
+        r"uncorrectable ecc|gpu is lost|fallen off the bus|hardware stack error|nvlink error"
+        r"|unable to determine the device|gpu requires reset|or a hardware error",
         "restart this machine; if it happens again, the GPU or its power supply is faulty (`dmesg | grep Xid`)",
     ),
     (
         FailureClass.OUT_OF_MEMORY,
-        r"out of memory|outofmemoryerror|\bmemoryerror\b|(cublas|cudnn)_status_alloc_failed|can(no|')t allocate memory",
+        r"out of memory|outofmemoryerror|\bmemoryerror\b|(cublas|cudnn)_status_alloc_failed|can(no|')t allocate memory"
+        r"|nvml_success == r",  # https://github.com/pytorch/pytorch/issues/112377
         "free its memory: end other programs that use it (`nvidia-smi` lists those on a GPU), or take a larger device",
     ),
     (
@@ -77,6 +85,11 @@ _TABLE = (
         r"|cuda driver (error|initialization failed)|cuda error: (initialization error|unknown error|operation not"
         r"|os call failed|invalid device ordinal)|(cublas|cudnn)_status_(not_initialized|arch_mismatch|not_supported)",
         "look whether `nvidia-smi` works, and restart this machine",
+    ),
+    (
+        FailureClass.COMPILER,
+        r"failed to map segment from shared object",
+        "set TMPDIR to a folder from which programs can be loaded: that for temporary files is mounted `noexec`",
     ),
     (
         FailureClass.COMPILER,

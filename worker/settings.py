@@ -92,8 +92,9 @@ class RunOptions:
 
 
 class WorkerSettings(BaseSettings):
-    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs. It
-    pauses while its GPU is hotter than `max_celsius`, and unless it may work `on_battery`, while that is in use.
+    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs. Of
+    several GPUs it may use `cuda_visible_devices`, as a scheduler says (None: all). It pauses while its GPU is hotter
+    than `max_celsius`, and unless it may work `on_battery`, while that is in use.
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
     works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
@@ -113,6 +114,9 @@ class WorkerSettings(BaseSettings):
         default_factory=lambda: socket.gethostname()[:60] or "worker"
     )
     device: Device | None = None
+    cuda_visible_devices: str | None = Field(
+        default=None, validation_alias=AliasChoices("cuda_visible_devices", "CUDA_VISIBLE_DEVICES")
+    )
     cores: Annotated[int, Field(ge=1)] | None = None
     nice: Annotated[int, Field(ge=0, le=19)] | None = None
     schedule: str | None = None

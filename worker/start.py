@@ -35,7 +35,7 @@ from worker.loop.prefetch import record_crash
 from worker.loop.stop import ControlFiles, PauseReason, Stop, follow_control_files
 from worker.machine.bytecode import compile_installed
 from worker.machine.gpu import NvidiaDriver
-from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
+from worker.machine.hardware import HardwareError, Machine, detect_machine, hold_gpu, list_devices
 from worker.machine.probe import try_device
 from worker.machine.scratch import clear_leftovers
 from worker.multi_gpu import end_with_parent, run_group
@@ -103,7 +103,7 @@ def choose_one_device(settings: WorkerSettings) -> str:
 def _list_devices(settings: WorkerSettings) -> list[str]:
     if settings.device is None:
         raise WorkerCommandError("no device is given: --gpu 0 for the first GPU, or --device cpu", ExitStatus.USAGE)
-    return list(list_devices(settings.device))
+    return list(list_devices(settings.device, visible=settings.cuda_visible_devices))
 
 
 def _run(settings: WorkerSettings, options: RunOptions) -> int:
@@ -153,7 +153,7 @@ def open_worker(
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
         clear_leftovers()
-        machine, runner = _open_runner(settings, folder)
+        machine, runner = _open_runner(settings, folder, stack)
         pause_reasons = _list_pause_reasons(settings, machine, runner.sandbox_name)
         client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token)
         stack.callback(client.close)
@@ -230,10 +230,11 @@ def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
     return folder
 
 
-def _open_runner(settings: WorkerSettings, folder: Path) -> tuple[Machine, LocalRunner]:
-    """Detect the machine and choose a sandbox. Raises HardwareError, SandboxUnavailable."""
+def _open_runner(settings: WorkerSettings, folder: Path, stack: ExitStack) -> tuple[Machine, LocalRunner]:
+    """Detect the machine, hold its GPU, and choose a sandbox. Raises HardwareError, SandboxUnavailable."""
     assert settings.device is not None
     machine = detect_machine(settings.device, settings.cores)
+    stack.enter_context(hold_gpu(machine))
     sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     if machine.gpu is not None:
         try_device(sandbox, machine.device)

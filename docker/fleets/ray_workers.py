@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpus", type=float, default=1, help="for each worker")
     parser.add_argument("--cpus", type=float, default=4, help="for each worker")
-    parser.add_argument("flags", nargs="*", default=["--gpu", "0"])
+    parser.add_argument("flags", nargs="*", default=["--gpu", "all"])
     given = parser.parse_args()
     ray.init()
     task = work.options(num_gpus=given.gpus, num_cpus=given.cpus)

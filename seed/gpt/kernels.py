@@ -1,8 +1,9 @@
 """Attention over a window, as train.py computes it. A place for kernels of your own, in Triton for example.
 
 Each place sees the last `window` places, itself among them. Queries, keys and values are (rows, heads, length, head
-width). A mask says which kernel computes: `Packed` FlashAttention-2, as torch contains it; a BlockMask flex attention,
-which has to be compiled; a tensor what works everywhere, and is slow. `find_fastest` tries them on the GPU at hand.
+width). A mask says which kernel computes: `Packed` FlashAttention, of the version that is active; a BlockMask flex
+attention, which has to be compiled; a tensor what works everywhere, and is slow. `find_fastest` tries them on the GPU
+at hand. torch contains FlashAttention-2; FA3 and FA4 are tried where their packages are installed.
 """
 
 import functools
@@ -10,11 +11,12 @@ import time
 from typing import NamedTuple
 
 import torch
+from torch.nn import attention
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
-KINDS = ("dense", "flex", "packed")
+KINDS = ("dense", "flex", "FA2", "FA3", "FA4")
 TIMED_PASSES = 10
 
 
@@ -41,9 +43,18 @@ def attend_packed(q, k, v, window: int):
 
 
 def make_mask(kind: str, window: int, length: int, device):
-    if kind == "packed":
+    if kind in ("FA2", "FA3", "FA4"):
+        activate(kind)
         return Packed(window)
     return (block_mask if kind == "flex" else dense_mask)(window, length, device)
+
+
+def activate(version: str):
+    """Let torch use that FlashAttention. Fails where it is not installed."""
+    if version != "FA2":
+        attention.activate_flash_attention_impl(version)
+    elif attention.current_flash_attention_impl() is not None:
+        attention.restore_flash_attention_impl()
 
 
 @functools.lru_cache(maxsize=8)

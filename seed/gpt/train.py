@@ -17,6 +17,7 @@ From top to bottom: constants, the model, the optimizers, the training.
 """
 
 import math
+import re
 
 import torch
 from kernels import attend, dense_mask, find_fastest, make_mask
@@ -390,7 +391,9 @@ class Trainer:
         """Whether a step with these rows has room in the memory."""
         try:
             self.try_step()
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not re.search("out of memory|ALLOC_FAILED|NVML_SUCCESS", str(error)):  # what torch and CUDA call it
+                raise
             self.forget_gradients()
             return False
         return True

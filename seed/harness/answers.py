@@ -1,7 +1,8 @@
 """A scorer's view of a model's logits: the log-probability of each target.
 
 On a CPU by numpy, which is imported in a tenth of torch's time; on a GPU by torch, because 2 million tokens of 8,192
-logits each are 64 GB. Both copy before they check: the host could still write to the memory.
+logits each are 64 GB. Both copy when they are made, and check and compute when they are read: the host, which may be
+asked the next question in between, could still write to the memory.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ Reader = Callable[[numpy.ndarray], Answers]
 
 
 def choose_reader(device: str) -> Reader:
-    """The reader of logits for `device`. Raises Rejected for logits that are not finite numbers."""
+    """The reader of logits for `device`."""
     if device == "cpu":
         return NumpyAnswers
     from harness.answers_torch import TorchAnswers  # noqa: PLC0415 - torch takes seconds to import
@@ -38,17 +39,16 @@ def choose_reader(device: str) -> Reader:
 
 class NumpyAnswers:
     def __init__(self, logits: numpy.ndarray) -> None:
-        values = logits.copy()
-        if not numpy.isfinite(values).all():
-            raise Rejected(NOT_FINITE)
-        with numpy.errstate(over="ignore"):  # an infinite difference is found in `of_targets`
-            values -= values.max(axis=-1, keepdims=True)
-        self._values = values
-        self._totals = numpy.exp(values).astype(numpy.float64).sum(axis=-1)
+        self._logits = logits.copy()
 
     def of_targets(self, targets: numpy.ndarray) -> numpy.ndarray:
-        chosen = numpy.take_along_axis(self._values, targets[..., None], axis=-1)[..., 0]
-        found = (chosen - numpy.log(self._totals)).astype(numpy.float32)
+        if not numpy.isfinite(self._logits).all():
+            raise Rejected(NOT_FINITE)
+        with numpy.errstate(over="ignore"):  # an infinite difference is found below
+            values = self._logits - self._logits.max(axis=-1, keepdims=True)
+        totals = numpy.exp(values).astype(numpy.float64).sum(axis=-1)
+        chosen = numpy.take_along_axis(values, targets[..., None], axis=-1)[..., 0]
+        found = (chosen - numpy.log(totals)).astype(numpy.float32)
         if not numpy.isfinite(found).all():
             raise Rejected(NOT_FINITE)
         return found

@@ -13,7 +13,7 @@ import glob
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy
 
@@ -22,6 +22,9 @@ from harness.causality import PREFIX_SHARE, Comparison, Plan
 from harness.channel import Channel, Rejected, run
 from harness.draw import choose_count, draw_windows
 from harness.windows import Windows
+
+Asked = tuple[numpy.ndarray, numpy.ndarray, int]
+"""A question: inputs (rows, length), and how many positions of each row are wanted, from `first` (rows,) on."""
 
 
 class Host:
@@ -32,12 +35,26 @@ class Host:
         self._windows = Windows(begin["facts"], begin["device"], *shared)
         self.rows = self._windows.rows
 
-    def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> Answers:
-        """The answers to inputs (rows, length), at `span` positions of each row from `first` (rows,) on."""
-        self._windows.write(inputs, first, span)
-        self._channel.send("ask", count=len(inputs))
+    def ask_each(self, questions: Iterable[Asked]) -> Iterator[Answers]:
+        """The answers to each question. The host works on the next one while the caller reads an answer.
+
+        It sees the next question only when its answer was copied, which it could else still change by what that shows.
+        """
+        rows, span = 0, 0
+        for inputs, first, wanted in questions:
+            answers = self._take(rows, span) if rows else None
+            self._windows.write(inputs, first, wanted)
+            self._channel.send("ask", count=len(inputs))
+            rows, span = len(inputs), wanted
+            if answers is not None:
+                yield answers
+        if rows:
+            yield self._take(rows, span)
+
+    def _take(self, rows: int, span: int) -> Answers:
+        """A copy of the answer to the last question."""
         self._channel.expect("answered")
-        return self._read(self._windows.logits(len(inputs), span))
+        return self._read(self._windows.logits(rows, span))
 
     def renew(self) -> None:
         """Replace the host by a fresh process."""
@@ -99,13 +116,15 @@ def compare(
     inputs, targets = windows[:, :-1], windows[:, 1:]
     plan = Plan(*targets.shape, host.rows, share, random)
     whole = numpy.empty(targets.shape, dtype=numpy.float32)
-    for batch in plan.batches:
-        answers = host.ask(inputs[batch], numpy.zeros(len(batch), dtype=numpy.int64), targets.shape[1])
+    asked: Iterator[Asked] = (
+        (inputs[batch], numpy.zeros(len(batch), dtype=numpy.int64), targets.shape[1]) for batch in plan.batches
+    )
+    for batch, answers in zip(plan.batches, host.ask_each(asked), strict=True):
         whole[batch] = answers.of_targets(targets[batch])
     host.renew()
     comparison = Comparison()
-    for question in plan.questions:
-        answers = host.ask(question.inputs(windows), question.first, plan.span)
+    asked = ((question.inputs(windows), question.first, plan.span) for question in plan.questions)
+    for question, answers in zip(plan.questions, host.ask_each(asked), strict=True):
         rows, places = question.windows[:, None], question.first[:, None] + numpy.arange(plan.span)
         comparison.add(question, whole[rows, places] - answers.of_targets(targets[rows, places]))
     return -float(whole.sum(dtype=numpy.float64)), comparison

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
+import torch._dynamo  # what torch imports, for a second or two, when a file makes its first optimizer
 from safetensors.torch import save
 
 from harness.channel import Channel, Fault, import_edited, run

@@ -2,11 +2,17 @@
 
 python -m tests.bench.bench_worker                 prints a table
 python -m tests.bench.bench_worker --runs 20 --share 0.6 --append docs/benchmarks.md
+python -m tests.bench.bench_worker --outside 8 --against 46910ec    where the seconds go that are no training
 
 A coordinator's process, a worker's process, and real sandboxed runs of seed/codec, slowed down to a few seconds. The
 agent is the scripted one; it thinks for that share of a run's time before each experiment, as one that reasons would.
 First the worker measures the seed, which says how long a run takes. Then it is started anew, for experiments alone: its
 wall time begins with its process and ends with the end of its last run, its first draft included.
+
+--outside runs seed/gpt-cpu that often instead, after a first run that does not count, with the worker and the seed of
+this checkout, and by turns with those of another commit. A run's seconds outside its budget are those from the end of
+the run before to its own end, without its training. The warm-up is a part of the start, in CPU seconds; packing, from
+the last step that was logged to the end of the training, belongs to the budget.
 """
 
 import argparse
@@ -17,11 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
@@ -48,6 +54,15 @@ HEADINGS = (
     "between two runs, ms: median", "most",
 )  # fmt: skip
 
+OURS = Path(__file__).parents[2]
+PROJECTS = {"codec": "codec.py", "gpt-cpu": "train.py"}
+"""The measured projects, each with its edited file."""
+
+TURNS = 2
+PHASES = ("between runs", "start", "warm-up (CPU)", "scoring", "packing", "outside")
+WORK = "import sys; from worker.cli import main; sys.exit(main())"
+"""Starts a worker with the code of the folder that it runs in."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -67,37 +82,37 @@ class Measured:
 
 
 class Bench:
-    """A coordinator with the slow project, and a folder for one worker."""
+    """A coordinator with one project, and a folder for one worker, which runs the code in `code`."""
 
-    def __init__(self, url: str, token: str, folder: Path) -> None:
-        self._url, self._folder = url, folder
+    def __init__(self, url: str, token: str, folder: Path, project: str = "codec", code: Path = OURS) -> None:
+        self._url, self._folder, self._project, self._code = url, folder, project, code
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
         self._environment = {**kept, "SWARM_TOKEN": token, "XDG_CONFIG_HOME": str(folder / "config")}
 
-    def work(self, jobs: int, script: Path) -> float:
+    def work(self, jobs: int, script: Path, cores: int = 1) -> float:
         """Let a worker carry out so many jobs; when its process was started, in seconds since the epoch."""
         began = time.time()
         subprocess.run(
             [
-                Path(sys.executable).with_name("swarm-worker"), "--device", "cpu", "--cores", "1", "--plain",
+                sys.executable, "-c", WORK, "--device", "cpu", "--cores", str(cores), "--plain",
                 "--coordinator", self._url, "--data-dir", str(self._folder / "workers"), "--max-jobs", str(jobs),
                 "--script", str(script),
             ],
-            env=self._environment, check=True, stdout=subprocess.DEVNULL,
+            env=self._environment, check=True, stdout=subprocess.DEVNULL, cwd=self._code,
         )  # fmt: skip
         return began
 
     def list_runs(self) -> list[RunView]:
         """Oldest first."""
         with Client(self._url) as client:
-            return client.list_runs("codec", limit=200)[::-1]
+            return client.list_runs(self._project, limit=200)[::-1]
 
     def write_script(self, code: str, steps: int, thinking_seconds: float) -> Path:
         """That many experiments that differ in a constant."""
         path = self._folder / "script.json"
         words = {"hypothesis": "The device does not wait.", "axis": "X", "insists": "Each of these runs is wanted."}
-        timing = {"thinking_seconds": thinking_seconds}
-        rows = [{"title": f"X {x}", "files": {"codec.py": f"{code}\nX = {x}\n"}} | words | timing for x in range(steps)]
+        timing, name = {"thinking_seconds": thinking_seconds}, PROJECTS[self._project]
+        rows = [{"title": f"X {x}", "files": {name: f"{code}\nX = {x}\n"}} | words | timing for x in range(steps)]
         path.write_text(json.dumps({"steps": rows}))
         return path
 
@@ -109,18 +124,67 @@ def open_bench(folder: Path, run_seconds: float) -> Iterator[tuple[Bench, str]]:
     (folder / "web" / PACKAGE).write_bytes(pack_text())
     with serve_folder(folder / "web") as address:
         seed = write_codec_seed(folder / "seed", address, pack_text(), SLOWLY.format(seconds=run_seconds))
-        database = Database(f"sqlite:///{folder}/coordinator.db")
-        database.migrate()
-        with database.write() as session:
-            create_project(session, seed)
-            token = create_token(session, "ada", "bench")
-        database.close()
-        coordinator = Coordinator(f"sqlite:///{folder}/coordinator.db", folder)
-        try:
-            host, port = coordinator.address
-            yield Bench(f"http://{host}:{port}", token, folder), (seed / "codec.py").read_text()
-        finally:
-            coordinator.kill()
+        with serve_project(folder, seed) as bench:
+            yield bench, (seed / "codec.py").read_text()
+
+
+@contextmanager
+def serve_project(folder: Path, seed: Path, project: str = "codec", code: Path = OURS) -> Iterator[Bench]:
+    database = Database(f"sqlite:///{folder}/coordinator.db")
+    database.migrate()
+    with database.write() as session:
+        create_project(session, seed)
+        token = create_token(session, "ada", "bench")
+    database.close()
+    coordinator = Coordinator(f"sqlite:///{folder}/coordinator.db", folder)
+    try:
+        host, port = coordinator.address
+        yield Bench(f"http://{host}:{port}", token, folder, project, code)
+    finally:
+        coordinator.kill()
+
+
+@contextmanager
+def check_out(commit: str) -> Iterator[Path]:
+    """The code of a commit, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        packed = subprocess.run(["git", "archive", commit], cwd=OURS, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "--extract", "--directory", name], input=packed, check=True)
+        yield Path(name)
+
+
+def measure_outside(code: Path, runs: int, cores: int) -> list[tuple[float, ...]]:
+    """The seconds of each of PHASES, for so many runs of gpt-cpu after a first one."""
+    seed = code / "seed" / "gpt-cpu"
+    with tempfile.TemporaryDirectory() as name, serve_project(Path(name), seed, "gpt-cpu", code) as bench:
+        script = bench.write_script((seed / "train.py").read_text(), runs, 0.0)
+        bench.work(runs + 1, script, cores)
+        done = bench.list_runs()
+    assert len(done) == runs + 1 and all(run.outcome == "ok" for run in done), [run.reason for run in done]
+    return [split_outside(before, run) for before, run in pairwise(done)]
+
+
+def split_outside(before: RunView, run: RunView) -> tuple[float, ...]:
+    """The seconds of each of PHASES, of a run after another one."""
+    seconds = run.seconds
+    assert seconds is not None and before.finished_at is not None and run.started_at is not None
+    between = (run.started_at - before.finished_at).total_seconds()
+    packing = seconds.on_budget - run.curve[-1].seconds
+    outside = between + seconds.starting + seconds.scoring
+    return between, seconds.starting, seconds.before_start or 0.0, seconds.scoring, packing, outside
+
+
+def compare_outside(runs: int, cores: int, against: str | None) -> list[tuple[str, ...]]:
+    """A row for this code, and one for another commit's, measured by turns."""
+    with ExitStack() as stack:
+        codes = {"ours": OURS} | ({against: stack.enter_context(check_out(against))} if against else {})
+        found: dict[str, list[tuple[float, ...]]] = {name: [] for name in codes}
+        for name in [*codes] * TURNS:
+            found[name] += measure_outside(codes[name], max(1, runs // TURNS), cores)
+    return [
+        (name, str(len(rows)), *(f"{mean(phase):.2f} ± {stdev(phase):.2f}" for phase in zip(*rows, strict=True)))
+        for name, rows in found.items()
+    ]
 
 
 def measure(runs: int, share: float, run_seconds: float) -> Measured:
@@ -145,12 +209,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--share", type=float, default=SHARE, help="of a run's time that a draft takes")
     parser.add_argument("--run-seconds", type=float, default=RUN_SECONDS, help="by which each run is slowed down")
+    parser.add_argument("--outside", type=int, metavar="RUNS", help="seconds outside the budget of gpt-cpu, by phase")
+    parser.add_argument("--cores", type=int, default=2, help="for --outside")
+    parser.add_argument("--against", metavar="COMMIT", help="measured by turns with this code, for --outside")
     parser.add_argument("--append", type=Path)
     given = parser.parse_args()
-    rows = [measure(given.runs, given.share, given.run_seconds).describe()]
-    print(format_table(HEADINGS, rows))
+    headings, rows = HEADINGS, []
+    if given.outside:
+        headings = ("code", "runs", *(f"{phase}, s" for phase in PHASES))
+        rows = compare_outside(given.outside, given.cores, given.against)
+    else:
+        rows = [measure(given.runs, given.share, given.run_seconds).describe()]
+    print(format_table(headings, rows))
     if given.append:
-        append_table(given.append, "tests.bench.bench_worker", HEADINGS, rows)
+        append_table(given.append, "tests.bench.bench_worker", headings, rows)
 
 
 if __name__ == "__main__":

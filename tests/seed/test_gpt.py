@@ -399,31 +399,47 @@ def test_every_line_runs_on_a_cpu_as_it_would_on_a_gpu(
     assert not missed, "\n".join(f"{line}: {source[line - 1]}" for line in sorted(missed))
 
 
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB.")
+
+
 class Memory:
     """A device with room for some rows, in place of the model."""
 
-    def __init__(self, trainer: Any, rows: int) -> None:
+    def __init__(self, trainer: Any, rows: int, error: Exception = OUT_OF_MEMORY) -> None:
         self.trainer, self.rows, self.asked = trainer, rows, []  # type: tuple[Any, int, list[int]]
-        self.loss_of = trainer.loss_of
+        self.loss_of, self.error = trainer.loss_of, error
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         self.asked.append(len(inputs))
         if len(inputs) > self.rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB.")
+            raise self.error
         loss: torch.Tensor = self.loss_of(inputs, targets)
         return loss
 
 
-def test_fewer_rows_go_through_a_memory_that_has_no_room_for_more(gpt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OUT_OF_MEMORY,
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/pytorch/c10/cuda/CUDACachingAllocator.cpp":1165'),
+    ],
+)
+def test_fewer_rows_go_through_a_memory_that_has_no_room_for_more(
+    error: Exception, gpt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpt, "rows_at_once", lambda device: 16)
     gpt.TOKENS_PER_STEP = gpt.LEAST_TOKENS_PER_STEP = 16 * 32
     trainer = gpt.Trainer(Budget(steps=1), gpt.GPT(VOCAB, LENGTH))
-    memory = trainer.compute_loss = Memory(trainer, rows=5)
+    memory = trainer.compute_loss = Memory(trainer, 5, error)
     trainer.prepare()
     assert memory.asked[:3] == [16, 8, 4] and set(memory.asked[3:]) == {4}
     assert (trainer.rows, trainer.passes) == (4, 16 * 32 // LENGTH // 4), "as many tokens a step as with more memory"
     trainer.compute_loss = Memory(trainer, rows=0)
     with pytest.raises(AssertionError, match="no room for a single sequence"):
+        trainer.prepare()
+    trainer.compute_loss = Memory(trainer, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1"):
         trainer.prepare()
 
 
@@ -444,7 +460,7 @@ def test_float16_that_overflows_is_left_out_and_scaled_down(gpt: Any) -> None:
 
 def test_the_fastest_attention_that_works_is_taken(gpt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels: Any = sys.modules["kernels"]
-    seconds = {"dense": 3.0, "flex": 1.0, "packed": 2.0}
+    seconds = {"dense": 3.0, "flex": 1.0, "FA2": 2.0, "FA3": math.inf, "FA4": math.inf}
     monkeypatch.setattr(kernels, "time_attention", lambda kind, *_: seconds[kind])
     shape = (2, 4, LENGTH, 16)
     assert gpt.find_fastest(shape, 5, torch.float32, torch.device("cpu")) == "flex"
@@ -452,7 +468,58 @@ def test_the_fastest_attention_that_works_is_taken(gpt: Any, monkeypatch: pytest
     assert gpt.find_fastest(shape, 5, torch.float32, torch.device("cpu")) == "dense"
     monkeypatch.undo()
     assert kernels.time_attention("dense", shape, 5, torch.float32, torch.device("cpu")) < math.inf
-    assert kernels.time_attention("packed", shape, 5, torch.float32, torch.device("cpu")) == math.inf, "for CUDA only"
+    for kind in ("FA2", "FA3", "FA4"):  # for CUDA only, and not installed
+        assert kernels.time_attention(kind, shape, 5, torch.float32, torch.device("cpu")) == math.inf
+
+
+def pack_attention(module: Any, waits: Callable[[], float]) -> Callable[..., torch.Tensor]:
+    """A stand-in for `varlen_attn` that computes by the dense mask, in some time."""
+
+    def compute(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, begins: torch.Tensor, *more: Any, **options: Any
+    ) -> Any:
+        assert (
+            (begins[1:] - begins[:-1] == LENGTH).all() and begins.dtype is torch.int32 and more[1:] == (LENGTH, LENGTH)
+        )
+        time.sleep(waits())
+        rows = [x.unflatten(0, (len(begins) - 1, LENGTH)).transpose(1, 2) for x in (q, k, v)]
+        window = options["window_size"][0] + 1
+        mask = module.dense_mask(window, LENGTH, q.device)
+        return torch.nn.functional.scaled_dot_product_attention(*rows, attn_mask=mask).transpose(1, 2).flatten(0, 1)
+
+    return compute
+
+
+@pytest.mark.parametrize("fastest", ["FA2", "FA3", "FA4"])
+def test_an_installed_flash_attention_is_tried_and_computes_the_same(
+    fastest: str, gpt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for the kernel, which is quick where that version is active, and for the packages."""
+    kernels: Any = sys.modules["kernels"]
+    active = torch.nn.attention.current_flash_attention_impl
+    handle = type("Handle", (), {"remove": lambda self: None})
+    for version in ("FA3", "FA4"):
+        monkeypatch.setitem(torch.nn.attention._registry._FLASH_ATTENTION_IMPLS, version, handle)
+    packed = pack_attention(kernels, lambda: 0.0 if (active() or "FA2") == fastest else 0.05)
+    monkeypatch.setattr(kernels, "varlen_attn", packed)
+    monkeypatch.setattr(kernels, "TIMED_PASSES", 1)
+    model, tokens = shake(gpt.GPT(VOCAB, LENGTH)), tokens_of()
+    with torch.no_grad():
+        dense = model(tokens)
+    real = kernels.time_attention
+    monkeypatch.setattr(
+        kernels, "time_attention", lambda kind, *more: math.inf if kind == "flex" else real(kind, *more)
+    )
+    monkeypatch.setattr(kernels, "KINDS", ("FA2", "FA3", "FA4", "flex"))
+    assert gpt.find_fastest((2, 4, LENGTH, 16), 5, torch.float32, tokens.device) == fastest
+    model.masks = {window: gpt.make_mask(fastest, window, LENGTH, tokens.device) for window in set(model.windows)}
+    assert (active() or "FA2") == fastest
+    model.train()
+    try:
+        torch.testing.assert_close(model(tokens), dense, rtol=1e-4, atol=1e-4)
+    finally:
+        kernels.activate("FA2")
+    assert active() is None
 
 
 def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, block_mask: BlockMask) -> torch.Tensor:

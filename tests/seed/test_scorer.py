@@ -1,8 +1,9 @@
 """The metric and the checks, against models whose true quality is known."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy
 import pytest
@@ -10,7 +11,7 @@ from harness.answers import NumpyAnswers
 from harness.answers_torch import TorchAnswers
 from harness.causality import Kind, Plan, draw_batches
 from harness.channel import Rejected
-from harness.scorer import compare, score
+from harness.scorer import Asked, Host, compare, score
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,9 +38,10 @@ class FakeHost:
     def renew(self) -> None:
         self._model = self._make()
 
-    def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> NumpyAnswers:
-        logits = self._model(inputs)
-        return NumpyAnswers(numpy.stack([row[at : at + span] for row, at in zip(logits, first, strict=True)]))
+    def ask_each(self, questions: Iterable[Asked]) -> Iterator[NumpyAnswers]:
+        for inputs, first, span in questions:
+            logits = self._model(inputs)
+            yield NumpyAnswers(numpy.stack([row[at : at + span] for row, at in zip(logits, first, strict=True)]))
 
 
 def measure(model: Model, windows: numpy.ndarray, seed: int = 0, is_repeatable: bool = True) -> float:
@@ -357,6 +359,40 @@ def test_rejects_a_model_that_hides_its_peeking_behind_its_memory() -> None:
         score(FakeHost(remembers), windows, numpy.random.default_rng(0))
     hidden = score(OneHost(remembers), windows, numpy.random.default_rng(0))
     assert hidden < 0.7 * measure(honest, windows)
+
+
+class Wire:
+    """Channel and memory of a host that changes each answer when it sees the next question."""
+
+    rows = 2
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.memory = numpy.zeros((2, 3, VOCAB), dtype=numpy.float32)
+
+    def write(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> None:
+        self.events.append(f"ask {int(inputs[0, 0])}")
+        self.memory[:] = -1e9
+
+    def send(self, kind: str, count: int) -> None:
+        assert (kind, count) == ("ask", 2)
+
+    def expect(self, *kinds: str) -> None:
+        self.memory[:] = 0
+
+    def logits(self, rows: int, span: int) -> numpy.ndarray:
+        return self.memory[:rows, :span]
+
+
+def test_the_next_question_is_asked_once_the_answer_is_copied_and_before_it_is_read() -> None:
+    wire: Any = Wire()
+    host = Host.__new__(Host)
+    host._channel, host._windows, host._read = wire, wire, NumpyAnswers
+    first, targets = numpy.zeros(2, dtype=numpy.int64), numpy.zeros((2, 3), dtype=numpy.int64)
+    for number, answers in enumerate(host.ask_each((numpy.full((2, 4), n), first, 3) for n in range(3))):
+        wire.events.append(f"read {number}")
+        numpy.testing.assert_allclose(answers.of_targets(targets), -math.log(VOCAB), rtol=1e-6)
+    assert wire.events == ["ask 0", "ask 1", "read 0", "ask 2", "read 1", "read 2"]
 
 
 def test_reads_logits_by_torch_as_by_numpy() -> None:

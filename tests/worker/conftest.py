@@ -123,6 +123,10 @@ class FormulaRunner:
     throughput: float | None = 20_000.0
     probe_fault: Exception | None = None
     probed: list[RunRequest] = field(default_factory=list)
+    foretold: list[RunRequest | None] = field(default_factory=list)
+
+    def drop_ahead(self) -> None:
+        """Nothing is started ahead."""
 
     def probe(self, request: RunRequest, notify: Callable[[str], None], stop: Event) -> float | None:
         self.probed.append(request)
@@ -136,6 +140,7 @@ class FormulaRunner:
         on_progress: Callable[[RunProgress], None],
         notify: Callable[[str], None],
         stop: Event,
+        following: Callable[[], RunRequest | None] = lambda: None,
     ) -> RunReport:
         self.requests.append(request)
         for share in (0.0, 0.5):
@@ -144,6 +149,7 @@ class FormulaRunner:
         if stop.is_set():
             raise RunStopped("the worker was stopped")
         on_progress(RunProgress(Phase.SCORING, 100, 3.0, 1.0))
+        self.foretold.append(following())
         metric = self.formula(request)
         reason = "" if metric is not None else "heads must divide width"
         changes = {"seconds": SECONDS, "started_at": now() - timedelta(seconds=SECONDS.total)}

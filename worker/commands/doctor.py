@@ -30,6 +30,7 @@ from worker.runs.runner import try_out
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
 from worker.sandbox.base import Sandbox, SandboxUnavailable
 from worker.sandbox.choose import choose_sandbox
+from worker.sandbox.landlock import GAPS, LandlockSandbox
 from worker.settings import SettingsError, WorkerSettings, load_settings
 
 MIB = 1024 * 1024
@@ -121,7 +122,8 @@ def _check_device(settings: WorkerSettings, driver: Driver) -> str:
     if settings.device is None:
         raise CheckFailed("no device is given", "give --gpu 0 for the first GPU, or --device cpu")
     try:
-        machines = [detect_machine(device, settings.cores, driver) for device in list_devices(settings.device, driver)]
+        devices = list_devices(settings.device, driver, settings.cuda_visible_devices)
+        machines = [detect_machine(device, settings.cores, driver) for device in devices]
     except HardwareError as error:
         raise CheckFailed(f"{settings.device} cannot be used", str(error)) from error
     return " + ".join(machine.hardware.hardware_class for machine in machines)
@@ -130,7 +132,7 @@ def _check_device(settings: WorkerSettings, driver: Driver) -> str:
 def _check_torch(settings: WorkerSettings, driver: Driver) -> str:
     """Try torch on each device in the sandbox, as a run does first."""
     try:
-        for device in list_devices(settings.device or "cpu", driver):
+        for device in list_devices(settings.device or "cpu", driver, settings.cuda_visible_devices):
             machine = detect_machine(device, None, driver)
             steps = CPU_STEPS[:1] if machine.gpu is None else SHORT_STEPS
             try_device(choose_sandbox(settings.sandbox, machine.gpu), machine.device, steps)
@@ -144,7 +146,7 @@ def _check_torch(settings: WorkerSettings, driver: Driver) -> str:
 def _examine_deeply(settings: WorkerSettings, driver: Driver, seed_seconds: float) -> Iterator[Check]:
     """Each step that a run takes on each device, in the sandbox and within a run's limits."""
     try:
-        for device in list_devices(settings.device or "cpu", driver):
+        for device in list_devices(settings.device or "cpu", driver, settings.cuda_visible_devices):
             machine = detect_machine(device, settings.cores, driver)
             sandbox = choose_sandbox(settings.sandbox, machine.gpu)
             if machine.gpu is not None:
@@ -213,7 +215,8 @@ def _check_sandbox(settings: WorkerSettings) -> str:
         raise CheckFailed(f"{settings.sandbox} does not work", str(error)) from error
     if not sandbox.limits:
         return f"{sandbox.name}: strangers' code runs with all your rights, and holds its limits only if it wants to"
-    return f"{sandbox.name} · {', '.join(limit.replace('_', ' ') for limit in sandbox.limits)}"
+    gaps = f"; not covered: {GAPS}" if isinstance(sandbox, LandlockSandbox) else ""
+    return f"{sandbox.name} · {', '.join(limit.replace('_', ' ') for limit in sandbox.limits)}{gaps}"
 
 
 def _check_coordinator(settings: WorkerSettings) -> str:

@@ -1,7 +1,7 @@
 """The steps of one job: draft, measure, repair, report. Two threads run them (prefetch.py and loop.py)."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -155,8 +155,10 @@ def prepare_job(lease: GrantedLease, heartbeat: LeaseHeartbeat, parts: WorkerPar
     return job
 
 
-def measure_job(job: Job, parts: WorkerParts) -> None:
+def measure_job(job: Job, parts: WorkerParts, find_next: Callable[[], Job | None] = lambda: None) -> None:
     """Measure a job's commit on the device. Its result is then on the disk, unless it needs repair.
+
+    `find_next` returns the job that will be measured after it, once that is ready.
 
     Raises LeaseLost, Draining, RunStopped, HeartbeatDied, DataError, and OSError of the disk.
     """
@@ -166,8 +168,17 @@ def measure_job(job: Job, parts: WorkerParts) -> None:
         raise LeaseLost(job.heartbeat.lost)
     if parts.throughputs is not None and parts.throughputs.is_due(job.lease.root_sha):
         probe_seed(SeedProbe(project=job.lease.project, root_sha=job.lease.root_sha), parts)
+
+    def describe_next() -> RunRequest | None:
+        following = find_next()
+        return None if following is None else _run_request(following)
+
     report = parts.runner.measure(
-        _run_request(job), lambda progress: report_progress(job, progress, parts), parts.notify, parts.stop.interrupt
+        _run_request(job),
+        lambda progress: report_progress(job, progress, parts),
+        parts.notify,
+        parts.stop.interrupt,
+        describe_next,
     )
     if job.heartbeat.lost is not None:
         parts.warn(f"{job.heartbeat.lost}; the run was finished, because a first late result is accepted")

@@ -57,7 +57,7 @@ class Loop:
                     prefetcher.return_probe()
                     continue
                 try:
-                    measure_job(job, parts)
+                    measure_job(job, parts, prefetcher.find_ready)
                 except Exception as error:  # noqa: BLE001 - the prefetcher decides whether the worker goes on
                     job.error = error
                 prefetcher.return_job(job)

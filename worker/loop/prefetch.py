@@ -71,6 +71,7 @@ class Prefetcher:
         return self
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._parts.runner.drop_ahead()
         with self._changed:
             self._leaving = True
             self._changed.notify_all()
@@ -89,7 +90,7 @@ class Prefetcher:
     def next_job(self) -> Job | SeedProbe | None:
         """Wait for the next job to measure, or a seed to probe; None if there will be none.
 
-        Raises the error that ended the prefetcher.
+        What was started for a job that is not there any more is ended. Raises the error that ended the prefetcher.
         """
         with self._changed:
             self._device_is_idle = True
@@ -101,10 +102,16 @@ class Prefetcher:
                     return self._running
                 if self._claimer.probe is not None and not self._must_leave() and self._parts.stop.pause is None:
                     return self._claimer.probe
+                self._parts.runner.drop_ahead()
                 self._changed.wait(POLL_INTERVAL_SECONDS)
             if self._error is not None:
                 raise self._error
             return None
+
+    def find_ready(self) -> Job | None:
+        """The job that `next_job` would return now, if nothing came between."""
+        with self._changed:
+            return self._ready[0] if self._ready else None
 
     def return_probe(self) -> None:
         with self._changed:

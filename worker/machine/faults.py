@@ -5,6 +5,9 @@ import re
 from shared.faults import find_fault
 
 MAX_LINE = 300  # characters
+_OF_THE_DEVICE = re.compile(
+    r"cuda( |_| runtime | driver )error|(cublas|cudnn|nccl)_?status|\bsignal (7|11) ", re.IGNORECASE
+)
 _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception|Failed|Interrupt|OutOfResources)(: |$)|^Fatal Python error: ")
 _TRACEBACK = "Traceback (most recent call last):"
 
@@ -23,6 +26,15 @@ def find_error_line(log: str) -> str:
     if found.endswith(":") and named + 1 < len(lines):  # as in `BackendCompilerFailed: backend='inductor' raised:`
         found += f" {lines[named + 1].strip()}"
     return found[:MAX_LINE]
+
+
+def may_be_the_machines(reason: str, log: str) -> bool:
+    """Whether a crash may be a machine's fault: by words of a known one, or by any error of a device.
+
+    A GPU that is lost in the middle of a run ends it with words that a wrong kernel gives, too, such as `unspecified
+    launch failure`: https://github.com/pytorch/pytorch/issues/74235
+    """
+    return find_fault(reason, log) is not None or _OF_THE_DEVICE.search(f"{reason}\n{log}") is not None
 
 
 def explain(reason: str, log: str = "") -> str:

@@ -138,17 +138,69 @@ def _require_whole(found: GpuReport) -> None:
         )
 
 
-def list_devices(device: str, driver: Driver | None = None) -> list[str]:
-    """The devices of a setting: `cuda:0,1` are two, `cuda:all` are all GPUs. Raises HardwareError if one is missing."""
+def list_devices(device: str, driver: Driver | None = None, visible: str | None = None) -> list[str]:
+    """The devices of a setting: `cuda:0,1` are two, `cuda:all` are all GPUs. Raises HardwareError if one is missing.
+
+    `visible` is CUDA_VISIBLE_DEVICES, by which a scheduler says which GPUs are this process's: `all` are these, and
+    another one is an error.
+    """
     kind, _, numbers = device.partition(":")
-    if kind != "cuda" or numbers.isdecimal():
+    if kind != "cuda" or (numbers.isdecimal() and visible is None):
         return [device]
     report = _ask_driver(driver)
-    if numbers != "all":
-        return [f"cuda:{find_gpu(report, int(index)).index}" for index in dict.fromkeys(numbers.split(","))]
-    if not report.gpus:
-        raise HardwareError("this machine has no NVIDIA GPU: use `--device cpu` to train on the processor")
-    return [f"cuda:{gpu.index}" for gpu in report.gpus]
+    shown = list(report.gpus) if visible is None else find_visible(report, visible)
+    if numbers == "all":
+        if not report.gpus:
+            raise HardwareError("this machine has no NVIDIA GPU: use `--device cpu` to train on the processor")
+        if not shown:
+            raise HardwareError(
+                f"CUDA_VISIBLE_DEVICES={visible} names no whole GPU of this machine: correct or unset it"
+            )
+        return [f"cuda:{gpu.index}" for gpu in shown]
+    wanted = [find_gpu(report, int(index)) for index in dict.fromkeys(numbers.split(","))]
+    for gpu in wanted:
+        if gpu not in shown:
+            raise HardwareError(
+                f"GPU {gpu.index} is not of those that CUDA_VISIBLE_DEVICES={visible} leaves to this process: "
+                "use `--gpu all` for these, or unset the variable"
+            )
+    return [f"cuda:{gpu.index}" for gpu in wanted]
+
+
+def find_visible(report: DriverReport, visible: str) -> list[GpuReport]:
+    """The GPUs that CUDA_VISIBLE_DEVICES shows, which are those before its first unknown name: numbers, or beginnings
+    of UUIDs.
+    """
+    shown = []
+    for name in (part.strip() for part in visible.split(",")):
+        found = [
+            gpu
+            for gpu in report.gpus
+            if str(gpu.index) == name or (name[:4] == "GPU-" and gpu.gpu.uuid.startswith(name))
+        ]
+        if len(found) != 1:
+            break
+        shown += found
+    return shown
+
+
+@contextmanager
+def hold_gpu(machine: Machine) -> Iterator[None]:
+    """Hold a machine's GPU, if it has one, against other workers of this user. Raises HardwareError."""
+    if machine.gpu is None:
+        yield
+        return
+    folder = Path(tempfile.gettempdir(), f"swarm-gpus-{os.geteuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / machine.gpu.uuid).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HardwareError(
+                f"another worker already uses this {machine.hardware.model}: two would make each other slower, and "
+                "their results wrong. Stop that one (`swarm-worker status` names it), or use another GPU"
+            ) from error
+        yield
 
 
 def _ask_driver(driver: Driver | None) -> DriverReport:

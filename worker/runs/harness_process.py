@@ -27,7 +27,7 @@ from worker.runs.harness_protocol import (
     Received,
     Sent,
 )
-from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
+from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest, SandboxUnavailable
 
 POLL_INTERVAL_SECONDS = 0.2
 SEND_TIMEOUT_SECONDS = 5.0
@@ -104,7 +104,11 @@ class HarnessProcess:
                 device=setup.device,
                 counts_cpu_time=setup.counts_cpu_time,
             )
-            self._process = setup.sandbox.start(request)
+            try:
+                self._process = setup.sandbox.start(request)
+            except (OSError, SandboxUnavailable):
+                self._socket.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +125,10 @@ class HarnessProcess:
     @property
     def peak_memory_mib(self) -> int:
         return self._process.peak_memory_mib
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.wait(0.001) is not None
 
     def cpu_seconds(self) -> CpuSeconds:
         """CPU time of the process and everything it started so far."""

@@ -6,16 +6,14 @@ Each host shares two memories of its own with the scorer, so that nothing passes
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Event
 from typing import Any
 
 from shared.contract import BudgetClock
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
-from worker.machine.scratch import make_scratch
 from worker.runs.draws import derive_draw, derive_substitution, derive_training_seed
-from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
+from worker.runs.harness_process import HarnessFault, HarnessProcess
 from worker.runs.harness_protocol import (
     BeginHost,
     BeginScorer,
@@ -27,7 +25,7 @@ from worker.runs.harness_protocol import (
     Substituted,
 )
 from worker.runs.spec import RunImpossible, RunSpec
-from worker.sandbox.base import ProcessLimits
+from worker.runs.started_trainer import StartedTrainer
 from worker.sandbox.shared_memory import SharedMemory
 
 MIB = 1024 * 1024
@@ -51,29 +49,22 @@ class RunProcesses:
         """Write the work trees, start the trainer, fill the shared memory."""
         self._spec, self._stack = spec, stack
         contract, limits = spec.contract, spec.contract.limits
-        folder = Path(stack.enter_context(make_scratch("run")))
-        folder.chmod(0o755)
         editable = contract.files.editable
         protected = {path: text for path, text in spec.files.items() if path not in editable}
         facts, settings = spec.data.needs.facts, contract.data.settings
         self._begin: dict[str, Any] = {"device": spec.device, "facts": facts, "settings": settings}
         self._begin_edited = self._begin | {"editable": editable, "seed": derive_training_seed(spec.seed)}
         self._editable_bytes = sum(len(spec.files[path].encode()) for path in editable if path in spec.files)
-        self._whole = ProcessSetup(
-            spec.sandbox,
-            write_worktree(folder / "whole", spec.files),
-            ProcessLimits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
-            stop,
-            stack.enter_context(claim_cores(spec.cores)),
-            spec.device,
-            counts_cpu_time=contract.budget.clock is BudgetClock.CPU,
-        )
+        self.cores = stack.enter_context(claim_cores(spec.cores))
+        started = spec.ahead.take(spec.files, contract, self.cores) if spec.ahead is not None else None
+        started = started or StartedTrainer(spec.files, contract, spec.device, spec.sandbox, self.cores, stop)
+        stack.enter_context(started)
+        self.trainer, self._whole = started.process, started.setup
         # The scorer never sees an edited file.
-        self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
+        self._scoring = replace(self._whole, folder=write_worktree(started.folder / "protected", protected))
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
         self._results: list[SharedMemory] = []
         self._result: SharedMemory | None = None  # of the current host, until it is loaded
-        self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
         self.train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
         self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))

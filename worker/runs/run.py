@@ -2,7 +2,8 @@
 
 On a CPU, trainer, scorer and first host start together, and the budget starts when they are ready, so that nothing
 else runs while the commit trains; further hosts start while the first is asked. With a GPU, scorer and hosts start
-while training ends. The trainer is ended before its result is read.
+while training ends. The trainer is ended before its result is read. While a run is scored, the trainer of the next may
+start (started_trainer.py).
 """
 
 import time
@@ -13,6 +14,8 @@ from threading import Event
 from uuid import uuid4
 
 from shared.contract import BudgetClock
+from shared.faults import find_fault
+from shared.findings import FailureClass
 from shared.leases import Phase
 from shared.protocol import MAX_READING, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
@@ -34,7 +37,7 @@ from worker.runs.harness_protocol import (
 from worker.runs.processes import RunProcesses
 from worker.runs.report import LossCurve, find_frame
 from worker.runs.run_clock import RunClock
-from worker.runs.spec import RunImpossible, RunProgress, RunSpec
+from worker.runs.spec import MachineFault, RunImpossible, RunProgress, RunSpec
 from worker.runs.throughput import WARM_UP_SHARE
 from worker.runs.validate import find_excess
 
@@ -254,6 +257,8 @@ class ActiveRun:
         processes = self._processes
         processes.trainer.end()  # at once: until then it could go on and write a newer result over this one
         self._report(Phase.SCORING)
+        if self._spec.ahead is not None:
+            self._spec.ahead.start(self._budget, processes.cores, self._stop)
         processes.start_judges()
         processes.copy_result(size)
         processes.await_judges()
@@ -326,7 +331,11 @@ class ActiveRun:
         except HarnessTimeout as fault:
             raise RunFailed(RunOutcome.TIMEOUT, self._scored_late) from fault
         except HarnessFault as fault:
-            raise RunImpossible(explain(f"the project's scorer failed: {fault.reason}")) from fault
+            known = find_fault(fault.reason)
+            # Memory may be what the commit's own host took.
+            is_machines = known is not None and known.failure is not FailureClass.OUT_OF_MEMORY
+            kind = MachineFault if is_machines else RunImpossible
+            raise kind(explain(f"the project's scorer failed: {fault.reason}")) from fault
 
     def _record(self, message: TrainingProgress, seconds: float) -> None:
         self._count(message)

@@ -16,16 +16,17 @@ from typing import Protocol
 from shared.contract import BudgetClock, Contract
 from shared.faults import find_fault
 from shared.leases import Phase
-from shared.runs import CurvePoint, Hardware, RunOutcome, RunReport
+from shared.runs import CurvePoint, DeviceKind, Hardware, RunOutcome, RunReport
 from worker.data.download import DataProgress
 from worker.data.prepare import PreparedData, prepare_data
-from worker.machine.faults import explain, find_error_line
+from worker.machine.faults import explain, find_error_line, may_be_the_machines
 from worker.runs.harness_process import HarnessFault, HarnessNotReady, HarnessTimeout, Stopped
 from worker.runs.harness_protocol import Keep, Kept, Start
 from worker.runs.processes import MIB, RunProcesses
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
 from worker.runs.spec import MachineFault, RunImpossible, RunProgress, RunSpec, RunStopped
+from worker.runs.started_trainer import TrainerAhead
 from worker.runs.throughput import choose_probe_seconds
 from worker.sandbox.base import Sandbox
 from worker.sandbox.shared_memory import SharedMemory
@@ -76,12 +77,22 @@ class Runner(Protocol):
     def sandbox_name(self) -> str: ...
 
     def measure(
-        self, request: RunRequest, on_progress: Callable[[RunProgress], None], notify: Notify, stop: Event
+        self,
+        request: RunRequest,
+        on_progress: Callable[[RunProgress], None],
+        notify: Notify,
+        stop: Event,
+        following: Callable[[], RunRequest | None] = lambda: None,
     ) -> RunReport:
         """Measure a commit; each of its failures is an outcome of the report.
 
-        `notify` gets lines about the preparation. Raises DataError, and RunStopped if there is no measurement.
+        `notify` gets lines about the preparation. The processes of the run after it, which `following` returns if it is
+        known, may start while this one is scored. Raises DataError, and RunStopped if there is no measurement.
         """
+        ...
+
+    def drop_ahead(self) -> None:
+        """End what was started for a run that does not follow after all."""
         ...
 
     def probe(self, request: RunRequest, notify: Notify, stop: Event) -> float | None:
@@ -107,13 +118,22 @@ class LocalRunner:
     _compiled: dict[str, Path | None] = field(default_factory=dict)
     _proven: set[str] = field(default_factory=set)
     """Digests of the projects' own work trees that have run here since the worker started."""
+    _ahead: TrainerAhead = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ahead = TrainerAhead(self.device, self.sandbox)
 
     @property
     def sandbox_name(self) -> str:
         return self.sandbox.name
 
     def measure(
-        self, request: RunRequest, on_progress: Callable[[RunProgress], None], notify: Notify, stop: Event
+        self,
+        request: RunRequest,
+        on_progress: Callable[[RunProgress], None],
+        notify: Notify,
+        stop: Event,
+        following: Callable[[], RunRequest | None] = lambda: None,
     ) -> RunReport:
         spec = self._specify(request, notify, stop)
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
@@ -122,21 +142,25 @@ class LocalRunner:
         if request.try_first and has_time:
             notify(f"new code is tried for {self.smoke_seconds:g} s first")
             report = try_out(spec, self.smoke_seconds, stop)
-        report = report or measure(spec, on_progress, stop)
+        self._ahead.following = following
+        report = report or measure(replace(spec, ahead=self._ahead), on_progress, stop)
         if report.outcome is RunOutcome.CRASHED and request.untouched is not None:
             self._try_untouched(spec, request.untouched, report, notify, stop)
         return report
+
+    def drop_ahead(self) -> None:
+        self._ahead.drop()
 
     def _try_untouched(
         self, spec: RunSpec, untouched: Mapping[str, str], report: RunReport, notify: Notify, stop: Event
     ) -> None:
         """Blame a crash on its commit only if the project's own code runs on this machine.
 
-        It is tried once, and again after a crash that may be the machine's: memory that others took, a driver that was
+        It is tried once, and again after a crash that may be the machine's: memory that others took, a GPU that was
         lost. Raises RunImpossible if it fails, too.
         """
         key = _digest(untouched)
-        if key in self._proven and find_fault(report.reason, report.log_tail) is None:
+        if key in self._proven and not may_be_the_machines(report.reason, report.log_tail):
             return
         if spec.files != untouched:
             notify("the run crashed: trying whether the project's own code runs on this machine")
@@ -207,6 +231,8 @@ class LocalRunner:
         """The archive of the project's own compiled code for this device, made on first use."""
         if request.untouched is None or not request.contract.limits.compiled_mib:
             return None
+        if self.hardware.kind is DeviceKind.CPU:  # there seeds compile nothing
+            return None
         project = request.contract.project.name
         # Compiled code depends on all of these.
         platform = [self.hardware.hardware_class, self.hardware.torch_version, sys.version]
@@ -214,8 +240,11 @@ class LocalRunner:
         if archive.name not in self._compiled:
             if not archive.exists():
                 notify("compiling the project's own code once for all runs")
-                compile_ahead(replace(spec, files=request.untouched), archive, stop)
-                self._proven.add(_digest(request.untouched))
+                try:
+                    compile_ahead(replace(spec, files=request.untouched), archive, stop)
+                    self._proven.add(_digest(request.untouched))
+                except OSError as error:
+                    notify(f"each run compiles anew: {archive.parent} cannot keep the code ({error.strerror or error})")
                 for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
                     old.unlink(missing_ok=True)
             self._compiled[archive.name] = archive if archive.exists() else None

@@ -12,6 +12,7 @@ from worker.sandbox.base import Sandbox
 
 if TYPE_CHECKING:  # data/prepare.py imports this package
     from worker.data.prepare import PreparedData
+    from worker.runs.started_trainer import TrainerAhead
 
 
 class RunStopped(Exception):
@@ -34,7 +35,7 @@ class RunSpec:
     sandbox names it; `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps
     `result.json`, `summary.txt` and `log.txt`. `parent_curve` is for the early stop (early_stop.py), which `run_to_end`
     disables. `compiled` is an archive of the compiled code of the project's own files. With `holdout_key` the sealed
-    data is scored, too, if the contract has such.
+    data is scored, too, if the contract has such. `ahead` may have started its trainer already.
     """
 
     files: Mapping[str, str]
@@ -51,6 +52,7 @@ class RunSpec:
     run_to_end: bool = False
     compiled: Path | None = None
     holdout_key: str | None = None
+    ahead: "TrainerAhead | None" = None
 
 
 @dataclass(frozen=True)

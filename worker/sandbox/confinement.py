@@ -4,6 +4,7 @@ import os
 import random
 import site
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,10 +101,15 @@ DYNAMIC_UIDS = range(61184, 65520)
 """systemd's range for dynamic users, which no package and no person uses."""
 
 
+_GIVEN: deque[int] = deque(maxlen=256)
+"""The last ones, whose processes may not have taken them yet."""
+
+
 def unused_uid() -> int:
     """A uid that no process of this machine uses."""
     used = {uid for p in psutil.process_iter(["uids"]) if p.info["uids"] for uid in p.info["uids"]}
-    return random.choice([uid for uid in DYNAMIC_UIDS if uid not in used])
+    _GIVEN.append(random.choice([uid for uid in DYNAMIC_UIDS if uid not in used and uid not in _GIVEN]))
+    return _GIVEN[-1]
 
 
 def threads_of_user(uid: int) -> int:

@@ -29,7 +29,8 @@ def find_devices(gpu: Gpu, folder: Path | None = None) -> list[str]:
     missing = [name for name in names if not (folder / name).exists() and name != "nvidia-uvm-tools"]
     if missing:
         raise SandboxUnavailable(
-            f"the GPU's device {folder / missing[0]} is missing: run `nvidia-modprobe -u -c 0` once, or `nvidia-smi`"
+            f"the GPU's device {folder / missing[0]} is missing: run `nvidia-modprobe -u -c 0` once, or `nvidia-smi`; "
+            "a container has to be given it (`--gpus all`)"
         )
     return [str(folder / name) for name in names if (folder / name).exists()]
 

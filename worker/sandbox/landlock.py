@@ -10,6 +10,7 @@ Not covered, or not possible, besides the list in worker/sandbox/bubblewrap.py, 
  * What the kernel tells of any path without opening it: names that it guesses, sizes, times, owners.
  * Numbers that all share: process ids, the machine's free memory and disk, times of access, names in /dev/shm.
    Processes of two sandboxes that run at a time can pass bits to each other by them.
+ * What others left open to everybody in /dev/shm, if its name is guessed.
  * The scratch folder lies on the disk, under the worker's temporary folder. What it holds is counted four times a
    second. Files that are mapped, and neither named nor open, are not counted.
  * The buffers of sockets count for no process, and are bounded by the number of descriptors alone.
@@ -38,6 +39,10 @@ from worker.sandbox.memory_use import SHARED_MEMORY, list_shared_memory
 from worker.sandbox.process import ConfinedProcess, LaunchPlan, resource_limits
 from worker.sandbox.seccomp import filter_of_run
 
+GAPS = (
+    "it shares with this machine the numbers of processes, free memory and disk, and names in /dev/shm, by which two "
+    "runs at a time could pass bits, and what others left open to everybody there"
+)
 ENTRY = Path(__file__).with_name("landlock_init.py")
 ABI_QUESTION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 
@@ -92,6 +97,7 @@ class LandlockSandbox:
         if gpu is not None:
             load_driver()
             find_groups(find_devices(gpu), 0)
+            _require_exec(Path(tempfile.gettempdir()))
         self._folders = tuple(readable_folders(gpu))
         _require_reach(Path(sys.executable))
         self._group = find_group()
@@ -157,6 +163,14 @@ def _remove_files(scratch: Path, uid: int) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     for path in list_shared_memory(uid):
         path.unlink(missing_ok=True)
+
+
+def _require_exec(folder: Path) -> None:
+    """Raise SandboxUnavailable if no program can be loaded from `folder`, where runs compile theirs."""
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise SandboxUnavailable(
+            f"landlock's runs compile GPU code in {folder}, which is mounted `noexec`: set TMPDIR to another one"
+        )
 
 
 def _require_reach(path: Path) -> None:

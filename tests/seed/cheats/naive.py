@@ -20,7 +20,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ import numpy
 import torch
 from derived_check import score_by_derived_check
 from harness.answers import NumpyAnswers
-from harness.scorer import score
+from harness.scorer import Asked, score
 from torch.nn import functional
 
 BUDGET_SECONDS = 60.0
@@ -100,11 +100,11 @@ class OneHost:
     def renew(self) -> None:
         """It stays the same process."""
 
-    def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> NumpyAnswers:
-        with torch.inference_mode():
-            logits = self._model(torch.from_numpy(inputs)).numpy()
-        rows = [row[at : at + span] for row, at in zip(logits, first, strict=True)]
-        return NumpyAnswers(numpy.stack(rows))
+    def ask_each(self, questions: Iterable[Asked]) -> Iterator[NumpyAnswers]:
+        for inputs, first, span in questions:
+            with torch.inference_mode():
+                logits = self._model(torch.from_numpy(inputs)).numpy()
+            yield NumpyAnswers(numpy.stack([row[at : at + span] for row, at in zip(logits, first, strict=True)]))
 
 
 def make_fresh_host(model: torch.nn.Module) -> Callable[[numpy.ndarray], numpy.ndarray]:

@@ -43,6 +43,7 @@ def test_the_next_job_is_ready_before_the_run_is_over(
     assert seen == [["DEPTH 5", "DEPTH 6"], ["DEPTH 6", "DEPTH 7"]]
     assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5", "DEPTH 6", "DEPTH 7"]
     assert [receipt.posterior is not None for receipt in worker.witness.summaries] == [True] * 3
+    assert runner.foretold == [None, *runner.requests[2:], None], "the runner knew what follows"
     assert worker.witness.waits == [], "the device never waited for the coordinator"
     assert live.list("leases") == []
 

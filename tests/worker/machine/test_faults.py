@@ -3,7 +3,7 @@
 import pytest
 
 from tests.shared.test_faults import ASYNCHRONOUS
-from worker.machine.faults import explain, find_error_line
+from worker.machine.faults import explain, find_error_line, may_be_the_machines
 
 FRAMES = '  File "/project/train.py", line 325, in step\n    loss.backward()\n    ~~~~~~~~~~~~~^^\n'
 TRACEBACK = f"Traceback (most recent call last):\n{FRAMES}"
@@ -31,6 +31,25 @@ TOO_OLD = "RuntimeError: Found NVIDIA GeForce GTX 1070 which is too old to be su
 )
 def test_names_the_error_and_not_the_advice_below_it(log: str, line: str) -> None:
     assert find_error_line(log) == line
+
+
+@pytest.mark.parametrize(
+    ("reason", "log", "is_possible"),
+    [
+        ("train.py raised AcceleratorError: CUDA error: unspecified launch failure", "", True),
+        ("train.py raised RuntimeError: CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling", "", True),
+        ("the trainer was ended by signal 7 (Bus error) before it had finished", "", True),
+        ("train.py raised AcceleratorError: CUDA error: an illegal memory access was encountered", "", True),
+        ("the trainer ended with exit status 1 before it had finished", "CUDA driver error: unknown error", True),
+        ("train.py raised OutOfMemoryError: CUDA out of memory", "", True),
+        ("train.py raised KeyError: 'x'", "step 1", False),
+        ("train.py raised RuntimeError: mat1 and mat2 shapes cannot be multiplied", "", False),
+        ("the trainer was ended by signal 9 (Killed) before it had finished", "", False),
+    ],
+)
+def test_any_error_of_a_device_may_be_the_machines(reason: str, log: str, is_possible: bool) -> None:
+    """A GPU that is lost gives words that a wrong kernel gives, too: only the project's own code tells them apart."""
+    assert may_be_the_machines(reason, log) is is_possible
 
 
 def test_says_what_to_do_only_where_it_knows() -> None:

@@ -53,6 +53,21 @@ def test_reads_what_the_drivers_own_library_answers(driver: dict[str, str], word
 
 
 @pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        ({"FAKE_INIT": "18"}, "the NVIDIA driver was updated, and its old part still runs: restart this machine"),
+        ({"FAKE_INIT": "9"}, "no NVIDIA driver answers"),
+        ({"FAKE_HANDLE": "15"}, "Restart this machine"),  # the GPU is lost
+    ],
+)
+def test_what_the_drivers_own_library_refuses_is_a_line(driver: dict[str, str], words: str, libraries: Path) -> None:
+    environment = os.environ | driver | {"LD_LIBRARY_PATH": str(libraries)}
+    told = subprocess.run([sys.executable, "-c", DESCRIBE], env=environment, capture_output=True, text=True)
+    (line,) = (line for line in told.stderr.splitlines() if line.startswith("worker.machine.gpu.DriverError: "))
+    assert words in line
+
+
+@pytest.mark.parametrize(
     ("device", "words"), [("kfd", "a GPU of AMD's"), ("dxg", "driver on Windows"), ("null", "install it, or")]
 )
 def test_where_there_is_no_driver_the_reason_is_true(device: str, words: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from shared.runs import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.machine.gpu import DriverError
-from worker.machine.hardware import HardwareError, TorchBuild, detect_machine, list_devices
+from worker.machine.hardware import HardwareError, TorchBuild, detect_machine, hold_gpu, list_devices
 
 CUDA_12, CUDA_13 = TorchBuild("2.13.0+cu128"), TorchBuild("2.13.0+cu130")
 
@@ -106,6 +107,50 @@ def test_one_of_several_gpus_that_is_not_there_is_an_error_for_all() -> None:
         list_devices("cuda:0,2", FakeDriver((OLD, H100)))
     with pytest.raises(HardwareError, match="this machine has no NVIDIA GPU"):
         list_devices("cuda:all", FakeDriver(()))
+
+
+@pytest.mark.parametrize(
+    ("asked", "visible", "devices"),
+    [
+        ("cuda:all", "1", ["cuda:1"]),
+        ("cuda:all", "1,0", ["cuda:1", "cuda:0"]),
+        ("cuda:all", H100.gpu.uuid, ["cuda:1"]),
+        ("cuda:all", " GPU-1111 ", ["cuda:1"]),
+        ("cuda:all", "0,-1,1", ["cuda:0"]),  # CUDA ignores what follows a name that it does not know
+        ("cuda:1", H100.gpu.uuid, ["cuda:1"]),
+        ("cuda:0,1", "0,1", ["cuda:0", "cuda:1"]),
+        ("cpu", "1", ["cpu"]),
+    ],
+)
+def test_a_scheduler_says_which_gpus_are_this_workers(asked: str, visible: str, devices: list[str]) -> None:
+    assert list_devices(asked, FakeDriver((OLD, H100)), visible) == devices
+
+
+@pytest.mark.parametrize(
+    ("asked", "visible", "words"),
+    [
+        ("cuda:0", "1", "GPU 0 is not of those that CUDA_VISIBLE_DEVICES=1 leaves to this process: use `--gpu all`"),
+        ("cuda:0", "GPU-1111", "GPU 0 is not of those"),
+        ("cuda:0", "GPU-", "GPU 0 is not of those"),  # both begin so
+        ("cuda:all", "-1", "CUDA_VISIBLE_DEVICES=-1 names no whole GPU"),
+        ("cuda:all", "MIG-1111", "CUDA_VISIBLE_DEVICES=MIG-1111 names no whole GPU"),
+        ("cuda:3", "3", "there is no GPU 3: this machine has 2"),
+    ],
+)
+def test_a_gpu_of_others_is_not_taken(asked: str, visible: str, words: str) -> None:
+    with pytest.raises(HardwareError, match=f"^{words}"):
+        list_devices(asked, FakeDriver((OLD, H100)), visible)
+
+
+def test_one_worker_has_a_gpu_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    driver = FakeDriver((OLD, H100))
+    ours, other = (detect_machine(f"cuda:{index}", 1, driver, CUDA_12) for index in (0, 1))
+    refused = pytest.raises(HardwareError, match=r"^another worker already uses this NVIDIA GeForce GTX 1060")
+    with hold_gpu(ours), hold_gpu(other), hold_gpu(detect_machine("cpu")), hold_gpu(detect_machine("cpu")), refused:
+        hold_gpu(ours).__enter__()
+    with hold_gpu(ours):
+        pass
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_those_that_are() -> None:

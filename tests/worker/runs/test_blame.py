@@ -101,6 +101,12 @@ def test_a_crash_is_the_machines_where_the_projects_own_code_crashes(
 def test_a_machine_that_breaks_later_is_found(local: LocalRunner, contract: Contract) -> None:
     """A driver that is lost shows in the project's own code, too, though that has run before."""
     lost = RAISES.format(error='RuntimeError("CUDA error: GPU is lost")')
+    failure = RAISES.format(error='RuntimeError("CUDA error: unspecified launch failure")')
     assert measure(local, contract, BROKEN)[0].outcome is RunOutcome.CRASHED
-    with pytest.raises(MachineFault, match="dmesg"):
-        measure(local, contract, lost, own=lost)
+    for words in (lost, failure):  # the second is what a wrong kernel says, too
+        with pytest.raises(MachineFault, match="dmesg"):
+            measure(local, contract, words, own=lost)
+    report, told = measure(local, contract, failure)
+    assert report.outcome is RunOutcome.CRASHED and len(told) == 1, (
+        "the project's own code ran: the commit's own kernel"
+    )

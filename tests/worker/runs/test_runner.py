@@ -8,7 +8,7 @@ import pytest
 
 from shared.contract import Contract, ContractError, Rung
 from shared.leases import Phase
-from shared.runs import RunOutcome
+from shared.runs import DeviceKind, RunOutcome
 from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import files_that_log_their_budget, seed_files
 from worker.machine.hardware import detect_machine
@@ -117,7 +117,7 @@ def test_stopping_while_data_is_prepared(local: LocalRunner, contract: Contract,
 
 
 def test_the_untouched_code_compiles_once_for_all_runs(local: LocalRunner, contract: Contract) -> None:
-    """Each device, torch and root has an archive of its own; so has nobody who did not ask for one."""
+    """Each device, torch and root has an archive of its own; so has nobody who did not ask for one, and no CPU."""
     told: list[str] = []
     limits, budget = {"compiled_mib": 1}, {"training_seconds": 0.2, "handover_seconds": 60}
     asked = contract.model_copy(
@@ -136,6 +136,8 @@ def test_the_untouched_code_compiles_once_for_all_runs(local: LocalRunner, contr
         request = RunRequest(contract, "b" * 40, edited, 7, untouched=untouched)
         return local.measure(request, lambda _: None, told.append, Event()).outcome
 
+    measure(asked, untouched)
+    local.hardware = local.hardware.model_copy(update={"kind": DeviceKind.CUDA})  # and trains on the CPU all the same
     measure(contract, untouched)
     measure(asked, None)
     assert archives() == set()

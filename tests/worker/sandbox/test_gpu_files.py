@@ -15,6 +15,7 @@ from tests.support.gpus import build_libraries
 from worker.sandbox import gpu_files
 from worker.sandbox.base import Gpu, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
+from worker.sandbox.confinement import readable_folders
 from worker.sandbox.gpu_files import bind_gpu, find_devices, find_groups
 
 GPU = Gpu("GPU-5e0f1c2a-aaaa-bbbb-cccc-0123456789ab", 3)
@@ -28,6 +29,7 @@ def make_devices(folder: Path, *names: str) -> Path:
 
 
 def test_shows_one_gpu_and_what_all_share(tmp_path: Path) -> None:
+    (tmp_path / "nvidia-caps").mkdir()  # of MIG, which is refused
     folder = make_devices(
         tmp_path, "nvidia0", "nvidia3", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"
     )
@@ -142,6 +144,9 @@ def test_a_driver_that_the_linker_finds_needs_no_variable(tmp_path: Path, monkey
     monkeypatch.setattr(gpu_files, "MAPPED_FILES", maps)
     monkeypatch.setattr(gpu_files, "LINKER_CACHE", cache)
     assert gpu_files.find_driver_folder() == str(tmp_path), "without a cache"
+    assert str(tmp_path) in readable_folders(GPU) and str(tmp_path) not in readable_folders(), (
+        "as WSL's /usr/lib/wsl/lib"
+    )
     cache.write_bytes(b"\0libcuda.so.1\0/gone/libcuda.so.1\0")
     assert gpu_files.find_driver_folder() == str(tmp_path)
     cache.write_bytes(f"\0libcuda.so.1\0{tmp_path}/libcuda.so.1\0".encode())

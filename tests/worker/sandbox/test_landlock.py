@@ -11,7 +11,7 @@ import pytest
 from tests.worker.sandbox.conftest import CONFINED, Worker, choose_seconds
 from tests.worker.sandbox.test_escapes import wait_until
 from worker.sandbox.base import SandboxUnavailable
-from worker.sandbox.landlock import LandlockSandbox
+from worker.sandbox.landlock import LandlockSandbox, _require_exec
 
 pytestmark = pytest.mark.skipif(("landlock", None) not in CONFINED, reason="needs root and a kernel with Landlock")
 
@@ -149,6 +149,13 @@ def test_says_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxUnavailable, match="needs a worker that root started"):
         LandlockSandbox()
+
+
+def test_a_folder_from_which_nothing_can_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _require_exec(Path("/tmp"))
+    monkeypatch.setattr(os, "statvfs", lambda _: type("Found", (), {"f_flag": os.ST_NOEXEC}))
+    with pytest.raises(SandboxUnavailable, match=r"in /tmp, which is mounted `noexec`: set TMPDIR"):
+        _require_exec(Path("/tmp"))
 
 
 def test_an_interpreter_that_others_cannot_reach_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
