@@ -388,6 +388,9 @@ def test_every_line_runs_on_a_cpu_as_it_would_on_a_gpu(
         trainer = module.Trainer(ctx, model)
         trainer.loss_of = Memory(trainer, rows=1)
         trainer.prepare()
+        trainer.compute_loss = Memory(trainer, 0, RuntimeError("a mistake"))
+        with pytest.raises(RuntimeError, match="a mistake"):
+            trainer.fits()
         ctx.device = torch.device("cuda:0")
         trainer.time_of(lambda: None)
         module.orthogonalize(torch.ones(1, 4, 2))

@@ -24,7 +24,7 @@ that names them (SCM_RIGHTS).
     scorer     <- begin [validation, request, answer]
                -> ask                      <- answered        relayed to and from the host
                -> renew                    <- renewed [request, answer]   another host, which knows of no request yet
-               -> scored | rejected
+               -> scored | rejected                       perhaps before the answer to its last question
     all        -> failed                                      instead of anything above
 
 A run with a key to sealed data goes through host and scorer once more, with the contract's `holdout` as the scorer.

@@ -8,7 +8,7 @@ start (started_trainer.py).
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from threading import Event
 from uuid import uuid4
@@ -301,7 +301,8 @@ class ActiveRun:
         while isinstance(message := self._from_scorer(), Ask | Renew):
             with _blamed_on_commit(self._scored_late):
                 answer, shared = self._answer(message)
-            processes.scorer.send(answer, shared)
+            with suppress(HarnessFault):  # it may have judged an earlier answer meanwhile, as its next message says
+                processes.scorer.send(answer, shared)
         if isinstance(message, ScoreRejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         if abs(message.metric) > MAX_READING:
