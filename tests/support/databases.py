@@ -160,7 +160,7 @@ rm -rf "$0"
 
 
 @contextmanager
-def _guard(folder: str) -> Iterator[None]:
+def guard(folder: str) -> Iterator[None]:
     """A process that ends the server and removes its folder when this process has ended, also when it is killed."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     command = ["sh", "-c", GUARD, folder]
@@ -182,7 +182,7 @@ def run_postgres() -> Iterator[PostgresServer]:
     postgres_server.pgexec = lambda *args, timeout=0, **more: pgexec.pgexec(*args, **more)
     with (
         tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
-        _guard(folder),
+        guard(folder),
     ):
         instance = postgres_server.get_server(folder, cleanup_mode="stop")
         try:
