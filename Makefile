@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
+.PHONY: help demo test test-gpu test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-packs bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench-scoring: $(VENV)/dev.stamp  ## What does looking ahead win at best, and ho
 
 bench-findings-value: $(VENV)/dev.stamp  ## Would packs have shown that proposals of recorded sessions were resolved already? (BENCH="results.tsv")
 	@$(BIN)/python -m tests.bench.bench_findings_value $(BENCH)
+
+bench-packs: $(VENV)/dev.stamp  ## Do context packs tell what a good colleague would? Ten of a recorded session, judged by a list (BENCH="--against ../other")
+	@$(BIN)/python -m tests.bench.bench_packs $(BENCH)
 
 bench-pages: $(VENV)/dev.stamp  ## CPU, bytes, scripts and memory of every page at 1,000 and at 100,000 experiments, on both databases (BENCH="--engines sqlite")
 	@$(BIN)/python -m tests.bench.bench_pages $(BENCH)

@@ -57,7 +57,8 @@ class NoteKind(StrEnum):
 class FindingDraft(Message):
     """The agent's own words, at most 250 together.
 
-    `caveats` names other explanations, `refuted_by` what would show the claim to be wrong.
+    Results stand there as placeholders (`shared.claims`), and are shown with the evidence as of then. `caveats` names
+    other explanations, `refuted_by` what would show the claim to be wrong.
     """
 
     claim: ShortText
@@ -197,8 +198,9 @@ class Paper(Message):
 
     `written_effect_*` and `written_verdict` are what its author knew; None for findings from before they were kept.
     `confirmed_citations` counts citing experiments that are improvements and were measured by others, too. `pace` is
-    the first run's tokens a second over its parent's. A combination's `parts` are expected to add up to
-    `predicted_sum`, child minus parent; `interaction` is the effect minus that, new values' effects included.
+    the first run's tokens a second over its parent's. `confounded` names the constants that changed together, none
+    where only one did: the effect does not tell which of them it is due to. A combination's `parts` are expected to add
+    up to `predicted_sum`, child minus parent; `interaction` is the effect minus that, new values' effects included.
     """
 
     summary: FindingSummary
@@ -218,6 +220,7 @@ class Paper(Message):
     written_verdict: Verdict | None
     trend: Trend
     changes: list[EvidenceChange]
+    confounded: list[Text]
     parts: list[Text]
     predicted_sum: Number | None
     interaction_mean: Number | None
@@ -318,10 +321,13 @@ class TopicSummary(Message):
 
 
 class TopicEffect(Message):
+    """`old_value` is the parent's; empty where it is not known."""
+
     experiment_id: Count
     finding_id: Count
     title: Text
     direction: AxisDirection
+    old_value: Text = ""
     value: Text
     hardware_class: Text
     mean: Number
@@ -346,6 +352,26 @@ class TopicPool(Message):
     outliers: Count
 
 
+class TopicLevel(Message):
+    """What the metric is at a value of the axis, against that at the value whose `mean` and `sd` are 0, by all steps
+    together that lead from value to value, in a hardware class or (None) in all of them. `steps` begin or end there."""
+
+    hardware_class: Text | None
+    value: Number
+    mean: Number
+    sd: Number
+    steps: Count
+
+
+class TopicElsewhere(Message):
+    """The same axis in another project, whose metric may be another one."""
+
+    summary: TopicSummary
+    metric: Text
+    is_lower_better: bool
+    pools: list[TopicPool]
+
+
 class UntestedValue(Message):
     value: Text
     hardware_class: Text | None
@@ -362,6 +388,8 @@ class Topic(Message):
     summary: TopicSummary
     effects: list[TopicEffect]
     pools: list[TopicPool]
+    levels: list[TopicLevel] = Field(default_factory=list)
+    elsewhere: list[TopicElsewhere] = Field(default_factory=list)
     gains: GainFates = GainFates(seen=0, measured_again=0, held=0)
     findings_for: list[FindingSummary]
     findings_against: list[FindingSummary]

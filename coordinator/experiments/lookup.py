@@ -1,8 +1,8 @@
 """Experiments as other features look them up: by commit, by lease, and with what they tried."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, case, false, func, select
@@ -13,9 +13,11 @@ from coordinator.evidence.changes import list_changed
 from coordinator.models import CommitPosterior, Experiment, Finding, Run, table_of
 from coordinator.models.experiments import MEASURED
 from coordinator.models.findings import IS_SHOWN
+from shared.claims import is_bare, write_out
+from shared.experiments import Posterior
 
 LINEAGE_CACHE_SECONDS = 1.0
-MAX_CACHED_LINEAGES = 256
+MAX_CACHED_LINEAGES = 64
 
 
 class MadeExperiment(NamedTuple):
@@ -27,8 +29,9 @@ class MadeExperiment(NamedTuple):
 
 
 class TriedExperiment(NamedTuple):
-    """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted. It
-    `is_hidden` while its author is in quarantine; then nothing that the author wrote is shown."""
+    """An experiment in a context pack: what was tried, its result, and its author's claim, unless it was retracted or
+    says no more than title and result. It `is_hidden` while its author is in quarantine; then nothing that the author
+    wrote is shown."""
 
     id: int
     title: str
@@ -44,13 +47,32 @@ class TriedExperiment(NamedTuple):
     finding_id: int | None
     claim: str | None
     is_hidden: bool = False
+    checkers: int | None = None
+    standing: str | None = None
 
+    def write_claim(self) -> "TriedExperiment":
+        """With the claim as of now; None where it is empty or bare."""
+        if self.claim is None:
+            return self
+        return self._replace(claim=write_claim(self.claim, self.title, self._asdict(), self.outcome))
+
+
+def write_claim(claim: str, title: str, known: Mapping[str, Any], outcome: str = "") -> str | None:
+    """A stored claim with the numbers of the posterior that columns hold; None if it says no more than the title."""
+    if is_bare(claim, title):
+        return None
+    columns = {name: known[name] for name in _CLAIMED}
+    return write_out(claim, Posterior.model_construct(**columns) if columns["runs"] else None, outcome)
+
+
+_CLAIMED = ("metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing")
 
 _lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
 _MADE = select(*(_EXPERIMENTS.c[name] for name in MadeExperiment._fields))
 _BY_LEASE = _MADE.where(_EXPERIMENTS.c.lease_id == bindparam("lease_id"))
 _BY_COMMIT = _MADE.where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
+_SETTINGS = select(_EXPERIMENTS.c.settings).where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
 _TRIED = select(
     _EXPERIMENTS.c.id,
     _EXPERIMENTS.c.title,
@@ -61,6 +83,7 @@ _TRIED = select(
     case((IS_SHOWN, _FINDINGS.c.id)),
     case((IS_SHOWN, _FINDINGS.c.claim)),
     func.coalesce(_FINDINGS.c.is_hidden, false()),
+    *(_POSTERIORS.c[name] for name in ("checkers", "standing")),
 ).select_from(MEASURED.outerjoin(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
 _TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(
     _EXPERIMENTS.c.id
@@ -81,6 +104,11 @@ def find_experiment_by_commit(session: Conn, sha: str) -> MadeExperiment | None:
     return MadeExperiment._make(row) if row else None
 
 
+def find_settings(session: Conn, sha: str) -> dict[str, Any]:
+    """The settings of the experiment that made a commit; empty for the root, whose are not known."""
+    return session.scalar(_SETTINGS, {"sha": sha}) or {}
+
+
 def find_experiment_by_lease(session: Conn, lease_id: UUID) -> MadeExperiment | None:
     """The experiment that a lease made, if it made one."""
     row = session.execute(_BY_LEASE, {"lease_id": lease_id}).first()
@@ -89,7 +117,8 @@ def find_experiment_by_lease(session: Conn, lease_id: UUID) -> MadeExperiment | 
 
 def list_tried(session: Conn, shas: Sequence[str]) -> list[TriedExperiment]:
     """The experiments that made these commits, oldest first."""
-    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()]
+    rows = session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()
+    return [TriedExperiment._make(row).write_claim() for row in rows]
 
 
 def map_tried_by_lease(session: Conn, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
@@ -97,13 +126,13 @@ def map_tried_by_lease(session: Conn, lease_ids: Sequence[UUID]) -> dict[UUID, T
     if not lease_ids:
         return {}
     rows = session.execute(_TRIED_BY_LEASE, {"lease_ids": list(lease_ids)}).all()
-    return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
+    return {lease_id: TriedExperiment._make(row).write_claim() for *row, lease_id in rows}
 
 
 def list_siblings(session: Conn, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
     """Experiments that were made from the same parent, newest first, without those of authors in quarantine."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_PARENT, given).all()]
+    return [TriedExperiment._make(row).write_claim() for row in session.execute(_TRIED_BY_PARENT, given).all()]
 
 
 def list_lineage_tried(session: Conn, shas: Sequence[str]) -> Sequence[TriedExperiment]:

@@ -19,7 +19,8 @@ from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import decode_position, encode_position
 from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
-from shared.experiments import JobKind, Proposal, Trial
+from shared.claims import WORDS, write_out
+from shared.experiments import JobKind, Posterior, Proposal, Trial
 from shared.findings import FindingView, name_topic
 from shared.protocol import Page, now
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSort, ExperimentSummary
@@ -57,9 +58,15 @@ def move_to_branch(session: Conn, experiment_id: int, sha: str, branch_id: int) 
     record_changed(session, [sha])
 
 
-def view_finding(finding: Finding) -> FindingView:
-    """A finding's words in their newest version."""
-    return view_of(FindingView, finding)
+def view_finding(finding: Finding, posterior: Posterior | None, outcome: str = "") -> FindingView:
+    """A finding's words in their newest version, with the numbers of a posterior."""
+    return write_words(view_of(FindingView, finding), posterior, outcome)
+
+
+def write_words(words: FindingView, posterior: Posterior | None, outcome: str = "") -> FindingView:
+    """The words of one version, with the numbers of a posterior in the place of their placeholders."""
+    written = {name: write_out(getattr(words, name), posterior, outcome) for name in WORDS}
+    return words.model_copy(update=written)
 
 
 def view_summary(row: ExperimentRow, project_name: str) -> ExperimentSummary:
@@ -129,7 +136,9 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         steps=[{"experiment_id": step, "fate": fate} for step, fate in queries.list_steps(session, experiment.id)],
         diff=lineage.diff_files(*files) if files else "",
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
-        finding=view_finding(finding) if finding and not finding.is_hidden else None,
+        finding=view_finding(finding, evidence.view_posterior(row.posterior), row.run.outcome)
+        if finding and not finding.is_hidden
+        else None,
         promotions=promotions.view_of_commit(session, project, experiment.commit_sha),
     )
 

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from coordinator.export import queries
-from coordinator.findings.papers import get_shown
+from coordinator.findings.papers import view_words
 from shared.export import ExportFormat
 from shared.protocol import Message
 
@@ -118,13 +118,14 @@ _ESCAPES = str.maketrans(
 def cite(session: Session, finding_id: int, base_url: str) -> str:
     """An entry of kind `misc`. It names commit and address; the numbers are looked up there. Raises NotFoundError,
     FindingHiddenError."""
-    found = queries.find_cited(session, get_shown(session, finding_id).finding.id)
+    claim = view_words(session, finding_id).claim
+    found = queries.find_cited(session, finding_id)
     assert found is not None
     moment, project = found["done_at"], found["project"]
     people = [found["agent"]] if found["is_imported"] else [found["volunteer"], found["agent"]]
     date = {"year": f"{moment:%Y}", "month": f"{moment:%b}".lower()} if moment else {}
     fields = {
-        "title": f"{{{escape(found['claim'])}}}",
+        "title": f"{{{escape(claim)}}}",
         "author": " and ".join(f"{{{escape(name)}}}" for name in people),
         **date,
         "howpublished": rf"\url{{{base_url}/findings/{finding_id}}}",

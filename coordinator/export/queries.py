@@ -4,7 +4,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, RowMapping, Select, Table, func, or_, select, tuple_
+from sqlalchemy import Column, RowMapping, Select, Table, and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -22,6 +22,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
+from shared.experiments import Posterior
 from shared.export import (
     ExportedCitation,
     ExportedExperiment,
@@ -57,6 +58,9 @@ def _columns(model: type[Message], *tables: Table) -> list[Any]:
     return [places[name].label(name) for name in model.model_fields if name not in DERIVED]
 
 
+OF_POSTERIOR = tuple(_POSTERIORS.c[name].label(f"posterior_{name}") for name in Posterior.model_fields)
+"""A finding's posterior, from which the numbers in its words are written."""
+
 _OWNED = _WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
 
 
@@ -85,8 +89,16 @@ _SOURCES = {
     ),
     ExportTable.FINDINGS: Source(
         (_FINDINGS.c.id,),
-        select(*_columns(ExportedFinding, _FINDINGS))
-        .select_from(_FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id))
+        select(*_columns(ExportedFinding, _FINDINGS), *OF_POSTERIOR)
+        .select_from(
+            _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).outerjoin(
+                _POSTERIORS,
+                and_(
+                    _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha,
+                    _POSTERIORS.c.hardware_class == _FINDINGS.c.hardware_class,
+                ),
+            )
+        )
         .where(~_FINDINGS.c.is_hidden),
     ),
     ExportTable.CITATIONS: Source(
@@ -161,7 +173,7 @@ def find_cited(session: Session, finding_id: int) -> RowMapping | None:
     """The fields of a citation of a finding."""
     query = (
         select(
-            _PROJECTS.c.name.label("project"), _FINDINGS.c.claim, _FINDINGS.c.agent,
+            _PROJECTS.c.name.label("project"), _FINDINGS.c.agent,
             _VOLUNTEERS.c.name.label("volunteer"), _EXPERIMENTS.c.commit_sha, _FINDINGS.c.experiment_id,
             _EXPERIMENTS.c.done_at, _IMPORTED.c.project_id.is_not(None).label("is_imported"),
         )

@@ -18,7 +18,8 @@ from coordinator.export.queries import ResultLine
 from coordinator.http.errors import NotFoundError
 from coordinator.models import Project, Worker
 from coordinator.projects import service as projects
-from shared.experiments import Verdict
+from shared.claims import WORDS, write_out
+from shared.experiments import Posterior, Verdict
 from shared.export import ROWS, ExportFormat, ExportTable
 from shared.protocol import Message
 from shared.runs import RunOutcome
@@ -47,6 +48,8 @@ def _list_batches(
             rows = queries.list_rows(session, table, project.id, last, through, BATCH_ROWS)
             if table is ExportTable.EXPERIMENTS:
                 rows = _add_published(session, project, rows)
+            if table is ExportTable.FINDINGS:
+                rows = [_write_finding(row) for row in rows]
         if not rows:
             return
         last = rows[-1]
@@ -55,6 +58,14 @@ def _list_batches(
             for row in rows
         ]
         yield [model.model_validate(row) for row in cells]
+
+
+def _write_finding(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A finding with the numbers of its posterior in its words."""
+    known = {name: row[f"posterior_{name}"] for name in Posterior.model_fields}
+    posterior = None if known["metric_mean"] is None else Posterior.model_construct(**known)
+    own = {name: value for name, value in row.items() if not name.startswith("posterior_")}
+    return {**own, **{name: write_out(own[name], posterior) for name in WORDS}}
 
 
 def _add_published(session: Session, project: Project, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 A claim must not read thousands of rows, and a pack may quote findings as they were some seconds ago.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -16,17 +17,22 @@ from sqlalchemy import and_, bindparam, select
 
 from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
+from coordinator.experiments.lookup import write_claim
 from coordinator.findings.paper_queries import count_gains
+from coordinator.findings.pooling import Shift, estimate_levels, list_gaps, read_number
+from coordinator.findings.steps import read_change
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.models.findings import IS_SHOWN
-from shared.experiments import Standing, Verdict
+from shared.claims import drop_numbers
+from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import GainFates
 from shared.protocol import now
 
 
 class CandidateFinding(NamedTuple):
-    """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
+    """A finding as packs weigh and quote it. `words` are those of title, claim and topic; a `claim` that says no more
+    than title and result is None.
 
     The effect is that in the requested hardware class if it was measured there, else in the finding's own. `weight`,
     from 0 to 1, does not depend on the job: it is evidence times freshness.
@@ -35,7 +41,7 @@ class CandidateFinding(NamedTuple):
     id: int
     experiment_id: int
     title: str
-    claim: str
+    claim: str | None
     topic: str
     hardware_class: str
     failure: str | None
@@ -48,6 +54,9 @@ class CandidateFinding(NamedTuple):
     created_at: datetime
     words: frozenset[str]
     weight: float
+    axis: str = ""
+    value: str = ""
+    kind: str = JobKind.IMPROVE
 
 
 def is_negative(one: CandidateFinding) -> bool:
@@ -65,6 +74,7 @@ class CandidateSet:
 
     def __init__(self, findings: Collection[CandidateFinding], gains: GainFates | None = None) -> None:
         self.gains = gains
+        self._gaps: list[str] | None = None
         self.findings: Sequence[CandidateFinding] = sorted(findings, key=lambda one: -one.id)
         self.weights = np.array([one.weight for one in self.findings])
         self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
@@ -77,6 +87,20 @@ class CandidateSet:
         self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
         self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))
         self._by_experiment = {one.experiment_id: at for at, one in enumerate(self.findings)}
+
+    def list_gaps(self, sign: float) -> list[str]:
+        """Values that nobody tried, in a line each, those of the axes with the largest gains first."""
+        if self._gaps is None:
+            axes: defaultdict[str, list[Shift]] = defaultdict(list)
+            for one in self.findings:
+                new = read_number(one.value) if one.effect_mean is not None else None
+                if new is not None and one.effect_mean is not None and one.effect_sd:
+                    old = read_number(read_change(one.title).old)
+                    axes[one.axis].append(Shift(old, new, sign * one.effect_mean, one.effect_sd))
+            levels = {axis: [(one.value, one.mean) for one in estimate_levels(axes[axis])] for axis in axes}
+            by_gain = sorted(levels, key=lambda axis: min((level for _, level in levels[axis]), default=0.0))
+            self._gaps = [f"{axis} at {gap.value}: {gap.why}" for axis in by_gain for gap in list_gaps(levels[axis])]
+        return self._gaps
 
     def count_shared(self, words: Collection[str]) -> NDArray[Any]:
         """The number of the words that each finding has."""
@@ -147,6 +171,8 @@ _COLUMNS = select(
     *(_FINDINGS.c[name] for name in ("hardware_class", "failure", "pace")),
     *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
     _FINDINGS.c.created_at,
+    *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "standing")),
+    *(_EXPERIMENTS.c[name] for name in ("axis", "value", "kind")),
 )
 _NEWEST = (
     _COLUMNS.select_from(
@@ -204,9 +230,13 @@ def _list_candidates(session: Conn, project_id: int, hardware_class: str) -> Seq
     return [_make_candidate(row, moment) for row in {row[0]: row for row in rows}.values()]
 
 
-def _make_candidate(row: tuple[Any, ...], moment: datetime) -> CandidateFinding:
+def _make_candidate(columns: tuple[Any, ...], moment: datetime) -> CandidateFinding:
+    *row, metric_mean, metric_sd, standing, axis, value, kind = columns
     _, _, title, claim, topic, *_ = row
-    one = CandidateFinding._make((*row, words_of(f"{title} {claim} {topic}"), 0.0))
+    words = words_of(f"{title} {drop_numbers(claim)} {topic}")
+    one = CandidateFinding._make((*row, words, 0.0, axis, value, kind))
+    known = one._asdict() | {"metric_mean": metric_mean, "metric_sd": metric_sd, "standing": standing}
+    one = one._replace(claim=write_claim(claim, title, known))
     evidence = weigh_evidence(one.effect_mean, one.effect_sd, one.checkers or 0)
     return one._replace(weight=evidence * weigh_age(moment - one.created_at))
 

@@ -1,5 +1,6 @@
 """Questions about one finding: its evidence in every hardware class, what bears on it, and who read it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -55,6 +56,12 @@ def map_run_times(session: Conn, sha: str) -> dict[int, datetime]:
     """When each run of a commit came, by its number."""
     query = select(Run.id, Run.created_at).where(Run.commit_sha == sha)
     return {row.id: row.created_at for row in session.execute(query)}
+
+
+def find_first_metric(session: Conn, experiment_id: int) -> float | None:
+    """The metric of an experiment's first run."""
+    query = select(Run.metric).where(Run.experiment_id == experiment_id).order_by(Run.id).limit(1)
+    return session.scalar(query)
 
 
 def find_assignment(session: Conn, lease_id: UUID) -> Assignment:
@@ -168,6 +175,13 @@ class EffectRow(NamedTuple):
     runs: int
     verdict: Verdict | None
     standing: Standing
+
+
+def map_parent_settings(session: Conn, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The settings of the experiments' parents, which are experiments themselves, by the child."""
+    parent = aliased(Experiment)
+    query = select(Experiment.id, parent.settings).join(parent, parent.commit_sha == Experiment.parent_sha)
+    return {row[0]: row[1] for row in session.execute(query.where(Experiment.id.in_(ids)))}
 
 
 class OutcomeRow(NamedTuple):

@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
+from coordinator.experiments.lookup import find_settings
 from coordinator.findings import paper_queries, queries, service
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.queries import FindingRow
+from coordinator.findings.steps import list_steps
 from coordinator.http.errors import NotFoundError
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Project, Volunteer, view_of
 from coordinator.projects import service as projects
@@ -119,7 +121,7 @@ def view_paper(session: Session, finding_id: int, *, with_hidden: bool = False) 
         Paper,
         experiment,
         summary=summary,
-        words=experiments.view_finding(finding),
+        words=experiments.view_finding(finding, summary.posterior, row.outcome),
         sha=experiment.commit_sha,
         parent_id=paper_queries.find_parent_id(session, experiment.parent_sha),
         evidence=classes,
@@ -131,12 +133,25 @@ def view_paper(session: Session, finding_id: int, *, with_hidden: bool = False) 
         written_verdict=finding.written_verdict,
         trend=judge(written, summary.posterior, sign),
         changes=list(_list_changes(session, row, written, sign)) if written else [],
+        confounded=_list_confounded(session, experiment),
         **_view_combination(session, experiment, summary.posterior),
         citations=citations,
         confirmed_citations=confirmed,
         notes=[view_note(note, author) for note, author in paper_queries.list_notes(session, finding.id)],
         as_of=now(),
     )
+
+
+def _list_confounded(session: Session, experiment: Experiment) -> list[str]:
+    """The constants that changed together against the parent; none where only one did."""
+    before = find_settings(session, experiment.parent_sha)
+    own = experiment.settings
+    changed = [name for name in own if name in before and own[name] != before[name]]
+    if not changed:  # the root's settings are not known: what the axis names
+        changed = [name for name in experiment.axis.split(" and ") if name in own]
+    if not changed:
+        changed = [step.axis for step in list_steps(experiment.title) if step.value]
+    return list(dict.fromkeys(changed)) if len(set(changed)) > 1 else []
 
 
 def _view_combination(session: Session, experiment: Experiment, posterior: Posterior | None) -> dict[str, Any]:
@@ -171,17 +186,20 @@ def get_shown(session: Session, finding_id: int, *, with_hidden: bool = False) -
     return row
 
 
-def view_words(session: Session, finding_id: int, number: int, *, with_hidden: bool = False) -> FindingView:
-    """A finding's words in one of their versions. Raises NotFoundError, FindingHiddenError."""
-    finding = get_shown(session, finding_id, with_hidden=with_hidden).finding
-    if number == finding.version:
-        return experiments.view_finding(finding)
+def view_words(
+    session: Session, finding_id: int, number: int | None = None, *, with_hidden: bool = False
+) -> FindingView:
+    """A finding's words in one of their versions, else the newest. Raises NotFoundError, FindingHiddenError."""
+    row = get_shown(session, finding_id, with_hidden=with_hidden)
+    finding, posterior = row.finding, evidence.view_posterior(row.posterior)
+    if number in (None, finding.version):
+        return experiments.view_finding(finding, posterior, row.outcome)
     version = session.get(FindingVersion, (finding_id, number))
     if version is None:
         raise NotFoundError(
             f"Finding {finding_id} has {count_noun(finding.version, 'version')}, and no version {number}."
         )
-    return FindingView.model_validate(version.words)
+    return experiments.write_words(FindingView.model_validate(version.words), posterior, row.outcome)
 
 
 def view_note(note: FindingNote, author: Volunteer) -> Note:

@@ -1,7 +1,8 @@
 """Pools effects, and finds values that nobody tried. Pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import isclose, sqrt
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.experiments import Verdict
+from coordinator.findings.steps import read_value
+from shared.experiments import Standing, Verdict
 from shared.findings import TopicEffect, UntestedValue
 
 MIN_POOLED = 2
@@ -101,37 +103,108 @@ def _weigh(deviations: Numbers) -> Numbers:
 
 
 def read_number(value: str) -> float | None:
-    """The number that a value is; None for words, or for several numbers."""
+    """The number that a value is, or the one number in it; None for words, or for several numbers."""
+    if (number := read_value(value)) is not None:
+        return number
     found = _NUMBER.findall(value)
     return float(found[0]) if len(found) == 1 else None
 
 
+class Shift(NamedTuple):
+    """A change of an axis: from `old`, None where that is not known, to `new`, with its effect on the metric."""
+
+    old: float | None
+    new: float
+    effect: float
+    sd: float
+
+
+class Level(NamedTuple):
+    """What the metric is at a value, against that at the reference, whose own level is 0 with no sd."""
+
+    value: float
+    mean: float
+    sd: float
+    steps: int
+
+
+def estimate_levels(shifts: Sequence[Shift]) -> list[Level]:
+    """The levels that all steps together tell, by value, for the values that steps connect with the reference.
+
+    Weighted least squares on the graph of values, whose edges are steps: as a network meta-analysis does (Lumley,
+    Statistics in Medicine 21, 2002). The reference is the value that most steps began from. Where steps contradict each
+    other, sds grow by the root of chi-square over its degrees of freedom.
+    """
+    begun = Counter(shift.old for shift in shifts)
+    if not begun:
+        return []
+    reference = max(begun, key=lambda value: (begun[value], value is not None))
+    known: list[float | None] = [reference]
+    for value in known:  # grows as it goes
+        ends = [end for shift in shifts for end in (shift.old, shift.new) if value in (shift.old, shift.new)]
+        known += [end for end in dict.fromkeys(ends) if end not in known]
+    told = [shift for shift in shifts if shift.new in known and shift.old != shift.new]
+    free = {value: at for at, value in enumerate(known[1:])}
+    if not free:
+        return []
+    design = np.zeros((len(told), len(free)))
+    for row, shift in enumerate(told):
+        for value, side in ((shift.new, 1.0), (shift.old, -1.0)):
+            if value in free:
+                design[row, free[value]] += side
+    weights = 1 / np.array([shift.sd for shift in told]) ** 2
+    effects = np.array([shift.effect for shift in told])
+    covariance = np.linalg.pinv(design.T @ (weights[:, None] * design))
+    means = covariance @ (design.T @ (weights * effects))
+    spare = len(told) - len(free)
+    misfit = float(weights @ (effects - design @ means) ** 2) / spare if spare else 1.0
+    sds = np.sqrt(np.diag(covariance) * max(1.0, misfit))
+    steps = Counter(end for shift in told for end in (shift.old, shift.new))
+    levels = [Level(v, float(means[at]), float(sds[at]), steps[v]) for v, at in free.items() if v is not None]
+    levels += [Level(reference, 0.0, 0.0, steps[reference])] if reference is not None else []
+    return sorted(levels)
+
+
 def list_untested(effects: Sequence[TopicEffect], sign: float) -> Iterator[UntestedValue]:
     """Values beside or between those that were tried, and classes where a gain was not tried. `sign`: 1 to minimise."""
-    tried: dict[float, TopicEffect] = {}
+    yield from list_gaps((level.value, sign * level.mean) for level in estimate_levels(list(list_shifts(effects))))
+    yield from _elsewhere(effects)
+
+
+def list_shifts(effects: Iterable[TopicEffect]) -> Iterator[Shift]:
+    """The effects whose values are numbers; those that are held or rejected count for nothing."""
     for effect in effects:
-        number = read_number(effect.value)
-        if number is not None and (number not in tried or sign * effect.mean < sign * tried[number].mean):
-            tried[number] = effect
-    values = sorted(tried)
+        new = read_number(effect.value)
+        if new is not None and effect.sd > 0 and effect.standing not in (Standing.HELD, Standing.REJECTED):
+            yield Shift(read_number(effect.old_value), new, effect.mean, effect.sd)
+
+
+def list_gaps(levels: Iterable[tuple[float, float]]) -> Iterator[UntestedValue]:
+    """Values beside or between those that were tried, each given with its level; lower is better."""
+    known = dict(levels)
+    values = sorted(known)
     if len(values) >= MIN_POOLED:
-        best = min(values, key=lambda value: sign * tried[value].mean)
+        best = min(values, key=known.__getitem__)
         yield from _beyond(values, best)
         yield from _between(values, best)
-    yield from _elsewhere(effects)
 
 
 def _beyond(values: Sequence[float], best: float) -> Iterator[UntestedValue]:
     """The best at the edge: what lies beyond is not known."""
     lowest, highest = values[0], values[-1]
     if best == highest:
-        beyond = highest + (highest - values[-2]) if values[-2] <= 0 else highest * highest / values[-2]
         why = f"The best so far, {highest:g}, is the highest that was tried."
-        yield UntestedValue(value=f"{beyond:.3g}", hardware_class=None, why=why)
+        yield from _name(_step_on(values[-2], highest), values, why)
     if best == lowest:
-        beyond = lowest - (values[1] - lowest) if lowest <= 0 else lowest * lowest / values[1]
         why = f"The best so far, {lowest:g}, is the lowest that was tried."
-        yield UntestedValue(value=f"{beyond:.3g}", hardware_class=None, why=why)
+        yield from _name(_step_on(values[1], lowest), values, why)
+
+
+def _step_on(before: float, last: float) -> float:
+    """As far again as from one value to the next: by the same factor, of a fraction by that of its distance to 1."""
+    if 0.5 <= last < 1 and last > before > 0:
+        return 1 - (1 - last) ** 2 / (1 - before)
+    return last * last / before if min(before, last) > 0 else last + (last - before)
 
 
 def _between(values: Sequence[float], best: float) -> Iterator[UntestedValue]:
@@ -139,7 +212,16 @@ def _between(values: Sequence[float], best: float) -> Iterator[UntestedValue]:
     for low, high in pairwise(values):
         if best in (low, high) and 0 < low < high / WIDE_STEP:
             why = f"Nothing was tried between {low:g} and {high:g}, beside the best so far."
-            yield UntestedValue(value=f"{sqrt(low * high):.3g}", hardware_class=None, why=why)
+            yield from _name(sqrt(low * high), values, why)
+
+
+def _name(value: float, values: Sequence[float], why: str) -> Iterator[UntestedValue]:
+    """The value to three digits, whole where all values are; nothing where it is one of them."""
+    rounded = float(f"{value:.3g}")
+    if all(one.is_integer() for one in values):
+        rounded = float(round(rounded))
+    if rounded not in values:
+        yield UntestedValue(value=f"{rounded:.15g}", hardware_class=None, why=why)
 
 
 def _elsewhere(effects: Sequence[TopicEffect]) -> Iterator[UntestedValue]:

@@ -11,12 +11,12 @@ from coordinator.accounts.permissions import Caller, NotAllowedError, Permission
 from coordinator.events import audit, history
 from coordinator.events import service as events
 from coordinator.events.audit import Actor
-from coordinator.experiments import service as experiments
 from coordinator.findings import paper_queries, papers, queries, service
 from coordinator.findings.semantic_index import SUBJECT, describe
 from coordinator.findings.text_index import text_index_of
+from coordinator.findings.typed_numbers import Measured, replace_results
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer
+from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer, view_of
 from coordinator.novelty.similarity import Similarity
 from shared.events import EventKind
 from shared.findings import FindingDraft, FindingState, FindingView, Note, NoteDraft, NoteKind
@@ -44,12 +44,14 @@ def revise(
 ) -> FindingView:
     """Put new words in the place of a finding's, by its author. Raises NotFoundError, NotAllowedError."""
     if paper_queries.find_version_by_key(session, key) is not None:  # sent again because the answer was lost
-        return experiments.view_finding(papers.get_row(session, finding_id).finding)
+        return papers.view_words(session, finding_id, with_hidden=True)
     finding = _lock_finding(session, finding_id)
     if paper_queries.find_author(session, finding) != volunteer_id:
         raise NotAllowedError("Only the volunteer whose worker left a finding can give it other words.")
-    before = experiments.view_finding(finding).model_dump(mode="json")
+    before = view_of(FindingView, finding).model_dump(mode="json")
     session.add(FindingVersion(finding_id=finding.id, number=finding.version, words=before, key=key, replaced_at=now()))
+    experiment = session.get_one(Experiment, finding.experiment_id)
+    draft = replace_results(draft, experiment, _list_measured(session, finding_id))
     for name, value in draft.model_dump().items():
         setattr(finding, name, value)
     finding.version += 1
@@ -57,13 +59,24 @@ def revise(
     history.enter(session, finding.project_id, LeafKind.PAPER, finding.id, finding.version)
     queries.remove_tags(session, finding.id)
     queries.add_tags(session, finding.id, dict.fromkeys(draft.tags))
-    experiment = session.get_one(Experiment, finding.experiment_id)
     indexed = service.index_of(finding.id, finding.project_id, finding, experiment)
     text_index_of(session).put(session, indexed, is_new=False)
     similarity.forget(session, SUBJECT, str(finding.id))
     similarity.defer(session, finding.project_id, SUBJECT, str(finding.id), describe(finding, experiment))
     events.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
-    return experiments.view_finding(finding)
+    return papers.view_words(session, finding_id, with_hidden=True)
+
+
+def _list_measured(session: Session, finding_id: int) -> Measured:
+    """What an author could know of the results: as of now, and of the first run."""
+    row = papers.get_row(session, finding_id)
+    now_known, metric = row.posterior, paper_queries.find_first_metric(session, row.experiment.id)
+    if now_known is None or now_known.effect_mean is None:
+        return Measured((metric,), None, (), 0.0)
+    parent = now_known.metric_mean - now_known.effect_mean
+    effects = [now_known.effect_mean, row.finding.written_effect_mean, None if metric is None else metric - parent]
+    known = tuple(one for one in effects if one is not None)
+    return Measured((metric, now_known.metric_mean), parent, known, now_known.effect_sd or 0.0)
 
 
 def annotate(session: Session, caller: Caller, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft) -> Note:

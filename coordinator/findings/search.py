@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.experiments.service import view_finding
 from coordinator.findings import queries, service
 from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.semantic_index import count_waiting, find_by_meaning
@@ -95,15 +96,15 @@ def view_hits(session: Session, words: str, ranked: Sequence[Ranked], hardware_c
 
 
 def _view_hit(row: FindingRow, summary: FindingSummary, ranked: Ranked, terms: Sequence[str]) -> SearchHit:
-    finding, experiment = row.finding, row.experiment
+    words, experiment = view_finding(row.finding, summary.posterior, row.outcome), row.experiment
     fields = (
-        ("claim", finding.claim),
+        ("claim", words.claim),
         ("title", experiment.title),
-        ("mechanism", finding.mechanism),
+        ("mechanism", words.mechanism),
         ("hypothesis", experiment.hypothesis),
-        ("caveats", finding.caveats),
-        ("follow_ups", finding.follow_ups),
-        ("refuted_by", finding.refuted_by),
+        ("caveats", words.caveats),
+        ("follow_ups", words.follow_ups),
+        ("refuted_by", words.refuted_by),
     )
     name, text, marks = find_best_part(fields, terms)
     return view_of(SearchHit, ranked, finding=summary, snippet=Snippet(field=name, text=text, marks=marks))

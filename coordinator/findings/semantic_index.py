@@ -19,6 +19,7 @@ from coordinator.findings import queries
 from coordinator.findings.tokenizer import spell_out
 from coordinator.models import Experiment, Finding
 from coordinator.novelty.similarity import Similarity
+from shared.claims import drop_numbers
 
 SUBJECT = "finding"
 """The kind of text that these embeddings are of; their keys are findings' numbers."""
@@ -94,8 +95,9 @@ def embed_missing(database: Database, similarity: Similarity, after_id: int = 0)
 
 def describe(finding: Finding, experiment: Experiment) -> list[str]:
     """A finding's subject and its statements, as two texts that weigh the same."""
-    about = f"{experiment.title}. {finding.claim} {experiment.axis} {experiment.value}"
-    says = " ".join((experiment.hypothesis, finding.mechanism, finding.caveats, finding.follow_ups)).strip()
+    about = f"{experiment.title}. {drop_numbers(finding.claim)} {experiment.axis} {experiment.value}"
+    texts = (drop_numbers(text) for text in (finding.mechanism, finding.caveats, finding.follow_ups))
+    says = " ".join((experiment.hypothesis, *texts)).strip()
     return [spell_out(part) for part in (about, says) if part]
 
 

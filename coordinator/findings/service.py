@@ -13,9 +13,11 @@ from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
+from coordinator.findings.typed_numbers import Measured, replace_results
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Experiment, Finding, view_of
+from shared.claims import WORDS, drop_numbers, write_out
 from shared.experiments import Proposal
 from shared.findings import FindingDraft, FindingState, FindingSummary
 from shared.protocol import Page, now
@@ -50,6 +52,7 @@ class FindingOrigin:
 def store_finding(session: Conn, origin: FindingOrigin, draft: FindingDraft) -> int:
     """Add an experiment's finding, after its first run; returns its id."""
     effect = origin.posterior.effect if origin.posterior else None
+    draft = replace_results(draft, origin.proposal, _list_measured(origin))
     finding_id = queries.add_finding(
         session,
         draft.model_dump()
@@ -71,6 +74,16 @@ def store_finding(session: Conn, origin: FindingOrigin, draft: FindingDraft) -> 
     indexed = index_of(finding_id, origin.project_id, draft, origin.proposal)
     text_index_of(session).put(session, indexed, is_new=True)
     return finding_id
+
+
+def _list_measured(origin: FindingOrigin) -> Measured:
+    """What an author could know of the results when writing the finding."""
+    known, metric = origin.posterior, origin.run.metric
+    if known is None or known.effect is None:
+        return Measured((metric,), None, (), 0.0)
+    parent = known.metric.mean - known.effect.mean
+    effects = (known.effect.mean,) if metric is None else (metric - parent, known.effect.mean)
+    return Measured((metric, known.metric.mean), parent, effects, known.effect.sd)
 
 
 def cite(session: Conn, experiment_id: int, finding_ids: Sequence[int]) -> None:
@@ -148,8 +161,9 @@ def index_of(
     finding_id: int, project_id: int, finding: Finding | FindingDraft, experiment: Experiment | Proposal
 ) -> IndexedText:
     """The words of a finding."""
-    head = (finding.claim, experiment.title, experiment.axis, experiment.value, *finding.tags)
-    body = (experiment.hypothesis, finding.mechanism, finding.caveats, finding.refuted_by, finding.follow_ups)
+    claim, mechanism, caveats, refuted_by, follow_ups = (drop_numbers(getattr(finding, name)) for name in WORDS)
+    head = (claim, experiment.title, experiment.axis, experiment.value, *finding.tags)
+    body = (experiment.hypothesis, mechanism, caveats, refuted_by, follow_ups)
     return IndexedText(finding_id, project_id, list_words("\n".join(head)), list_words("\n".join(body)))
 
 
@@ -166,10 +180,11 @@ def view_summaries(session: Conn, rows: Sequence[FindingRow]) -> list[FindingSum
 
 
 def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
-    finding, experiment = row.finding, row.experiment
+    finding, experiment, posterior = row.finding, row.experiment, evidence.view_posterior(row.posterior)
     return view_of(
         FindingSummary,
         finding,
+        claim=write_out(finding.claim, posterior, row.outcome),
         project=row.project,
         state=FindingState.HIDDEN if finding.is_hidden else finding.state,
         title=experiment.title,
@@ -181,7 +196,7 @@ def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
         volunteer=row.volunteer,
         outcome=row.outcome,
         failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None, finding.pace),
-        posterior=evidence.view_posterior(row.posterior),
+        posterior=posterior,
         citations=citations,
         done_at=experiment.done_at,
     )

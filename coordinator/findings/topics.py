@@ -7,15 +7,26 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from coordinator.findings import paper_queries, queries, service, topic_counts
-from coordinator.findings.paper_queries import OutcomeRow
-from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
+from coordinator.findings.paper_queries import EffectRow, OutcomeRow
+from coordinator.findings.pooling import MIN_POOLED, estimate_levels, list_shifts, list_untested, pool
+from coordinator.findings.steps import read_change
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.findings import OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
+from shared.findings import (
+    OpenFollowUp,
+    Topic,
+    TopicEffect,
+    TopicElsewhere,
+    TopicLevel,
+    TopicPool,
+    TopicSummary,
+    name_topic,
+)
 from shared.protocol import Page, now
 
 MAX_EFFECTS = 200
@@ -27,6 +38,8 @@ EFFECTS_AT_ONCE = 25
 """Number of effects on a page of a topic's."""
 
 MAX_FOLLOW_UPS = 20
+MAX_ELSEWHERE = 50
+"""Number of other projects in which a topic is looked for."""
 
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[TopicSummary]:
@@ -50,8 +63,7 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     if row is None:
         raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign
-    rows = paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)
-    effects = [view_of(TopicEffect, one) for one in rows]
+    effects = _view_effects(session, slug, paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS))
     sides: dict[bool | None, list[int]] = {True: [], False: [], None: []}
     for outcome in paper_queries.list_outcomes(session, project.id, slug, MAX_FINDINGS):
         sides[_side_of(outcome)].append(outcome.finding_id)
@@ -63,6 +75,8 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
         summary=_view_summary(row, project.name),
         effects=effects,
         pools=list(_pool_effects(effects)),
+        levels=list(_estimate_levels(effects)),
+        elsewhere=_list_elsewhere(session, project, slug),
         gains=paper_queries.count_gains(session, project.id, slug),
         findings_for=papers[True],
         findings_against=papers[False],
@@ -84,8 +98,40 @@ def list_effects(
     ids = list(dict.fromkeys(row.experiment_id for row in rows))
     page = cut_page(ids[: limit + 1], limit, lambda number: number)
     shown = set(page.items)
-    effects = [view_of(TopicEffect, row) for row in rows if row.experiment_id in shown]
+    effects = _view_effects(session, slug, [row for row in rows if row.experiment_id in shown])
     return Page(items=effects, next_cursor=page.next_cursor)
+
+
+def _view_effects(session: Session, slug: str, rows: Sequence[EffectRow]) -> list[TopicEffect]:
+    """The effects, with the values that they began from: as their titles or else their parents' settings say."""
+    named = {row.experiment_id: read_change(row.title).old for row in rows}
+    settings = paper_queries.map_parent_settings(session, [number for number, old in named.items() if not old])
+    for number, known in settings.items():
+        named[number] = next((str(value) for name, value in known.items() if name_topic(name) == slug), "")
+    return [view_of(TopicEffect, row, old_value=named[row.experiment_id]) for row in rows]
+
+
+def _estimate_levels(effects: Sequence[TopicEffect]) -> Iterator[TopicLevel]:
+    """The levels in each hardware class, and in all of them where there are several."""
+    classes = sorted({effect.hardware_class for effect in effects})
+    for name in (*classes, *([None] if len(classes) > 1 else [])):
+        some = [effect for effect in effects if name in (None, effect.hardware_class)]
+        for level in estimate_levels(list(list_shifts(some))):
+            yield view_of(TopicLevel, level, hardware_class=name)
+
+
+def _list_elsewhere(session: Session, project: Project, slug: str) -> list[TopicElsewhere]:
+    """The axis in other projects, each in its own metric."""
+    others = [one for one in list_projects(session) if one.id != project.id][:MAX_ELSEWHERE]
+    known = [(one, row) for one in others if (row := topic_counts.find_topic(session, one.id, slug)) is not None]
+    found = []
+    for other, row in sorted(known, key=lambda pair: -pair[1].experiments):
+        objective = projects.contract_of(other).objective
+        effects = _view_effects(session, slug, paper_queries.list_effects(session, other.id, slug, MAX_EFFECTS))
+        pools = [one for one in _pool_effects(effects) if one.hardware_class is None]
+        summary, is_lower = _view_summary(row, other.name), objective.sign > 0
+        found.append(TopicElsewhere(summary=summary, metric=objective.metric, is_lower_better=is_lower, pools=pools))
+    return found
 
 
 def _view_summary(row: TopicRow, project: str) -> TopicSummary:

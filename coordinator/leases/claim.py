@@ -156,7 +156,7 @@ def _look_up(session: Conn, project: Project, chosen: ChosenJob, request: ClaimR
         about = f"{chosen.assignment.axis or ''} {branch.name} {branch.theme}"
         contract = projects.contract_of(project)
         asked = PackRequest(
-            project.id, decision.base_sha, hardware_class, contract.objective.sign, about, running,
+            project, decision.base_sha, hardware_class, about, running, decision.kind,
             with_findings=Random().random() >= contract.packs.without_findings,
             promoted=promotions.describe_of_class(session, project, hardware_class),
         )  # fmt: skip

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.background import TaskHealth
 from coordinator.events.audit import Actor
+from coordinator.findings.papers import view_words
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import AuditEntry
 from coordinator.moderation import branches, queue_queries, service
@@ -205,8 +206,9 @@ def _list_found(session: Session) -> Iterator[_Found]:
         )  # fmt: skip
     for reported in queue_queries.list_reported(session):
         detail = f"{count_noun(reported.reports, 'report')} of finding {reported.finding.id}."
+        claim = view_words(session, reported.finding.id, with_hidden=True).claim
         yield _Found(
-            QueueKind.REPORT, str(reported.finding.id), reported.finding.claim, detail,
+            QueueKind.REPORT, str(reported.finding.id), claim, detail,
             f"/findings/{reported.finding.id}",
             {
                 "project": reported.project, "author": reported.author, "waiting": max(1, reported.citations),

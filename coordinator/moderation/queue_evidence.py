@@ -6,7 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.run_stats import list_runs_of_commit
-from coordinator.models import Calibration, Experiment, Finding, Run, TrustRecord, Volunteer, Worker
+from coordinator.findings.papers import view_words
+from coordinator.models import Calibration, Experiment, Run, TrustRecord, Volunteer, Worker
 from coordinator.moderation import queue_queries
 from coordinator.projects.service import get_project
 from shared.formatting import count_noun
@@ -81,7 +82,7 @@ def _owner(session: Session, worker_id: int) -> str:
 
 
 def _view_finding(session: Session, finding_id: int) -> list[Fact]:
-    finding = session.get_one(Finding, finding_id)
+    finding = view_words(session, finding_id, with_hidden=True)
     words = [("Mechanism", finding.mechanism), ("Confounds", finding.caveats), ("Follow-ups", finding.follow_ups)]
     return [Fact(name, text) for name, text in words if text]
 

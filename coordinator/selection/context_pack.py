@@ -1,122 +1,49 @@
 """Context packs: the text that an agent reads before it proposes. All of it is quoted data, never instructions."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from heapq import heappop, heappush
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from coordinator.db.engine import Conn
-from coordinator.experiments.lookup import TriedExperiment, list_lineage_tried, list_siblings
+from coordinator.evidence import posteriors
+from coordinator.experiments.lookup import TriedExperiment, find_settings, list_lineage_tried, list_siblings
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
 from coordinator.findings.failures import describe_failure
-from coordinator.lineage.commits import list_nearest
+from coordinator.findings.pooling import list_gaps
+from coordinator.lineage.commits import get_commit, list_nearest
+from coordinator.models import Project
+from coordinator.projects import service as projects
+from coordinator.selection.importances import view_importances
+from coordinator.selection.quoted_findings import Choice, Subject, choose
 from coordinator.selection.running_jobs import RunningJob
-from shared.experiments import Verdict
-from shared.findings import FailureClass, GainFates
-from shared.formatting import format_effect, format_measure
+from shared.experiments import JobKind, Verdict
+from shared.findings import FailureClass, GainFates, name_topic
+from shared.formatting import count_noun, format_effect, format_measure
 
-BEST, NEGATIVE = 12, 5
-OTHER_HARDWARE = 0.5
+MAX_STEPS = 100
+"""Nearest ancestors that a pack lists. Where they do not fit, the largest steps and the NEWEST_STEPS stay."""
 
-LEFT_OUT = -1.0  # replaces the weight of a finding that must not be quoted; weights are not negative
-UNRELATED = 0.1  # relevance of a finding that shares no word with the job
-
-
-class Subject(NamedTuple):
-    """A job's words, and the sign of the effect of each topic in its line; -1 is a gain. `quoted` are experiments that
-    other parts of the pack describe."""
-
-    words: frozenset[str]
-    line: dict[str, int]
-    quoted: frozenset[int]
-    hardware_class: str
-    sign: float
-
-
-class Choice(NamedTuple):
-    """Findings to quote, by weight; `contrarian` is evidence against the job's line."""
-
-    best: list[CandidateFinding]
-    negative: list[CandidateFinding]
-    contrarian: CandidateFinding | None
-
-
-def choose(known: CandidateSet, about: Subject) -> Choice:
-    """Choose the findings to quote."""
-    weights = weigh(known, about)
-    weights[known.list_of(about.quoted)] = LEFT_OUT
-    order = np.argsort(-weights, kind="stable")  # of equal weights, the newest first
-    order = order[weights[order] > LEFT_OUT]
-    against = order[mark_against(known, about)[order]][:1]
-    order = order[order != against] if len(against) else order
-    is_negative = known.negative[order]
-    best, negative = (
-        [known.findings[at] for at in _diversify(places, weights[places], known.topics[places], limit)]
-        for places, limit in ((order[~is_negative], BEST), (order[is_negative], NEGATIVE))
-    )
-    return Choice(best, negative, known.findings[against[0]] if len(against) else None)
-
-
-def weigh(known: CandidateSet, about: Subject) -> NDArray[Any]:
-    """The weight of each finding for a job."""
-    relevance = np.maximum(UNRELATED, known.count_shared(about.words) / known.roots)
-    hardware = np.full(len(relevance), OTHER_HARDWARE)
-    hardware[known.list_of_class(about.hardware_class)] = 1.0
-    weights: NDArray[Any] = relevance * known.weights * hardware
-    return weights
-
-
-def mark_against(known: CandidateSet, about: Subject) -> NDArray[Any]:
-    """Marks the findings on a topic of the line whose effect differs from the line's."""
-    sides = known.look_up_topics(about.line)
-    effects = np.where(about.sign * known.effects > 0, 1, -1)
-    against: NDArray[Any] = (sides != 0) & known.resolved & (known.unchanged | (effects != sides))
-    return against
-
-
-def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any], limit: int) -> Iterator[int]:
-    """The `limit` heaviest, where each further one of a topic weighs half as much; `weights` are in falling order."""
-    _, firsts = np.unique(topics, return_index=True)
-    firsts = np.sort(firsts)[:limit]  # until the end one of these is unused, and outweighs later topics
-    members = {int(topics[first]): np.flatnonzero(topics == topics[first])[:limit].tolist() for first in firsts}
-    waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]  # sorted, so a heap
-    chosen = Counter[int]()
-    for _ in range(limit):
-        if not waiting:
-            return
-        _, rank, topic = heappop(waiting)
-        chosen[topic] += 1
-        ranks, count = members[topic], chosen[topic]
-        if count < len(ranks):
-            following = ranks[count]
-            heappush(waiting, (-float(weights[following]) * 0.5**count, following, topic))
-        yield int(places[rank])
-
-
-MAX_STEPS = 12
+NEWEST_STEPS = 5
 MAX_SIBLINGS = 20
 MAX_TOKENS = 6_000
 MAX_LINE = 500  # characters
+MAX_GAPS, MAX_UNCHANGED, MAX_DIRECTIONS, MAX_IMPORTANCES = 8, 24, 24, 6
 KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quote much the same; 5 MB in all
 
 
 class PackRequest(NamedTuple):
-    """The job that a pack is for. `sign` is 1 where a lower metric is better, else -1; `about` describes the job, and
-    `promoted` what held with a larger budget, a line each.
+    """The job that a pack is for. `about` describes it, and `promoted` what held with a larger budget, a line each.
 
     A pack not `with_findings` has the numbers of its line and of what was tried from the parent, but nobody's words.
     """
 
-    project_id: int
+    project: Project
     base_sha: str
     hardware_class: str
-    sign: float
     about: str
     running: Sequence[RunningJob]
+    kind: JobKind = JobKind.IMPROVE
     with_findings: bool = True
     promoted: Sequence[str] = ()
 
@@ -130,10 +57,11 @@ class Pack(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a pack, and the finding whose words it quotes."""
+    """A line of a pack, the finding whose words it quotes, and the experiment's title, which a pack says once."""
 
     text: str
     finding_id: int | None = None
+    title: str = ""
 
 
 class Part(NamedTuple):
@@ -147,27 +75,135 @@ class Part(NamedTuple):
 
 def compose_pack(session: Conn, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
-    steps = list_lineage_tried(session, list_nearest(session, request.base_sha, MAX_STEPS))
+    line = list_nearest(session, request.base_sha, MAX_STEPS)
+    steps = list_lineage_tried(session, line)
     siblings = list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
+    is_draft = request.kind is JobKind.DRAFT
+    earlier = get_commit(session, request.base_sha).depth - len(steps)
+    told = fit_steps(steps, earlier, 800 if is_draft else 1_500)
     view = _view_sibling if request.with_findings else _view_numbers
+    known = read_candidates(session, request.project.id, request.hardware_class) if request.with_findings else None
+    chosen = choose(known, _find_subject(request, steps, siblings)) if known else Choice([], [], None)
+    classes = _name_classes(request, chosen)
     parts = [
-        Part("The steps that led to this parent", 1_200, [Line(_describe(step)) for step in steps], from_end=True),
-        Part("Tried from this parent, with results", 1_500, [view(one) for one in siblings]),
-        Part("Running now elsewhere", 500, [Line(str(job.proposal["title"])) for job in request.running]),
+        Part("The measure and its noise", 250, list(_describe_measure(session, request, steps, known, classes))),
+        Part("The steps that led to this parent", 800 if is_draft else 1_500, told),
+        Part("Tried from this parent, with results", 400 if is_draft else 1_000, [view(one) for one in siblings]),
+        Part("Running now elsewhere", 350, [_view_running(job) for job in request.running]),
     ]
     if request.promoted:
-        parts.append(Part("Records with a larger budget", 200, [Line(text) for text in request.promoted]))
-    if not request.with_findings:
+        parts.append(Part("Records with a larger budget", 150, [Line(text) for text in request.promoted]))
+    if known is None:
         return join_parts(parts)._replace(with_findings=False)
-    known = read_candidates(session, request.project_id, request.hardware_class)
-    chosen = choose(known, _find_subject(request, steps, siblings))
+    if is_draft:
+        drafts = [_quote(one, classes) for one in known.findings if one.kind == JobKind.DRAFT]
+        parts.append(Part("Structural departures so far", 700, drafts))
+        parts.append(Part("Directions explored so far", 600, list(_list_directions(known, _sign_of(request)))))
     against = [chosen.contrarian] if chosen.contrarian else []
     parts += [
-        Part("Findings of others", 1_700, [*_warn(known.gains), *(_quote(one) for one in chosen.best)]),
-        Part("Changes that did not help", 800, [_quote(one) for one in chosen.negative]),
-        Part("Evidence against this line", 300, [_quote(one) for one in against]),
+        Part("Findings of others", 600 if is_draft else 1_200, [_quote(one, classes) for one in chosen.best]),
+        Part("Changes that did not help, the worst first", 600, [_quote(one, classes) for one in chosen.negative]),
+        Part("Evidence against this line", 150, [_quote(one, classes) for one in against]),
+        Part("Not tried yet", 400, list(_list_untried(session, request, known))),
     ]
+    if not is_draft and (learnt := list(_list_learnt(session, request))):
+        parts.append(Part("What a model of all runs expects", 350, learnt))
     return join_parts(parts)
+
+
+def _sign_of(request: PackRequest) -> float:
+    return projects.contract_of(request.project).objective.sign
+
+
+def _describe_measure(
+    session: Conn, request: PackRequest, steps: Sequence[TriedExperiment], known: CandidateSet | None,
+    classes: Mapping[str, str],
+) -> Iterator[Line]:  # fmt: skip
+    """What is measured, what matters, how far one run can be relied upon, and the names of hardware classes."""
+    contract = projects.contract_of(request.project)
+    objective, model = (
+        contract.objective,
+        posteriors.find_model(session, contract, request.project.id, request.hardware_class),
+    )
+    side = "lower" if objective.sign > 0 else "higher"
+    assumed = " (assumed; so verdicts need 3 sd)" if model.is_assumed else ""
+    yield Line(
+        f"{objective.metric} in {objective.unit}, {side} is better; effects are child minus parent, with one sd. A "
+        f"difference below min_effect {objective.min_effect:g} does not matter. The noise of one run is "
+        f"{model.noise_sd:.2g}{assumed}."
+    )
+    parent = next((one for one in reversed(steps) if one.id), None)
+    if parent is not None and parent.metric_mean is not None and parent.metric_sd is not None:
+        runs = _say_runs(parent.runs)
+        yield Line(f"This parent: {format_measure(parent.metric_mean, parent.metric_sd)}, {runs}.")
+    yield Line(f"All on {request.hardware_class}, but for lines that end in a letter.")
+    yield from (Line(f"[{letter}] is {name}.") for name, letter in classes.items() if letter)
+    yield from _warn(known.gains if known else None)
+
+
+def _name_classes(request: PackRequest, chosen: Choice) -> dict[str, str]:
+    """A letter for each hardware class that the pack names, so that it names each once; none for the job's own."""
+    quoted = [*chosen.best, *chosen.negative, *([chosen.contrarian] if chosen.contrarian else [])]
+    others = dict.fromkeys(one.hardware_class for one in quoted if one.hardware_class != request.hardware_class)
+    return {name: chr(ord("A") + number % 26) for number, name in enumerate(others)}
+
+
+def fit_steps(steps: Sequence[TriedExperiment], earlier: int, tokens: int) -> list[Line]:
+    """All steps, the oldest first; where they do not fit, the newest and the largest ones."""
+    lines = [Line(_describe(step), title="" if step.is_hidden else step.title) for step in steps]
+    costs = [_quote_line(line.text)[1] for line in lines]
+    newest = range(len(steps) - 1, max(-1, len(steps) - 1 - NEWEST_STEPS), -1)
+    by_size = sorted(range(len(steps)), key=lambda at: -abs(steps[at].effect_mean or 0.0))
+    kept, left = set[int](), tokens - 60  # for the heading and the line of what is left out
+    for at in dict.fromkeys([*newest, *by_size]):
+        if costs[at] <= left:
+            kept.add(at)
+            left -= costs[at]
+    missing = len(steps) - len(kept)
+    said = [f"{count_noun(missing, 'smaller step')} left out"] if missing else []
+    said += [f"{count_noun(earlier, 'older step')} not listed"] if earlier > 0 else []
+    return [*([Line(f"({', '.join(said)})")] if said else []), *(lines[at] for at in sorted(kept))]
+
+
+def _list_directions(known: CandidateSet, sign: float) -> Iterator[Line]:
+    """What was changed so far, with what came of it, the most frequent first."""
+    topics: defaultdict[str, list[CandidateFinding]] = defaultdict(list)
+    for one in known.findings:
+        topics[one.topic].append(one)
+    for members in sorted(topics.values(), key=lambda found: -len(found))[:MAX_DIRECTIONS]:
+        verdicts = Counter((one.failure or one.verdict or "not measured").replace("_", " ") for one in members)
+        measured = [(sign * one.effect_mean, one) for one in members if one.effect_mean is not None]
+        best = ""
+        if measured:
+            _, one = min(measured, key=lambda pair: pair[0])
+            best = f"; best {format_effect(one.effect_mean or 0.0, one.effect_sd or 0.0)} (#{one.experiment_id})"
+        counts = ", ".join(f"{count} {name}" for name, count in verdicts.most_common())
+        yield Line(f"{members[0].axis}: {count_noun(len(members), 'experiment')}, {counts}{best}")
+
+
+def _list_untried(session: Conn, request: PackRequest, known: CandidateSet) -> Iterator[Line]:
+    """Values beside the best ones, and constants of this parent that no known experiment changed."""
+    yield from (Line(text) for text in known.list_gaps(_sign_of(request))[:MAX_GAPS])
+    changed = {one.topic for one in known.findings}
+    settings = ((name, name_topic(name), value) for name, value in find_settings(session, request.base_sha).items())
+    names = [f"{name} ({value!r})" for name, own, value in settings if not any(own in topic for topic in changed)]
+    if names:
+        more = f" and {len(names) - MAX_UNCHANGED} more" if len(names) > MAX_UNCHANGED else ""
+        of = count_noun(len(known.findings), "finding")
+        yield Line(f"Constants that none of the {of} looked at is about: {', '.join(names[:MAX_UNCHANGED])}{more}")
+
+
+def _list_learnt(session: Conn, request: PackRequest) -> Iterator[Line]:
+    """What the search knows: how much each constant matters, its expected best, and where nothing was tried."""
+    learnt = view_importances(session, request.project, MAX_IMPORTANCES)
+    for one in learnt.found if learnt else ():
+        numbers = ((value, effect) for value, effect in one.effects if type(value) in (int, float))
+        gaps = ", ".join(gap.value for gap in list_gaps((float(value), effect) for value, effect in numbers))
+        beyond = f"; untried: {gaps}" if gaps else ""
+        yield Line(
+            f"{one.name}: {100 * one.share:.0f} % of what is explained; best expected at {one.best!r}, "
+            f"{format_effect(one.effect, one.sd)} against {one.reference!r}; {count_noun(one.values, 'value')}{beyond}"
+        )
 
 
 def _warn(gains: GainFates | None) -> Iterator[Line]:
@@ -179,29 +215,35 @@ def _warn(gains: GainFates | None) -> Iterator[Line]:
 def _find_subject(
     request: PackRequest, steps: Sequence[TriedExperiment], siblings: Sequence[TriedExperiment]
 ) -> Subject:
+    sign = _sign_of(request)
     words = frozenset[str]().union(
         *(words_of(text) for text in (request.about, *(step.title for step in steps if not step.is_hidden)))
     )
-    line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
+    line = {step.topic: 1 if sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
     quoted = frozenset(one.id for one in (*steps, *siblings))
-    return Subject(words, line, quoted, request.hardware_class, request.sign)
+    return Subject(words, line, quoted, request.hardware_class, sign)
 
 
 def join_parts(parts: Iterable[Part]) -> Pack:
-    """Parts as text. Lines that do not fit are left out, whole."""
+    """Parts as text. Lines that do not fit are left out, whole. A title that stood before is not said again."""
     left, texts = 0, []
     findings: list[int] = []
+    said: dict[str, str] = {}
     for part in parts:
         left += part.tokens
         heading = f"## {part.heading}\n\n"
         left -= estimate_tokens(heading)
         kept: list[str] = []
         for line in reversed(part.lines) if part.from_end else part.lines:
-            quoted, tokens = _quote_line(line.text)
+            first = said.get(line.title.casefold()) if line.title else None
+            text = line.text if first is None else line.text.replace(line.title, f"(as {first})", 1)
+            quoted, tokens = _quote_line(text)
             if tokens > left:
                 break
             left -= tokens
             kept.append(quoted)
+            if line.title:
+                said.setdefault(line.title.casefold(), text.split(" ", 1)[0])
             if line.finding_id is not None:
                 findings.append(line.finding_id)
         if part.from_end:
@@ -226,37 +268,54 @@ def estimate_tokens(text: str) -> int:
 def _describe(tried: TriedExperiment) -> str:
     head = f"#{tried.id} (its author is in quarantine)" if tried.is_hidden else f"#{tried.id} {tried.title}"
     if tried.metric_mean is None or tried.metric_sd is None:
-        reason = "" if tried.is_hidden else f" ({tried.reason or 'no reason given'})"
+        says_more = not tried.is_hidden and tried.title not in tried.reason
+        reason = f" ({tried.reason or 'no reason given'})" if says_more else ""
         return f"{head}: {tried.outcome}{reason}"
-    effect = ""
-    if tried.effect_mean is not None and tried.effect_sd is not None:
-        effect = f", effect {format_effect(tried.effect_mean, tried.effect_sd)} ({_view_verdict(tried)})"
-    return f"{head}: {format_measure(tried.metric_mean, tried.metric_sd)}, n = {tried.runs}{effect}"
+    if tried.effect_mean is None or tried.effect_sd is None:
+        return f"{head}: {format_measure(tried.metric_mean, tried.metric_sd)}, {_say_runs(tried.runs)}"
+    return f"{head}: {format_effect(tried.effect_mean, tried.effect_sd)}, {_view_verdict(tried)}"
 
 
 def _view_verdict(one: TriedExperiment | CandidateFinding) -> str:
     """The verdict. In simulations a quarter to two thirds of the gains seen in one run were none."""
-    verdict = str(one.verdict).replace("_", " ")
-    return f"{verdict}, one run, provisional" if one.runs == 1 and one.verdict == Verdict.IMPROVED else verdict
+    provisional = ", provisional" if one.runs == 1 and one.verdict == Verdict.IMPROVED else ""
+    return f"{str(one.verdict).replace('_', ' ')}, {_say_runs(one.runs)}{provisional}"
+
+
+def _say_runs(runs: int | None) -> str:
+    return "one run" if runs == 1 else count_noun(runs or 0, "run")
 
 
 def _view_numbers(tried: TriedExperiment) -> Line:
-    return Line(_describe(tried))
+    return Line(_describe(tried), title=tried.title)
+
+
+def _view_running(job: RunningJob) -> Line:
+    title = str(job.proposal["title"])
+    return Line(title, title=title)
 
 
 @lru_cache(maxsize=KEPT_LINES)
 def _view_sibling(tried: TriedExperiment) -> Line:
-    if not tried.claim:
-        return Line(_describe(tried))
-    return Line(f"{_describe(tried)}. Its author says: {tried.claim}", tried.finding_id)
+    return Line(_describe(tried) + _add_claim(tried), tried.finding_id, tried.title)
+
+
+def _add_claim(one: TriedExperiment | CandidateFinding) -> str:
+    """What its author says beyond the title."""
+    words = (one.claim or "").removeprefix(one.title).strip(" :.,")
+    return f". Its author says: {words}" if words else ""
+
+
+def _quote(one: CandidateFinding, classes: Mapping[str, str]) -> Line:
+    return _quote_from(one, classes.get(one.hardware_class, ""))
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _quote(one: CandidateFinding) -> Line:
+def _quote_from(one: CandidateFinding, letter: str) -> Line:
     outcome = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:
-        outcome = f"effect {format_effect(one.effect_mean, one.effect_sd)} ({_view_verdict(one)}), n = {one.runs}"
+        outcome = f"{format_effect(one.effect_mean, one.effect_sd)}, {_view_verdict(one)}"
     if describe_failure(one.failure, one.verdict, one.pace) is FailureClass.SLOWER and one.pace is not None:
         outcome += f", at {100 * one.pace:.0f} % of its parent's speed"
-    text = f"#{one.experiment_id} {one.title} on {one.hardware_class}: {outcome}. Its author says: {one.claim}"
-    return Line(text, one.id)
+    place = f" [{letter}]" if letter else ""
+    return Line(f"#{one.experiment_id} {one.title}: {outcome}{_add_claim(one)}{place}", one.id, one.title)

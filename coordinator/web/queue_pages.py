@@ -9,7 +9,7 @@ from coordinator.background import TaskHealth
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.events import audit
 from coordinator.events.audit import AuditFilters
-from coordinator.findings.papers import get_shown
+from coordinator.findings.papers import view_words
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import RowId
@@ -94,7 +94,7 @@ def act_on_queue(
 @router.get("/findings/{finding_id}/report")
 def show_report(finding_id: RowId, session: ReadSession) -> Response:
     """The form by which a reader reports a finding."""
-    return render("moderation/report.html", finding=get_shown(session, finding_id).finding)
+    return render("moderation/report.html", finding=view_words(session, finding_id))
 
 
 @router.post("/findings/{finding_id}/report", dependencies=[CsrfChecked])

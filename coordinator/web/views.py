@@ -22,6 +22,7 @@ from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
 from coordinator.web import project_page
 from coordinator.web.charts import draw_evidence, draw_small, draw_topic
+from coordinator.web.dose_picture import draw_doses
 from shared.experiments import Verdict
 from shared.findings import FailureClass, GainFates
 from shared.protocol import Page
@@ -183,6 +184,7 @@ def view_topic(session: Session, name: str, slug: str, before_id: int | None) ->
     return context | {
         "topic": topic,
         "chart": chart,
+        "doses": draw_doses(topic, context["objective"].sign),
         "shown": shown,
         "most_shown": MAX_SHOWN_FINDINGS,
         "is_first": before_id is None,

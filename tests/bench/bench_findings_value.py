@@ -28,7 +28,6 @@ from coordinator.autoresearch.service import import_session
 from coordinator.db.database import Database
 from coordinator.lineage.branches import list_branch_rows
 from coordinator.models import CommitPosterior, Experiment, ImportedLine, Project, Run
-from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from coordinator.settings import CoordinatorSettings
@@ -153,8 +152,7 @@ def _list_shown(session: Session, base_sha: str, hardware_class: str) -> set[int
     """The experiments that the pack of a job on a commit describes."""
     project: Project = list_projects(session)[0]
     branch = list_branch_rows(session, project.id)[0]
-    sign = projects.contract_of(project).objective.sign
-    request = PackRequest(project.id, base_sha, hardware_class, sign, f" {branch.name} {branch.theme}", [])
+    request = PackRequest(project, base_sha, hardware_class, f" {branch.name} {branch.theme}", [])
     return {int(number) for number in re.findall(r"(?m)^> - #(\d+) ", compose_pack(session, request).text)}
 
 

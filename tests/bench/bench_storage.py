@@ -156,7 +156,7 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     history.measure(worker, project.root_sha, 3.3)
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     lease = session.get_one(Lease, experiment.lease_id)
-    asked = PackRequest(project.id, project.root_sha, lease.hardware_class, 1.0, "", [])
+    asked = PackRequest(project, project.root_sha, lease.hardware_class, "", [])
     pack = ContextPack(lease_id=lease.id, text=compose_pack(session, asked).text, findings=[], with_findings=True)
     originals = {
         "commits": session.get_one(Commit, experiment.commit_sha),

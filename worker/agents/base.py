@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from shared.claims import REPLICATION, RESULT
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, Step, Trial
 from shared.findings import FindingDraft
@@ -180,29 +181,23 @@ def describe_measurement(task: Task, report: RunReport) -> str:
     return f"{measured}, {word} the parent's {parent.metric_mean:.4f} by {abs(difference):.4f}"
 
 
+def state_claim(task: Task, draft: Draft) -> str:
+    """The change, and a placeholder for its result: readers see the evidence as of then."""
+    tail = f": {task.contract.objective.metric} {RESULT}"
+    return shorten(draft.proposal.title, MAX_CLAIM_CHARACTERS - len(tail)) + tail
+
+
 def plain_finding(task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-    """A finding by template: the change, the result of one run, and the caveat that it is one run."""
+    """A finding by template: the change, its result, and the caveat of how often it was measured."""
     agent, title, measured = draft.agent, draft.proposal.title, describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
-        mechanism = f"With this change {measured}."
         return FindingDraft(
             claim=f"{shorten(title, MAX_CLAIM_CHARACTERS - 30)}: {report.outcome.value}",
-            mechanism=_cut_words(mechanism),
+            mechanism=_cut_words(f"With this change {measured}."),
             caveats="One attempt on one machine; the cause was not examined.",
             agent=agent,
         )
-    return FindingDraft(
-        claim=shorten(f"{title}: {measured}", MAX_CLAIM_CHARACTERS),
-        mechanism=_cut_words(_explain_idea(draft)),
-        caveats="One run with one seed on one worker; until it is replicated, the difference may be noise.",
-        agent=agent,
-    )
-
-
-def _explain_idea(draft: Draft) -> str:
-    """Why the change was made, as far as its author said."""
-    hypothesis = " ".join(draft.proposal.hypothesis.split())
-    return f"Not examined. The hypothesis before the run: {hypothesis}" if hypothesis else "Its author gave no reason."
+    return FindingDraft(claim=state_claim(task, draft), caveats=REPLICATION, agent=agent)
 
 
 def _cut_words(text: str) -> str:

@@ -5,11 +5,12 @@ that the coordinator's model draws as gains, and moves some more to values of it
 from collections.abc import Mapping
 from dataclasses import replace
 
+from shared.claims import REPLICATION
 from shared.experiments import MAX_SETTINGS, AxisDirection, JobKind, Proposal, Setting, StepFate, StepReport
 from shared.findings import FindingDraft
 from shared.formatting import count_noun
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import Agent, AgentError, AssignmentImpossible, Draft, Task, describe_measurement, shorten
+from worker.agents.base import Agent, AgentError, AssignmentImpossible, Draft, Task, shorten, state_claim
 from worker.agents.recombine import try_step
 from worker.agents.search import draw_values, find_editable
 from worker.agents.search_space import (
@@ -69,9 +70,9 @@ class CombineAgent(Agent):
             "is that of new values, interaction and noise."
         )
         return FindingDraft(
-            claim=shorten(f"{draft.proposal.title}: {describe_measurement(task, report)}", 200),
+            claim=state_claim(task, draft),
             mechanism=expected,
-            caveats="One run with one seed on one worker. Which of the changes matter was not measured one by one.",
+            caveats=f"{REPLICATION} Which of the changes matter was not measured one by one.",
             agent=self.name,
         )
 

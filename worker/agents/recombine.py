@@ -4,10 +4,11 @@ first, and leaves out those that conflict; `ablate` reverts one of the steps tha
 
 from collections.abc import Mapping
 
+from shared.claims import REPLICATION
 from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import Agent, AssignmentImpossible, Draft, Task, describe_measurement, shorten
+from worker.agents.base import Agent, AssignmentImpossible, Draft, Task, shorten, state_claim
 from worker.agents.replies import EditError, check_files
 from worker.agents.search_space import read_settings
 from worker.git.merge import MergeConflict, reapply
@@ -56,9 +57,9 @@ class RecombineAgent(Agent):
             else "Only this step was reverted; its effect here is the difference from the parent."
         )
         return FindingDraft(
-            claim=shorten(f"{draft.proposal.title}: {describe_measurement(task, report)}", 200),
+            claim=state_claim(task, draft),
             mechanism=effects,
-            caveats=" ".join(["One run with one seed on one worker.", *([f"Left out: {why}."] if why else [])]),
+            caveats=" ".join([REPLICATION, *([f"Left out: {why}."] if why else [])]),
             agent=self.name,
         )
 

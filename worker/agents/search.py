@@ -6,6 +6,8 @@ if they would end badly (Optuna's constant liar), so that concurrent workers spr
 
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from operator import itemgetter
 
 import optuna
@@ -13,7 +15,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from shared.experiments import MAX_SETTINGS, AxisDirection, JobKind, Proposal, Setting, Trial
-from shared.runs import RunOutcome
+from shared.findings import FindingDraft
+from shared.formatting import count_noun
+from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, shorten
 from worker.agents.search_space import (
     ConstantsError,
@@ -38,6 +42,12 @@ REFUSALS_BEFORE_INSISTING = 2
 """Refused near-duplicates after which the agent insists instead of giving the job back."""
 
 INSISTS = "The trials repeatedly lead the search here, and this parent may behave differently."
+RANKED_TRIALS = 12
+"""Measured trials from which on a finding says how important a constant is."""
+
+NEXT_DRAWS = 20
+"""Candidates drawn for a value that no trial has."""
+
 ATTEMPTS = 200
 """Candidates drawn before the agent gives up: late in a search most are too close to an earlier trial."""
 
@@ -77,6 +87,31 @@ class SearchAgent(Agent):
             insists=INSISTS if len(task.refused) >= REFUSALS_BEFORE_INSISTING else "",
         )
         return Draft(proposal, {path: rewrite_constants(source, changes)}, self.name)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """See `Agent`: what the trials show of the changed constants, this run among them."""
+        plain = super().write_finding(task, draft, report)
+        path, source = find_editable(task)
+        if report.metric is None or draft.agent != self.name or path not in draft.files:
+            return plain
+        before, after = read_constants(source), read_constants(draft.files[path])
+        current = {name: constant.value for name, constant in before.items()}
+        spaces = {n: s for n, c in before.items() if (s := find_space(c)) is not None}
+        changes = {n: after[n].value for n in spaces if n in after and after[n].value != current[n]}
+        trial = Trial(
+            sha=report.commit_sha, parent_sha=task.base.sha, title=draft.proposal.title, axis=draft.proposal.axis,
+            settings=draft.proposal.settings, metric_mean=report.metric, metric_sd=None, outcome=report.outcome,
+        )  # fmt: skip
+        search = _Search(replace(task, trials=(*task.trials, trial)), current, spaces)
+        names = " and ".join(changes)
+        confounded = f" {names} changed together: the effect does not tell which of them it is due to."
+        return plain.model_copy(
+            update={
+                "mechanism": shorten(" ".join(search.explain(changes)), 1200),
+                "caveats": plain.caveats + (confounded if len(changes) > 1 else ""),
+                "follow_ups": shorten(" ".join(search.suggest(changes)), 1200),
+            }
+        )
 
 
 def draw_values(task: Task, source: str, count: int, keep: Collection[str]) -> dict[str, Setting]:
@@ -143,6 +178,70 @@ class _Search:
         direction = _direction(self.current, changes)
         effects = [effect for name in changes for move, effect in self._moves(name) if move == direction]
         return sum(effects) / len(effects) if effects else -self.sign * self.task.contract.objective.min_effect
+
+    def explain(self, changes: Mapping[str, Setting]) -> Iterator[str]:
+        """What the trials show of constants: how much they matter, which way helped, and whether two add up."""
+        importances = self._rank_constants()
+        order = list(importances)
+        for name in changes:
+            if name in importances:
+                place, share = order.index(name) + 1, 100 * importances[name]
+                yield (
+                    f"Of {len(order)} constants {name} is number {place} in importance, with {share:.0f} % (PED-ANOVA "
+                    f"over {count_noun(len(self.measured), 'measured trial')})."
+                )
+            moves = self._moves(name)
+            for direction in (AxisDirection.UP, AxisDirection.DOWN, AxisDirection.CHANGE):
+                effects = [self.sign * effect for move, effect in moves if move == direction]
+                if len(effects) > 1:
+                    helped = sum(effect < 0 for effect in effects)
+                    way = "" if direction is AxisDirection.CHANGE else f" {direction}"
+                    yield f"Of {len(effects)} measured steps of {name}{way}, {helped or 'none'} looked better."
+        alone = {name: self._find_alone(name, value) for name, value in changes.items()}
+        effects = [effect for effect in alone.values() if effect is not None]
+        together = self._moved_by(self.measured[-1][1])
+        if len(changes) > 1 and len(effects) == len(changes) and together is not None:
+            parts = ", ".join(f"{name} {effect:+.4g}" for name, effect in alone.items())
+            yield (
+                f"Alone, as first measured: {parts}; together {together:+.4g}. The interaction is the difference, "
+                f"{together - sum(effects):+.4g}; one run has a noise of {self.task.contract.evidence.noise_sd:g}."
+            )
+
+    def suggest(self, changes: Mapping[str, Setting]) -> Iterator[str]:
+        """What to try next: a constant alone that was changed with others, and values that no trial has."""
+        if len(changes) > 1:
+            for name, value in changes.items():
+                if self._find_alone(name, value) is None:
+                    yield f"{name} = {value!r} alone was not tried: it would tell the constants' parts."
+        for name in changes if len(self.measured) >= STARTUP_TRIALS else ():
+            tried = [t.settings[name] for t in self.task.trials if name in t.settings]
+            drawn = (self._candidate([name])[name] for _ in range(NEXT_DRAWS))
+            new = (v for v in drawn if not any(self.spaces[name].are_close(v, other) for other in tried))
+            if (untried := next(new, None)) is not None:
+                best = min((m * self.sign, repr(t.settings[name])) for t, m in self.measured if name in t.settings)[1]
+                yield f"Next for {name}: {untried!r}, which no trial has; the best trial has {best}."
+
+    def _rank_constants(self) -> dict[str, float]:
+        """The importance of constants, the most important first; empty while there are few trials."""
+        if len(self.measured) < RANKED_TRIALS:
+            return {}
+        with suppress(ValueError, RuntimeError):  # too few trials that differ
+            return optuna.importance.get_param_importances(
+                self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+            )
+        return {}
+
+    def _find_alone(self, name: str, value: Setting) -> float | None:
+        """The effect of this change of one constant alone on this parent, child minus parent."""
+        settings = self.current | {name: value}
+        for trial, metric in self.measured:
+            if self._are_same(settings, self.current | dict(trial.settings)):
+                return self._moved_by(metric)
+        return None
+
+    def _moved_by(self, metric: float) -> float | None:
+        parent = self.metrics.get(self.task.base.sha)
+        return None if parent is None else metric - parent
 
     def _weigh_axes(self) -> dict[str, float]:
         """Weight of each constant in the draw: higher if it improved the metric, or was rarely tried."""

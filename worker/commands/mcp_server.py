@@ -122,7 +122,8 @@ class _Tools:
         tags: list[str] | None = None,
     ) -> Json:
         """Write the paper of the measured experiment, at most 250 words in all, and deliver the result. Claim no more
-        than one run can show; call nothing best; if it failed, say what others learn from that."""
+        than one run can show; call nothing best; if it failed, say what others learn from that. Type no result as a
+        number: `{result}`, `{effect}`, `{metric}` and `{runs}` are shown as what is known when somebody reads it."""
         paper = PaperReply(
             claim=claim, mechanism=mechanism, caveats=caveats, follow_ups=follow_ups, refuted_by=refuted_by,
             tags=tags or [],

@@ -11,9 +11,10 @@ from coordinator.accounts.service import add_token, find_or_add_volunteer
 from coordinator.db.database import Database
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.papers import Written, judge, list_rival_changes
-from coordinator.models import CommitPosterior, Experiment, Project
+from coordinator.models import CommitPosterior, Experiment, Finding, Project
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
+from shared.formatting import format_measure
 from shared.protocol import API_PREFIX, now
 from shared.workers import Role, TokenScope
 from tests.coordinator.findings.conftest import Author
@@ -63,6 +64,53 @@ def test_what_others_measure_later_weakens_or_strengthens_it(http: TestClient, a
     other = author.write("Deeper is better", axis="DEPTH", metric=3.2)
     author.measure(other, 3.2)
     assert read(http, other).changes[0].trend is Trend.STRENGTHENED
+
+
+def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
+    http: TestClient, database: Database, author: Author
+) -> None:
+    """A template's claim, one with typed results, and one from before placeholders: never a number that is not so."""
+    template = author.write("A 1 -> 2", claim="A 1 -> 2: val_bpb {result}", caveats="{replication}", metric=3.2)
+    typed = author.write("B 1 -> 2", claim="B at 2 is better by 0.1, val_bpb 3.2", axis="B", metric=3.2)
+    old = author.write("C 1 -> 2", axis="C", metric=3.2)
+    with database.write() as session:
+        row = session.get_one(Finding, old)
+        row.claim = "C 1 -> 2: one run gave val_bpb 3.2000, better than the parent's 3.3000 by 0.1000"
+        row.mechanism = "Not known: the change was proposed from numbers alone."
+    words = [read(http, number).words for number in (template, typed, old)]
+    assert "(one run, provisional)" in words[0].claim and words[0].caveats.startswith("One run")
+    assert words[2].mechanism == ""
+    for number in (template, typed, old):
+        for volunteer in ("grace", "joan"):
+            author.measure(number, 3.31, volunteer)
+    for number in (template, typed, old):
+        paper = read(http, number)
+        now = paper.summary.posterior
+        assert now is not None and now.effect_mean is not None and now.effect_sd is not None and now.runs == 3
+        size = format_measure(abs(now.effect_mean), now.effect_sd)
+        doors = {
+            "summary": paper.summary.claim,
+            "words": paper.words.claim,
+            "page": http.get(f"/findings/{number}").text,
+            "list": http.get(f"{API_PREFIX}/findings?project=tiny").text,
+            "search": http.get(f"{API_PREFIX}/findings/search?q=val_bpb+{paper.summary.axis}").text,
+            "citation": http.get(f"{API_PREFIX}/findings/{number}/bibtex").text.replace(r"\_", "_"),
+            "export": http.get(f"{API_PREFIX}/projects/tiny/export/findings.jsonl").text,
+            "experiment": http.get(f"{API_PREFIX}/experiments/{paper.summary.experiment_id}").text,
+            "report": http.get(f"/findings/{number}/report").text,
+        }
+        for name, text in doors.items():
+            assert size in text, (name, text)
+            assert "{result}" not in text and "by 0.1000" not in text and "by 0.1," not in text, (name, text)
+    assert read(http, template).words.caveats == "3 runs; 2 other volunteers measured it, too."
+
+
+def test_constants_that_changed_together_are_named(http: TestClient, author: Author) -> None:
+    alone = author.write("LR 0.1 -> 0.2", axis="LR")
+    together = author.write("LR 0.1 -> 0.2, DECAY 0.3 -> 0.4", axis="LR and DECAY", value="0.2, 0.4")
+    assert read(http, alone).confounded == [] and read(http, together).confounded == ["LR", "DECAY"]
+    page = http.get(f"/findings/{together}").text
+    assert "<bdi>LR</bdi> and <bdi>DECAY</bdi> changed together" in page
 
 
 def test_the_same_step_elsewhere_speaks_for_or_against_it(http: TestClient, author: Author) -> None:

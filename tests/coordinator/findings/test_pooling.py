@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.findings.pooling import list_untested, pool, read_number
+from coordinator.findings.pooling import Shift, estimate_levels, list_untested, pool, read_number
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.findings import TopicEffect
 
@@ -97,6 +97,35 @@ def test_beyond_the_best_and_beside_it_is_room() -> None:
     assert [one.value for one in told] == ["0.4", "0.141"] and "highest" in told[0].why
     told = list(list_untested([effect("0.1", 0.0), effect("0.2", -0.01)], sign=-1.0))
     assert told[0].value == "0.05" and "lowest" in told[0].why
+
+
+def test_steps_from_value_to_value_tell_the_level_at_each() -> None:
+    """A later step that gains little from a better parent is further down than an early one that gained much."""
+    chain = [Shift(0.04, 0.05, -0.009, 0.001), Shift(0.05, 0.06, -0.006, 0.001), Shift(0.06, 0.08, -0.001, 0.001)]
+    back = [Shift(0.08, 0.09, 0.007, 0.001), Shift(0.04, 0.06, -0.015, 0.001)]
+    levels = estimate_levels([*chain, *back])
+    assert [(one.value, round(one.mean, 4)) for one in levels] == [
+        (0.04, 0.0), (0.05, -0.009), (0.06, -0.015), (0.08, -0.016), (0.09, -0.009),
+    ]  # fmt: skip
+    sds = {one.value: one.sd for one in levels}
+    assert sds[0.04] == 0.0 and 0 < sds[0.06] < sds[0.08] < sds[0.09], "the reference is exact; each step adds noise"
+
+
+def test_levels_of_steps_that_contradict_each_other_are_uncertain_and_strays_are_left_out() -> None:
+    agree = estimate_levels([Shift(1, 2, -0.01, 0.001), Shift(1, 2, -0.01, 0.001)])
+    differ = estimate_levels([Shift(1, 2, -0.03, 0.001), Shift(1, 2, 0.01, 0.001), Shift(7, 8, 0.5, 0.001)])
+    assert [one.value for one in agree] == [one.value for one in differ] == [1, 2]
+    assert differ[1].sd > 10 * agree[1].sd
+    assert estimate_levels([]) == [] and estimate_levels([Shift(3, 3, 0.1, 0.1)]) == []
+
+
+def test_a_proposed_value_fits_the_axis() -> None:
+    def propose(*values: str) -> list[str]:
+        return [one.value for one in list_untested([effect(v, -n / 100) for n, v in enumerate(values)], sign=1.0)]
+
+    assert propose("0.8", "0.9") == ["0.95"], "a fraction stays below 1"
+    assert propose("3", "6") == ["12", "4"], "whole numbers stay whole"
+    assert propose("262K", "524288") == ["1050000", "371000"]
 
 
 def test_a_gain_is_worth_a_try_on_other_hardware() -> None:

@@ -1,15 +1,19 @@
 """Topics over HTTP, on both engines."""
 
+from pathlib import Path
+
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.findings import topics
 from coordinator.models import Experiment, Finding, Project
+from coordinator.projects.service import create_project
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.findings import GainFates, Topic, TopicSummary
 from shared.protocol import API_PREFIX, Page
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal
+from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
 
 
@@ -34,6 +38,30 @@ def test_a_topic_holds_all_that_was_tried_along_an_axis(http: TestClient, author
     assert [pool.experiments for pool in together] == [2] and together[0].between_sd > 0.05
     assert [one.value for one in topic.untested] == ["0.2", "0.566"]
     assert http.get(f"{API_PREFIX}/topics/tiny/nothing").status_code == 404
+
+
+def test_a_topic_tells_the_metric_at_each_value_and_what_other_projects_found(
+    http: TestClient, database: Database, author: Author, tmp_path: Path
+) -> None:
+    author.write("WIDTH 64 -> 128", value="128", metric=3.2)
+    author.write("WIDTH 64 -> 256", value="256", metric=3.1)
+    topic = read(http, "width")
+    assert {one.old_value for one in topic.effects} == {"64"}
+    assert [one.value for one in topic.levels] == [64, 128, 256] and topic.levels[0].mean == topic.levels[0].sd == 0
+    assert 0 > topic.levels[1].mean > topic.levels[2].mean and topic.elsewhere == []
+    assert [one.value for one in topic.untested] == ["512", "181"], "the value that the steps began from was tried, too"
+    with database.write() as session:
+        other = History(session, create_project(session, write_seed(tmp_path / "seed", name="other"))[0])
+        worker = other.add_worker("joan-1", "joan")
+        other.measure(worker, other.project.root_sha, 3.3)
+        for value in ("96", "192"):
+            proposal = make_proposal(f"WIDTH 64 -> {value}").model_copy(update={"axis": "Width", "value": value})
+            other.add_experiment(worker, other.project.root_sha, 3.0, proposal)
+    (elsewhere,) = read(http, "width").elsewhere
+    assert (elsewhere.summary.project, elsewhere.summary.experiments, elsewhere.metric) == ("other", 2, "val_bpb")
+    assert elsewhere.is_lower_better and [pool.experiments for pool in elsewhere.pools] == [2]
+    page = http.get("/topics/tiny/width").text
+    assert "val_bpb by value" in page and "64: the reference; 128: " in page and 'href="/topics/other/width"' in page
 
 
 def test_topics_are_listed_by_their_newest_experiment(http: TestClient, author: Author) -> None:
@@ -85,7 +113,7 @@ def test_a_topic_says_what_became_of_gains_that_were_seen_once(
         sha = session.get_one(Experiment, session.get_one(Finding, unchecked).experiment_id).commit_sha
         name = session.get_one(Finding, unchecked).hardware_class
         packs = [
-            compose_pack(session, PackRequest(project.id, sha, name, 1.0, "width", [], with_findings=with_findings))
+            compose_pack(session, PackRequest(project, sha, name, "width", [], with_findings=with_findings))
             for with_findings in (True, False)
         ]
     assert of_all in packs[0].text and of_all not in packs[1].text

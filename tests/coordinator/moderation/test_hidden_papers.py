@@ -53,7 +53,7 @@ class Case:
     def pack(self, session: Session, base_sha: str) -> str:
         project = session.query(Project).one()
         running = list_running_jobs(session, project.id)
-        return compose_pack(session, PackRequest(project.id, base_sha, CLASS, 1.0, "lr", running)).text
+        return compose_pack(session, PackRequest(project, base_sha, CLASS, "lr", running)).text
 
     def everywhere(self) -> dict[str, str]:
         """The texts of lists, searches, packs, trials, topics and exports."""

@@ -8,22 +8,32 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from coordinator.db.database import Database
+from coordinator.experiments.lookup import TriedExperiment
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, is_negative, weigh_age, weigh_evidence
 from coordinator.models import Citation, Finding, Project
-from coordinator.selection import context_pack
-from coordinator.selection.context_pack import MAX_TOKENS, Choice, Line, Part, Subject, estimate_tokens, join_parts
-from shared.experiments import Verdict
+from coordinator.selection import context_pack, quoted_findings
+from coordinator.selection.context_pack import (
+    MAX_TOKENS,
+    Line,
+    PackRequest,
+    Part,
+    compose_pack,
+    estimate_tokens,
+    join_parts,
+)
+from coordinator.selection.quoted_findings import Choice, Subject
+from shared.experiments import JobKind, Verdict
 from shared.findings import FindingDraft
 from shared.leases import GrantedLease, LeaseContext, ResultUpload
 from shared.protocol import now
-from tests.support.messages import make_proposal, make_result, make_run
+from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
 
 HEADINGS = [
-    "## The steps that led to this parent", "## Tried from this parent, with results",
-    "## Running now elsewhere", "## Findings of others", "## Changes that did not help",
-    "## Evidence against this line",
+    "## The measure and its noise", "## The steps that led to this parent", "## Tried from this parent, with results",
+    "## Running now elsewhere", "## Findings of others", "## Changes that did not help, the worst first",
+    "## Evidence against this line", "## Not tried yet",
 ]  # fmt: skip
 
 
@@ -45,6 +55,43 @@ def test_a_finding_is_cited_if_its_line_is_there() -> None:
     lines = [Line("about nothing"), *(Line("x" * 90, finding_id) for finding_id in range(1, 41))]
     pack = join_parts([Part("a", 500, lines), Part("b", 0, [Line("y" * 90, 99)] * 9)])
     assert pack.findings == list(range(1, pack.text.count("x" * 90) + 1)) and 1 < len(pack.findings) < 40
+
+
+def test_a_title_is_said_once() -> None:
+    lines = [Line(f"#{number} More layers: worse", number, "More layers") for number in (7, 8)]
+    told = join_parts(
+        [Part("a", 300, lines[:1]), Part("b", 300, [*lines[1:], Line("more layers", title="more layers")])]
+    )
+    assert told.text.casefold().count("more layers") == 1
+    assert "> - #8 (as #7): worse" in told.text and "> - (as #7)" in told.text and told.findings == [7, 8]
+
+
+def step(number: int, effect: float, **changes: Any) -> TriedExperiment:
+    return TriedExperiment(
+        id=number, title=f"Step {number} with a long name", topic=f"t{number}", outcome="ok", reason="",
+        metric_mean=3.0, metric_sd=0.001, runs=1, effect_mean=effect, effect_sd=0.001, verdict=Verdict.IMPROVED,
+        finding_id=None, claim=None,
+    )._replace(**changes)  # fmt: skip
+
+
+def test_all_steps_have_a_line_and_where_they_do_not_fit_the_largest_and_the_newest_stay() -> None:
+    steps = [step(number, -0.5 if number == 3 else -0.001) for number in range(1, 60)]
+    every = [line.text.split()[0] for line in context_pack.fit_steps(steps, 0, 6_000)]
+    assert every == [f"#{number}" for number in range(1, 60)]
+    few = [line.text for line in context_pack.fit_steps(steps, 2, 500)]
+    assert few[0].endswith("smaller steps left out, 2 older steps not listed)")
+    numbers = [line.split()[0] for line in few[1:]]
+    assert "#3" in numbers and numbers[-5:] == [f"#{number}" for number in range(55, 60)] and len(numbers) < 30
+    assert sum(context_pack.estimate_tokens(f"> - {line}") for line in few) <= 500
+    assert "one run, provisional" in few[-1]
+
+
+def test_a_crash_does_not_say_its_title_again() -> None:
+    failed = {"metric_mean": None, "metric_sd": None, "effect_mean": None, "outcome": "crashed"}
+    (line,) = context_pack.fit_steps([step(1, 0.0, reason="crash: Step 1 with a long name", **failed)], 0, 500)
+    assert line.text == "#1 Step 1 with a long name: crashed"
+    (line,) = context_pack.fit_steps([step(1, 0.0, reason="out of memory", **failed)], 0, 500)
+    assert line.text.endswith("crashed (out of memory)")
 
 
 def test_the_newest_steps_of_a_long_line_are_kept() -> None:
@@ -85,7 +132,7 @@ def test_a_pack_is_stored_with_its_lease_and_cited(
     assert [line for line in told.splitlines() if line.startswith("## ")] == HEADINGS
     assert estimate_tokens(told) <= MAX_TOKENS
     assert ", at 50 % of its parent's speed. Its author says:" in told
-    assert "> - " in told.split(HEADINGS[4])[1] and "no use 5" not in told, "the retracted one is left out"
+    assert "> - " in told.split(HEADINGS[5])[1] and "no use 5" not in told, "the retracted one is left out"
     stored = LeaseContext.model_validate_json(http.get(f"/api/v1/leases/{lease.id}/context").content)
     assert stored.text == told and len(stored.findings) >= 3 and stored.experiment_id is None
     files = {"train.py": "x = 1\n"}
@@ -160,11 +207,11 @@ def candidate(number: int, **changes: Any) -> CandidateFinding:
 
 
 def weigh(one: CandidateFinding, about: Subject) -> float:
-    return float(context_pack.weigh(CandidateSet([one]), about)[0])
+    return float(quoted_findings.weigh(CandidateSet([one]), about)[0])
 
 
 def choose(known: list[CandidateFinding], about: Subject) -> Choice:
-    return context_pack.choose(CandidateSet(known), about)
+    return quoted_findings.choose(CandidateSet(known), about)
 
 
 def test_weight_is_relevance_times_evidence_times_hardware_times_freshness() -> None:
@@ -190,6 +237,45 @@ def test_negative_findings_and_one_against_the_line_have_their_places() -> None:
     assert crashed in chosen.negative and not any(map(is_negative, chosen.best))
     quoted = [*chosen.best, *chosen.negative, chosen.contrarian]
     assert len({one.id for one in quoted if one}) == len(quoted), "none of them twice"
+
+
+def test_the_largest_losses_come_first_and_crashes_after_them() -> None:
+    bad = [candidate(number, verdict=Verdict.WORSE, effect_mean=number / 100) for number in range(1, 20)]
+    unlike = candidate(50, verdict=Verdict.WORSE, effect_mean=0.9, words=frozenset({"nothing", "alike"}))
+    crashed = candidate(51, failure="crashed", effect_mean=None, effect_sd=None, verdict=None)
+    negative = choose([*bad, unlike, crashed], ABOUT).negative
+    assert [one.id for one in negative[:3]] == [50, 19, 18]
+    effects = [one.effect_mean for one in negative if one.effect_mean is not None]
+    assert effects == sorted(effects, reverse=True)
+    assert choose([*bad, crashed], ABOUT._replace(sign=-1.0)).negative[0].id == 1, "where a higher metric is better"
+
+
+def test_a_draft_gets_another_text_and_all_get_what_a_colleague_would_say(
+    http: TestClient, database: Database, project: str
+) -> None:
+    settings = {"LR": 0.2, "DEPTH": 8}
+    with database.write() as session:
+        history = History(session, session.query(Project).one())
+        worker = history.add_worker("old", "grace")
+        for _ in range(2):
+            history.measure(worker, history.project.root_sha, 3.3)
+        for number in range(12):
+            value = round(0.12 + 0.02 * number, 2)
+            changes = {"axis": "LR", "value": f"{value:g}", "settings": settings | {"LR": value}}
+            proposal = make_proposal(f"LR 0.1 -> {value:g}").model_copy(update=changes)
+            base = history.add_experiment(worker, history.project.root_sha, 3.2 - value, proposal)
+        asked = PackRequest(history.project, base.commit_sha, HARDWARE.hardware_class, "", [])
+        improve = compose_pack(session, asked).text
+        draft = compose_pack(session, asked._replace(kind=JobKind.DRAFT)).text
+        bare = compose_pack(session, asked._replace(with_findings=False)).text
+    for text in (improve, draft, bare):
+        assert "lower is better" in text and "min_effect" in text and "The noise of one run is" in text
+        assert text.count(HARDWARE.hardware_class) == 1 and estimate_tokens(text) <= MAX_TOKENS
+    assert "> - LR at 0.361: The best so far, 0.34, is the highest that was tried." in improve
+    assert "Constants that none of the 12 findings looked at is about: DEPTH (8)" in improve
+    assert "## What a model of all runs expects" in improve and "LR: " in improve
+    assert "## Directions explored so far" in draft and "LR: 12 experiments" in draft and "expects" not in draft
+    assert "12 experiments" not in improve
 
 
 def test_one_topic_does_not_fill_the_pack() -> None:

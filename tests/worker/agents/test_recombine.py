@@ -55,7 +55,7 @@ def test_steps_of_several_lines_are_adopted_and_what_conflicts_is_left_out() -> 
     assert "#8 (idea 8): conflicts with the code here" in draft.proposal.hypothesis
     assert draft.proposal.settings["DEPTH"] == 6 and draft.proposal.settings["USE_BIAS"] is True
     finding = RecombineAgent().write_finding(task, draft, make_run(sha_of("x"), 3.2))
-    assert "better than the parent's 3.3000 by 0.1000" in finding.claim and "#8 conflicts" in finding.caveats
+    assert finding.claim.endswith(": val_bpb {result}") and "#8 conflicts" in finding.caveats
     crash = RecombineAgent().write_finding(task, draft, make_run(sha_of("x"), None, reason="out of memory"))
     assert "out of memory" in crash.mechanism
 

@@ -126,8 +126,7 @@ def test_needs_an_editable_python_file() -> None:
 @pytest.mark.parametrize(
     ("metric", "reason", "claim", "caveat"),
     [
-        (3.25, "", "better than the parent's 3.3000 by 0.0500", "One run"),
-        (3.35, "", "worse than the parent's 3.3000 by 0.0500", "One run"),
+        (3.25, "", "{result}", "{replication}"),
         (None, "heads must divide width", "crashed", "One attempt"),
     ],
 )
@@ -139,6 +138,42 @@ def test_writes_an_honest_finding(metric: float | None, reason: str, claim: str,
     assert draft.proposal.axis.split(" and ")[0] in finding.claim
     assert caveat in finding.caveats
     assert reason in finding.mechanism
+
+
+def test_a_finding_tells_what_the_trials_show_and_what_to_try_next() -> None:
+    rng = random.Random(1)
+    trials = [ROOT]
+    for number in range(14):
+        task = make_task(trials, seed=number)
+        draft = SearchAgent().propose(task)
+        metric = loss(dict(draft.proposal.settings), rng)
+        finding = SearchAgent().write_finding(task, draft, make_run(sha_of(f"child {number}"), metric))
+        if number == 0:
+            assert finding.mechanism == "" and "Next for" not in finding.follow_ups, "four trials are too few to say"
+        if " and " in draft.proposal.axis:
+            assert "changed together" in finding.caveats and "alone was not tried" in finding.follow_ups
+        trials.append(make_trial(f"child {number}", metric, parent="root", **draft.proposal.settings))
+    name = draft.proposal.axis.split(" and ")[0]
+    assert (
+        f"constants {name} is number" in finding.mechanism and "PED-ANOVA over 15 measured trials" in finding.mechanism
+    )
+    assert f"Next for {name}: " in finding.follow_ups
+    suggested = finding.follow_ups.split(f"Next for {name}: ")[1].split(",")[0]
+    assert all(repr(one.settings[name]) != suggested for one in trials), "it is a value that no trial has"
+
+
+def test_two_constants_that_were_tried_alone_tell_their_interaction() -> None:
+    task = next(
+        task
+        for task in (make_task([ROOT], seed) for seed in range(80))
+        if " and " in SearchAgent().propose(task).proposal.axis
+    )
+    draft = SearchAgent().propose(task)
+    names = draft.proposal.axis.split(" and ")
+    alone = [make_trial(name, 3.29, parent="root", **{name: draft.proposal.settings[name]}) for name in names]
+    finding = SearchAgent().write_finding(make_task([ROOT, *alone], task.seed), draft, make_run(sha_of("child"), 3.25))
+    assert "together -0.05. The interaction is the difference, -0.03" in finding.mechanism
+    assert "alone was not tried" not in finding.follow_ups
 
 
 def test_a_finding_stays_short_whatever_the_reason() -> None:

@@ -1,0 +1,129 @@
+"""Numbers in a finding's words: stored as placeholders, written out from the evidence at the moment of reading.
+
+`{result}` is the whole result, `{effect}` child minus parent, `{fall}` and `{rise}` the size of an effect whose
+direction the words name, `{metric}` and `{parent}` the two metrics, `{runs}` the number of runs, and `{replication}`
+what that number means. Findings from before placeholders have the words of `_OLD` instead.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from shared.experiments import Posterior, Standing, Verdict
+from shared.formatting import MINUS, count_noun, decimals_for, format_effect, format_measure
+
+RESULT, REPLICATION = "{result}", "{replication}"
+WORDS = ("claim", "mechanism", "caveats", "refuted_by", "follow_ups")
+"""The fields of a finding that its author writes, and that may hold placeholders."""
+
+_OLD: tuple[tuple[str, str], ...] = (
+    (r"one run gave (\S+) [-\d.]+(?:[,;] .*|…)?$", rf"\1 {RESULT}"),
+    (r"One run with one seed on one worker(?:[;.] until it is (?:replicated|repeated), the difference may be noise)?\.",
+     REPLICATION),
+    (r"^(?:Not known|Unknown): the change was proposed from numbers alone\.$", ""),
+    (r"^(?:Not examined\. The hypothesis before the run: .*|Its author gave no reason\.)$", ""),
+)  # fmt: skip
+_OLD_PATTERNS = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), words) for pattern, words in _OLD]
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_ONE_RUN = re.compile(r"(?<!than )\b(?:one|a single|1) run\b", re.IGNORECASE)
+
+
+def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:
+    """A finding's words with the numbers of its experiment as of now; `outcome` is that of its first run."""
+    for pattern, words in _OLD_PATTERNS:
+        text = pattern.sub(words, text)
+    if posterior is not None and posterior.runs > 1:
+        text = _ONE_RUN.sub(count_noun(posterior.runs, "run"), text)
+    text = _PLACEHOLDER.sub(lambda found: _write(found[0], found[1], posterior, outcome), text)
+    return text.strip()
+
+
+def drop_numbers(text: str) -> str:
+    """The words without what is measured, for indexes that do not follow the evidence."""
+    for pattern, words in _OLD_PATTERNS:
+        text = pattern.sub(words, text)
+    return _PLACEHOLDER.sub(lambda found: "" if found[1] in _WRITERS else found[0], text).strip()
+
+
+def is_bare(claim: str, title: str) -> bool:
+    """Whether a stored claim says no more than what was tried, and the result."""
+    rest = drop_numbers(claim)
+    return rest.startswith(title) and len(rest.removeprefix(title).split()) <= 2  # the name of the metric
+
+
+def _write(whole: str, name: str, posterior: Posterior | None, outcome: str) -> str:
+    if name not in _WRITERS:
+        return whole
+    if posterior is None:
+        return "" if name == "replication" else f"not measured ({outcome})".replace("_", " ").replace(" ()", "")
+    return _WRITERS[name](posterior)
+
+
+def _say_runs(posterior: Posterior) -> str:
+    return "one run" if posterior.runs == 1 else count_noun(posterior.runs, "run")
+
+
+def _say_result(posterior: Posterior) -> str:
+    mean, sd, runs = posterior.effect_mean, posterior.effect_sd, _say_runs(posterior)
+    if posterior.standing is Standing.REJECTED:
+        return "without a result: a maintainer rejected it"
+    if mean is None or sd is None:
+        return f"{format_measure(posterior.metric_mean, posterior.metric_sd)} ({runs}, nothing to compare it with)"
+    if posterior.standing is Standing.HELD:
+        return f"{format_effect(mean, sd)} ({runs}, held for a maintainer's decision)"
+    provisional = ", provisional" if posterior.runs == 1 else ""
+    if posterior.verdict in (Verdict.IMPROVED, Verdict.WORSE):
+        side = "better" if posterior.verdict is Verdict.IMPROVED else "worse"
+        return f"{side} by {format_measure(abs(mean), sd)} ({runs}{provisional})"
+    said = "no change that matters" if posterior.verdict is Verdict.NO_CHANGE else "unresolved"
+    return f"{said}, {format_effect(mean, sd)} ({runs})"
+
+
+def _say_size(sign: float) -> Callable[[Posterior], str]:
+    def say(posterior: Posterior) -> str:
+        mean, sd = posterior.effect_mean, posterior.effect_sd
+        return "an unknown amount" if mean is None or sd is None else format_measure(sign * mean, sd)
+
+    return say
+
+
+def _say_share(sign: float) -> Callable[[Posterior], str]:
+    def say(posterior: Posterior) -> str:
+        mean = posterior.effect_mean
+        if mean is None or posterior.metric_mean == mean:
+            return "an unknown share"
+        return f"{100 * sign * mean / abs(posterior.metric_mean - mean):.2g} %".replace("-", MINUS)
+
+    return say
+
+
+def _say_effect(posterior: Posterior) -> str:
+    mean, sd = posterior.effect_mean, posterior.effect_sd
+    return "an unknown effect" if mean is None or sd is None else format_effect(mean, sd)
+
+
+def _say_parent(posterior: Posterior) -> str:
+    if posterior.effect_mean is None:
+        return "an unknown value"
+    return f"{posterior.metric_mean - posterior.effect_mean:.{decimals_for(posterior.metric_sd)}f}".replace("-", MINUS)
+
+
+def _say_replication(posterior: Posterior) -> str:
+    if posterior.runs == 1:
+        return "One run with one seed on one worker; until it is replicated, the difference may be noise."
+    if not posterior.checkers:
+        return f"{count_noun(posterior.runs, 'run')}, all by its author's volunteer."
+    return f"{count_noun(posterior.runs, 'run')}; {count_noun(posterior.checkers, 'other volunteer')} measured it, too."
+
+
+_WRITERS: Mapping[str, Callable[[Posterior], str]] = {
+    "result": _say_result,
+    "effect": _say_effect,
+    "fall": _say_size(-1.0),
+    "rise": _say_size(1.0),
+    "fall_percent": _say_share(-1.0),
+    "rise_percent": _say_share(1.0),
+    "metric": lambda posterior: format_measure(posterior.metric_mean, posterior.metric_sd),
+    "parent": _say_parent,
+    "runs": _say_runs,
+    "replication": _say_replication,
+}

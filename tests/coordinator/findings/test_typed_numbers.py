@@ -1,0 +1,47 @@
+"""coordinator/findings/typed_numbers.py: what is taken for a result, and what is wrongly taken for one."""
+
+import pytest
+
+from coordinator.findings.typed_numbers import Measured, replace_results
+from shared.experiments import AxisDirection, Proposal
+from shared.findings import FindingDraft
+
+MEASURED = Measured((1.0321, 1.0326), 1.0352, (-0.0031, -0.0026), 0.0006)
+"""One run gave 1.0321, its posterior is 1.0326, and the parent's 1.0352."""
+
+PROPOSAL = Proposal(
+    title="LR 0.003 -> 0.0035", hypothesis="", axis="LR", direction=AxisDirection.UP, value="0.0035",
+    settings={"DECAY": 0.1, "DEPTH": 8},
+)  # fmt: skip
+
+
+def replace(claim: str) -> str:
+    return replace_results(FindingDraft(claim=claim, agent="x"), PROPOSAL, MEASURED).claim
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        ("LR 0.0035 is better by 0.0031", "LR 0.0035 is better by {fall}"),
+        ("val_bpb falls from 1.0352 to 1.0321.", "val_bpb falls from {parent} to {metric}."),
+        ("val_bpb 1.032 (-0.0031 ± 0.0006)", "val_bpb {metric} ({effect})"),
+        ("a gain of 0.30%", "a gain of {fall_percent}"),
+        ("lowers it by about 0.0028", "lowers it by about {fall}"),
+    ],
+)
+def test_typed_results_become_placeholders(typed: str, stored: str) -> None:
+    assert replace(typed) == stored
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["LR 0.003 is too low, 0.0035 is not", "DECAY 0.1 with 8 layers", "0.0029 of all tokens", "BETA from 0.9 to 0.95",
+     "in 5 of 12 runs, v1.0321.4", "10 % dropout"],
+)  # fmt: skip
+def test_other_numbers_stay(words: str) -> None:
+    assert replace(words) == words
+
+
+def test_without_a_measurement_all_stays() -> None:
+    draft = FindingDraft(claim="crashed at 1.0321", agent="x")
+    assert replace_results(draft, PROPOSAL, Measured((None,), None, (), 0.0)) == draft

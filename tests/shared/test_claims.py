@@ -1,0 +1,70 @@
+"""shared/claims.py"""
+
+import pytest
+
+from shared.claims import drop_numbers, is_bare, write_out
+from shared.experiments import Posterior, Standing, Verdict
+
+BETTER = Posterior(
+    metric_mean=3.2, metric_sd=0.005, effect_mean=-0.091, effect_sd=0.033, runs=3, checkers=2, verdict=Verdict.IMPROVED
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "better by 0.091 ± 0.033 (3 runs)"),
+        ({"runs": 1}, "better by 0.091 ± 0.033 (one run, provisional)"),
+        ({"effect_mean": 0.091, "verdict": Verdict.WORSE}, "worse by 0.091 ± 0.033 (3 runs)"),
+        ({"verdict": Verdict.NO_CHANGE}, "no change that matters, −0.091 ± 0.033 (3 runs)"),
+        ({"verdict": Verdict.UNRESOLVED}, "unresolved, −0.091 ± 0.033 (3 runs)"),
+        ({"effect_mean": None, "effect_sd": None}, "3.2000 ± 0.0050 (3 runs, nothing to compare it with)"),
+        ({"standing": Standing.HELD}, "−0.091 ± 0.033 (3 runs, held for a maintainer's decision)"),
+        ({"standing": Standing.REJECTED}, "without a result: a maintainer rejected it"),
+    ],
+)
+def test_a_result_is_what_the_evidence_says_now(change: dict[str, object], said: str) -> None:
+    assert (
+        write_out("WIDTH 64 -> 128: loss {result}", BETTER.model_copy(update=change)) == f"WIDTH 64 -> 128: loss {said}"
+    )
+
+
+def test_words_that_name_a_direction_keep_it_when_the_evidence_turns() -> None:
+    turned = BETTER.model_copy(update={"effect_mean": 0.004, "effect_sd": 0.002, "verdict": Verdict.UNRESOLVED})
+    assert write_out("lowers the loss by {fall}", turned) == "lowers the loss by −0.0040 ± 0.0020"
+    assert write_out("from {parent} to {metric}, {rise_percent}", BETTER) == "from 3.2910 to 3.2000 ± 0.0050, −2.8 %"
+    assert write_out("it gave {metric}", None, "timeout") == "it gave not measured (timeout)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("A 1 -> 2: one run gave loss 3.1000, better than the parent's 3.2772 by 0.1772",
+         "A 1 -> 2: loss better by 0.091 ± 0.033 (3 runs)"),
+        ("A 1 -> 2: one run gave loss 3.1000, better tha…", "A 1 -> 2: loss better by 0.091 ± 0.033 (3 runs)"),
+        ("A 1 -> 2: one run gave loss 3.1000; the parent has not been measured yet",
+         "A 1 -> 2: loss better by 0.091 ± 0.033 (3 runs)"),
+        ("One run with one seed on one worker; until it is replicated, the difference may be noise.",
+         "3 runs; 2 other volunteers measured it, too."),
+        ("Not known: the change was proposed from numbers alone.", ""),
+        ("Not examined. The hypothesis before the run: A matters.", ""),
+        ("Its author gave no reason.", ""),
+        ("In one run it helped, which is no more than one run can show.",
+         "In 3 runs it helped, which is no more than one run can show."),
+    ],
+)  # fmt: skip
+def test_findings_from_before_placeholders_follow_the_evidence(old: str, new: str) -> None:
+    assert write_out(old, BETTER) == new
+
+
+def test_other_braces_and_other_words_stay_as_they_are() -> None:
+    for words in ("A {dict} of {}", "The parent's mechanism is not known", "f'{x:.3f}'", "Unknown optimizers help"):
+        assert write_out(words, BETTER) == words == drop_numbers(words)
+    assert drop_numbers("A is loss {result}") == "A is loss"
+
+
+def test_a_bare_claim_says_no_more_than_the_title() -> None:
+    assert is_bare("A 1 -> 2: val_bpb {result}", "A 1 -> 2")
+    assert is_bare("A 1 -> 2: one run gave loss 3.1, worse than the parent's 3.0 by 0.1", "A 1 -> 2")
+    assert is_bare("A 1 -> 2", "A 1 -> 2")
+    assert not is_bare("A 1 -> 2 helps since the batch is small", "A 1 -> 2")
