@@ -44,6 +44,15 @@ def drop_numbers(text: str) -> str:
     return _PLACEHOLDER.sub(lambda found: "" if found[1] in _WRITERS else found[0], text).strip()
 
 
+def fits(text: str, shown: str) -> bool:
+    """Whether words that are shown are those of a stored text, whatever its results are."""
+    for pattern, words in _OLD_PATTERNS:
+        text = pattern.sub(words, text)
+    text = _PLACEHOLDER.sub(lambda found: "\0" if found[1] in _WRITERS else found[0], text)
+    parts = (re.escape(part.strip()) for part in _ONE_RUN.sub("\0", text).split("\0"))
+    return re.fullmatch(r"\s*.{0,120}\s*".join(parts), shown, re.DOTALL) is not None
+
+
 def is_bare(claim: str, title: str) -> bool:
     """Whether a stored claim says no more than what was tried, and the result."""
     rest = drop_numbers(claim)

@@ -107,7 +107,9 @@ class ExportedRun(Message):
 
 
 class ExportedFinding(Message):
-    """The newest words of one finding. `tags` is a JSON list; `pace` is tokens a second, relative to the parent."""
+    """The newest words of one finding, with the results as of now in the place of placeholders; `stored` is a JSON object
+    of the words as they were entered in the project's log. `tags` is a JSON list; `pace` is tokens a second, relative to
+    the parent."""
 
     id: Count
     project: Text
@@ -118,6 +120,7 @@ class ExportedFinding(Message):
     caveats: Text
     refuted_by: Text
     follow_ups: Text
+    stored: Text
     tags: Text
     agent: Text
     version: Count

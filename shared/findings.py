@@ -353,7 +353,7 @@ class TopicPool(Message):
 
 
 class TopicLevel(Message):
-    """What the metric is at a value of the axis, against that at the value whose `mean` and `sd` are 0, by all steps
+    """The metric at a value of the axis minus that at the value whose `mean` and `sd` are 0, by all steps
     together that lead from value to value, in a hardware class or (None) in all of them. `steps` begin or end there."""
 
     hardware_class: Text | None

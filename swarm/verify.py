@@ -13,6 +13,7 @@ from typing import Any
 
 from shared import checkpoints
 from shared.checkpoints import Checkpoint, CheckpointError
+from shared.claims import WORDS, fits
 from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, SUMS_FILE
 from shared.findings import NoteKind
 from shared.history import LeafKind, ResultLeaf, hash_text, hash_words, read_leaf, write_canonical
@@ -224,13 +225,22 @@ def _name_changes(folder: Path, row: dict[str, Any]) -> str:
     return "its entry is gone"
 
 
+def _has_words(row: dict[str, Any], words_sha256: str) -> bool:
+    """Whether a finding's words are those of the hash, with results in the place of placeholders."""
+    stored = json.loads(row["stored"])
+    shown = {**row, "tags": json.loads(row["tags"])}
+    return hash_words(stored) == words_sha256 and all(
+        fits(text, shown[name]) if name in WORDS else text == shown[name] for name, text in stored.items()
+    )
+
+
 def _check_findings(folder: Path, log: _Log) -> Iterator[str]:
     for row in _read_rows(folder / FINDINGS):
         number, version = row["id"], row.get("version")
         known, words = log.papers.get(number, (0, ""))
         if known > (version or 0):
             yield f"finding {number} has version {version}, the log has version {known}"
-        elif known == version and words != hash_words({**row, "tags": json.loads(row["tags"])}):
+        elif known == version and not _has_words(row, words):
             yield f"finding {number} has other words than were entered"
         if number in log.retracted and row["state"] == "published":
             yield f"finding {number} was retracted, and {FINDINGS} has it as published"

@@ -47,7 +47,7 @@ _NAMED = {
 }
 
 
-DERIVED = frozenset({"published_mean", "published_sd"})
+DERIVED = frozenset({"published_mean", "published_sd", "stored"})
 """Fields that no column holds."""
 
 

@@ -21,6 +21,8 @@ from coordinator.projects import service as projects
 from shared.claims import WORDS, write_out
 from shared.experiments import Posterior, Verdict
 from shared.export import ROWS, ExportFormat, ExportTable
+from shared.history import WORDS as ENTERED
+from shared.history import write_canonical
 from shared.protocol import Message
 from shared.runs import RunOutcome
 
@@ -65,7 +67,8 @@ def _write_finding(row: Mapping[str, Any]) -> Mapping[str, Any]:
     known = {name: row[f"posterior_{name}"] for name in Posterior.model_fields}
     posterior = None if known["metric_mean"] is None else Posterior.model_construct(**known)
     own = {name: value for name, value in row.items() if not name.startswith("posterior_")}
-    return {**own, **{name: write_out(own[name], posterior) for name in WORDS}}
+    stored = write_canonical({name: own[name] for name in ENTERED})
+    return {**own, **{name: write_out(own[name], posterior) for name in WORDS}, "stored": stored}
 
 
 def _add_published(session: Session, project: Project, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

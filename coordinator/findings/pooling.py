@@ -119,8 +119,8 @@ class Shift(NamedTuple):
     sd: float
 
 
-class Level(NamedTuple):
-    """What the metric is at a value, against that at the reference, whose own level is 0 with no sd."""
+class ValueLevel(NamedTuple):
+    """The metric at a value minus that at the reference, whose own level is 0 with no sd."""
 
     value: float
     mean: float
@@ -128,7 +128,7 @@ class Level(NamedTuple):
     steps: int
 
 
-def estimate_levels(shifts: Sequence[Shift]) -> list[Level]:
+def estimate_levels(shifts: Sequence[Shift]) -> list[ValueLevel]:
     """The levels that all steps together tell, by value, for the values that steps connect with the reference.
 
     Weighted least squares on the graph of values, whose edges are steps: as a network meta-analysis does (Lumley,
@@ -160,8 +160,8 @@ def estimate_levels(shifts: Sequence[Shift]) -> list[Level]:
     misfit = float(weights @ (effects - design @ means) ** 2) / spare if spare else 1.0
     sds = np.sqrt(np.diag(covariance) * max(1.0, misfit))
     steps = Counter(end for shift in told for end in (shift.old, shift.new))
-    levels = [Level(v, float(means[at]), float(sds[at]), steps[v]) for v, at in free.items() if v is not None]
-    levels += [Level(reference, 0.0, 0.0, steps[reference])] if reference is not None else []
+    levels = [ValueLevel(v, float(means[at]), float(sds[at]), steps[v]) for v, at in free.items() if v is not None]
+    levels += [ValueLevel(reference, 0.0, 0.0, steps[reference])] if reference is not None else []
     return sorted(levels)
 
 

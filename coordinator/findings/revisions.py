@@ -14,7 +14,7 @@ from coordinator.events.audit import Actor
 from coordinator.findings import paper_queries, papers, queries, service
 from coordinator.findings.semantic_index import SUBJECT, describe
 from coordinator.findings.text_index import text_index_of
-from coordinator.findings.typed_numbers import Measured, replace_results
+from coordinator.findings.typed_numbers import MeasuredResult, replace_results
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer, view_of
 from coordinator.novelty.similarity import Similarity
@@ -67,16 +67,16 @@ def revise(
     return papers.view_words(session, finding_id, with_hidden=True)
 
 
-def _list_measured(session: Session, finding_id: int) -> Measured:
-    """What an author could know of the results: as of now, and of the first run."""
+def _list_measured(session: Session, finding_id: int) -> MeasuredResult:
+    """The results that an author could know: as of now, and of the first run."""
     row = papers.get_row(session, finding_id)
     now_known, metric = row.posterior, paper_queries.find_first_metric(session, row.experiment.id)
     if now_known is None or now_known.effect_mean is None:
-        return Measured((metric,), None, (), 0.0)
+        return MeasuredResult((metric,), None, (), 0.0)
     parent = now_known.metric_mean - now_known.effect_mean
     effects = [now_known.effect_mean, row.finding.written_effect_mean, None if metric is None else metric - parent]
     known = tuple(one for one in effects if one is not None)
-    return Measured((metric, now_known.metric_mean), parent, known, now_known.effect_sd or 0.0)
+    return MeasuredResult((metric, now_known.metric_mean), parent, known, now_known.effect_sd or 0.0)
 
 
 def annotate(session: Session, caller: Caller, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft) -> Note:

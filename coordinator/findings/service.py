@@ -13,7 +13,7 @@ from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
-from coordinator.findings.typed_numbers import Measured, replace_results
+from coordinator.findings.typed_numbers import MeasuredResult, replace_results
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Experiment, Finding, view_of
@@ -76,14 +76,14 @@ def store_finding(session: Conn, origin: FindingOrigin, draft: FindingDraft) -> 
     return finding_id
 
 
-def _list_measured(origin: FindingOrigin) -> Measured:
-    """What an author could know of the results when writing the finding."""
+def _list_measured(origin: FindingOrigin) -> MeasuredResult:
+    """The results that an author could know when writing the finding."""
     known, metric = origin.posterior, origin.run.metric
     if known is None or known.effect is None:
-        return Measured((metric,), None, (), 0.0)
+        return MeasuredResult((metric,), None, (), 0.0)
     parent = known.metric.mean - known.effect.mean
     effects = (known.effect.mean,) if metric is None else (metric - parent, known.effect.mean)
-    return Measured((metric, known.metric.mean), parent, effects, known.effect.sd)
+    return MeasuredResult((metric, known.metric.mean), parent, effects, known.effect.sd)
 
 
 def cite(session: Conn, experiment_id: int, finding_ids: Sequence[int]) -> None:

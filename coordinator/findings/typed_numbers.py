@@ -24,9 +24,9 @@ _NUMBER = re.compile(
 _ANY_NUMBER = re.compile(r"\d*\.?\d+(?:e-?\d+)?", re.IGNORECASE)
 
 
-class Measured(NamedTuple):
-    """What was known when the finding was written: the run's metric, the parent's, and the effect with its sd. Metrics
-    and effects that are not known are None."""
+class MeasuredResult(NamedTuple):
+    """Results as known when a finding was written: metrics of the commit, the parent's, and effects with their sd. What
+    is not known is None."""
 
     metrics: tuple[float | None, ...]
     parent: float | None
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 class Stated(Protocol):
-    """What a proposal says, as a message or as a row."""
+    """The words and numbers of a proposal, a message or a row."""
 
     @property
     def title(self) -> str: ...
@@ -49,7 +49,7 @@ class Stated(Protocol):
     def settings(self) -> Mapping[str, Any]: ...
 
 
-def replace_results(draft: FindingDraft, proposal: Stated, measured: Measured) -> FindingDraft:
+def replace_results(draft: FindingDraft, proposal: Stated, measured: MeasuredResult) -> FindingDraft:
     """The draft with placeholders where its author typed results."""
     kept = _list_kept(proposal)
     words = {name: _replace(getattr(draft, name), kept, measured) for name in WORDS}
@@ -65,7 +65,7 @@ def _list_kept(proposal: Stated) -> frozenset[float]:
     return frozenset(numbers | {abs(float(one)) for one in proposal.settings.values() if not isinstance(one, str)})
 
 
-def _replace(text: str, kept: frozenset[float], measured: Measured) -> str:
+def _replace(text: str, kept: frozenset[float], measured: MeasuredResult) -> str:
     def name(found: re.Match[str]) -> str:
         value = float(found["number"])
         if any(isclose(value, one, rel_tol=1e-9) for one in kept):
@@ -78,7 +78,7 @@ def _replace(text: str, kept: frozenset[float], measured: Measured) -> str:
     return _NUMBER.sub(name, text)
 
 
-def _name_result(found: re.Match[str], value: float, before: str, measured: Measured) -> str | None:
+def _name_result(found: re.Match[str], value: float, before: str, measured: MeasuredResult) -> str | None:
     last = _last_place(found["number"])
     is_precise = len(found["number"].split("e")[0].replace(".", "").lstrip("0")) >= 2
     for metric in measured.metrics:
@@ -95,7 +95,7 @@ def _name_result(found: re.Match[str], value: float, before: str, measured: Meas
     return None
 
 
-def _name_share(found: re.Match[str], value: float, measured: Measured) -> str | None:
+def _name_share(found: re.Match[str], value: float, measured: MeasuredResult) -> str | None:
     for effect in measured.effects if measured.parent else ():
         share = 100 * effect / abs(measured.parent or 1.0)
         if abs(value - abs(share)) <= _last_place(found["number"]):

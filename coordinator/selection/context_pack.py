@@ -119,7 +119,7 @@ def _describe_measure(
     session: Conn, request: PackRequest, steps: Sequence[TriedExperiment], known: CandidateSet | None,
     classes: Mapping[str, str],
 ) -> Iterator[Line]:  # fmt: skip
-    """What is measured, what matters, how far one run can be relied upon, and the names of hardware classes."""
+    """The measure, the difference that matters, the noise of a run, and the names of hardware classes."""
     contract = projects.contract_of(request.project)
     objective, model = (
         contract.objective,
@@ -166,7 +166,7 @@ def fit_steps(steps: Sequence[TriedExperiment], earlier: int, tokens: int) -> li
 
 
 def _list_directions(known: CandidateSet, sign: float) -> Iterator[Line]:
-    """What was changed so far, with what came of it, the most frequent first."""
+    """The axes that were changed so far, with their outcomes, the most frequent first."""
     topics: defaultdict[str, list[CandidateFinding]] = defaultdict(list)
     for one in known.findings:
         topics[one.topic].append(one)
@@ -194,7 +194,7 @@ def _list_untried(session: Conn, request: PackRequest, known: CandidateSet) -> I
 
 
 def _list_learnt(session: Conn, request: PackRequest) -> Iterator[Line]:
-    """What the search knows: how much each constant matters, its expected best, and where nothing was tried."""
+    """The importance of constants, their expected best values, and where nothing was tried, by a model of all runs."""
     learnt = view_importances(session, request.project, MAX_IMPORTANCES)
     for one in learnt.found if learnt else ():
         numbers = ((value, effect) for value, effect in one.effects if type(value) in (int, float))
@@ -301,7 +301,7 @@ def _view_sibling(tried: TriedExperiment) -> Line:
 
 
 def _add_claim(one: TriedExperiment | CandidateFinding) -> str:
-    """What its author says beyond the title."""
+    """The author's claim beyond the title, as a sentence."""
     words = (one.claim or "").removeprefix(one.title).strip(" :.,")
     return f". Its author says: {words}" if words else ""
 

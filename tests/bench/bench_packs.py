@@ -48,7 +48,7 @@ Texts = dict[str, str]
 
 
 class Effect(NamedTuple):
-    """What the database says of an experiment."""
+    """An experiment as the database has it."""
 
     id: int
     title: str
@@ -58,7 +58,7 @@ class Effect(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What there is to tell of a parent. `ancestors` begins with the parent's own experiment."""
+    """All there is to tell of a parent. `ancestors` begins with the parent's own experiment."""
 
     ancestors: list[Effect]
     others: list[Effect]

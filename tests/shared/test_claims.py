@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.claims import drop_numbers, is_bare, write_out
+from shared.claims import drop_numbers, fits, is_bare, write_out
 from shared.experiments import Posterior, Standing, Verdict
 
 BETTER = Posterior(
@@ -68,3 +68,15 @@ def test_a_bare_claim_says_no_more_than_the_title() -> None:
     assert is_bare("A 1 -> 2: one run gave loss 3.1, worse than the parent's 3.0 by 0.1", "A 1 -> 2")
     assert is_bare("A 1 -> 2", "A 1 -> 2")
     assert not is_bare("A 1 -> 2 helps since the batch is small", "A 1 -> 2")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["A: loss {result}", "{replication} A and B changed together.", "In one run it helped", "plain words",
+     "A 1 -> 2: one run gave loss 3.1000, better than the parent's 3.2772 by 0.1772"],
+)  # fmt: skip
+def test_what_is_shown_fits_what_is_stored_whatever_the_evidence(stored: str) -> None:
+    for posterior in (None, BETTER, BETTER.model_copy(update={"runs": 1, "checkers": 0})):
+        shown = write_out(stored, posterior)
+        assert fits(stored, shown)
+        assert not fits(stored, "other words")

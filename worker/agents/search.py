@@ -180,7 +180,7 @@ class _Search:
         return sum(effects) / len(effects) if effects else -self.sign * self.task.contract.objective.min_effect
 
     def explain(self, changes: Mapping[str, Setting]) -> Iterator[str]:
-        """What the trials show of constants: how much they matter, which way helped, and whether two add up."""
+        """The importance of constants by the trials, the direction that helped, and whether two add up."""
         importances = self._rank_constants()
         order = list(importances)
         for name in changes:
@@ -208,7 +208,7 @@ class _Search:
             )
 
     def suggest(self, changes: Mapping[str, Setting]) -> Iterator[str]:
-        """What to try next: a constant alone that was changed with others, and values that no trial has."""
+        """Next experiments: a constant alone that was changed with others, and values that no trial has."""
         if len(changes) > 1:
             for name, value in changes.items():
                 if self._find_alone(name, value) is None:

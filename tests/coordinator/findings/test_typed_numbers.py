@@ -2,11 +2,11 @@
 
 import pytest
 
-from coordinator.findings.typed_numbers import Measured, replace_results
+from coordinator.findings.typed_numbers import MeasuredResult, replace_results
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
 
-MEASURED = Measured((1.0321, 1.0326), 1.0352, (-0.0031, -0.0026), 0.0006)
+MEASURED = MeasuredResult((1.0321, 1.0326), 1.0352, (-0.0031, -0.0026), 0.0006)
 """One run gave 1.0321, its posterior is 1.0326, and the parent's 1.0352."""
 
 PROPOSAL = Proposal(
@@ -44,4 +44,4 @@ def test_other_numbers_stay(words: str) -> None:
 
 def test_without_a_measurement_all_stays() -> None:
     draft = FindingDraft(claim="crashed at 1.0321", agent="x")
-    assert replace_results(draft, PROPOSAL, Measured((None,), None, (), 0.0)) == draft
+    assert replace_results(draft, PROPOSAL, MeasuredResult((None,), None, (), 0.0)) == draft
