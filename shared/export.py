@@ -107,9 +107,11 @@ class ExportedRun(Message):
 
 
 class ExportedFinding(Message):
-    """The newest words of one finding, with the results as of now in the place of placeholders; `stored` is a JSON object
-    of the words as they were entered in the project's log. `tags` is a JSON list; `pace` is tokens a second, relative to
-    the parent."""
+    """The newest words of one finding, with the results as of now in the place of placeholders.
+
+    `stored` is a JSON object of the words as they were entered in the project's log. `tags` is a JSON list; `pace` is
+    tokens a second, relative to the parent.
+    """
 
     id: Count
     project: Text
