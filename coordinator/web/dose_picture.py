@@ -5,8 +5,9 @@ from math import log10
 from typing import NamedTuple
 
 from coordinator.web.charts import SPREAD, TOGETHER
+from coordinator.web.pictures import TICKS
 from shared.findings import Topic, TopicLevel
-from shared.formatting import MINUS, decimals_for, format_effect
+from shared.formatting import format_effect, list_ticks
 
 WIDTH, HEIGHT = 1000.0, 400.0
 """Of the SVG's own coordinates."""
@@ -24,8 +25,10 @@ MIN_VALUES = 2
 
 
 class DosePicture(NamedTuple):
-    """Paths of points, of intervals of two sd and of the line between the points; `zero` is the reference's height.
-    Ticks are (position in percent, number); `words` say the same as the picture."""
+    """Paths of points, of intervals of two sd and of the line between the points. `zero` is the height of the
+    `reference`, the value that the others are compared with, if it is known. Ticks are (position in percent, number);
+    `words` say the same as the picture.
+    """
 
     name: str
     points: str
@@ -33,6 +36,7 @@ class DosePicture(NamedTuple):
     intervals: str
     line: str
     zero: float
+    reference: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     is_logarithmic: bool
@@ -67,8 +71,6 @@ def _draw(name: str, levels: Sequence[TopicLevel], every: Sequence[TopicLevel], 
     best = min(levels, key=lambda level: sign * level.mean)
     dots = {level.value: f"M{x_of(level)} {y_of(level.mean)}z" for level in levels}
     ends_of = {one: (y_of(one.mean - SPREAD * one.sd), y_of(one.mean + SPREAD * one.sd)) for one in levels if one.sd}
-    places = decimals_for(min((level.sd for level in every if level.sd), default=0.0))
-    numbers = [tall[0] + (tall[1] - tall[0]) * share for share in (0.15, 0.5, 0.85)]
     return DosePicture(
         name,
         "".join(path for value, path in dots.items() if value != best.value),
@@ -76,8 +78,9 @@ def _draw(name: str, levels: Sequence[TopicLevel], every: Sequence[TopicLevel], 
         "".join(f"M{x_of(one)} {low}V{high}" for one, (low, high) in ends_of.items()),
         "M" + "L".join(f"{x_of(level)} {y_of(level.mean)}" for level in levels),
         y_of(0.0),
+        next((f"{level.value:g}" for level in levels if not level.sd), ""),
         list(_thin([(round(100 * x_of(level) / WIDTH, 2), f"{level.value:g}") for level in levels])),
-        [(round(100 * y_of(one) / HEIGHT, 2), f"{one:+.{places}f}".replace("-", MINUS)) for one in numbers],
+        [(round(100 * y_of(value) / HEIGHT, 2), text) for value, text in list_ticks(*tall, TICKS)],
         is_log,
         [_say(level) for level in levels],
     )
