@@ -32,7 +32,7 @@ from coordinator.git_http import api as git_api
 from coordinator.http import health, metrics
 from coordinator.http.errors import install_error_handlers
 from coordinator.http.logs import configure_logs
-from coordinator.http.middleware import BodyLimit, ClosedReading
+from coordinator.http.middleware import BodyLimit, ClosedReading, ReadableElsewhere
 from coordinator.http.openapi import describe_api
 from coordinator.http.prefix import PathPrefix
 from coordinator.http.reading import Reading
@@ -95,6 +95,8 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the pages hold a reference that needs no other host
         redoc_url=None,
+        license_info={"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        contact={"name": "Maintainers of this coordinator", "url": f"{settings.base_url}/status"},
         telemetry={"tracing": False, "metrics": False, "logs": False},  # nothing here would send it
     )
     app.state.settings = settings
@@ -118,6 +120,8 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     app.router.routes.extend(_gather_routes())
     install_pages(app)
     app.add_middleware(Reading)
+    if origins := settings.readable_from:
+        app.add_middleware(ReadableElsewhere, origins=origins)
     app.state.metrics = metrics.Metrics(app)
     app.add_middleware(RequestContext, metrics=app.state.metrics, log_access=settings.access_log)
     if settings.path_prefix:

@@ -24,6 +24,7 @@ RESERVED_PATHS = frozenset({
 pages: one with the prefix, and one from which a reverse proxy removed it."""
 
 _PUBLIC_URL = re.compile(r"https?://[^/?#@\s]+((?:/[\w.~-]+)*)/?", re.ASCII)
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+", re.ASCII)
 _WEBHOOK = re.compile(r"(?:slack\+)?https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 _SMTP_URL = re.compile(r"smtps?://(?:[^:/?#@\s]+:[^/?#@\s]*@)?[^:/?#@\s]+(?::\d{1,5})?/?", re.ASCII)
 
@@ -47,7 +48,8 @@ class CoordinatorSettings(BaseSettings):
     `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. `joining` says who may
     make an account, and `sign_ups_per_hour` how many from one address; with 0, maintainers make them. The addresses of
     requests come from headers only where a proxy of `trusted_proxies` (addresses and networks, comma-separated) sent
-    them. Without `public_reading` everything but the ways in asks for a token. Workers of a version before
+    them. Without `public_reading` everything but the ways in asks for a token. `cors_origins` (comma-separated, or `*`)
+    are the sites whose pages may read the API; None: all if reading is public. Workers of a version before
     `oldest_worker` get no jobs. `embeddings_*` name an endpoint that speaks OpenAI's embeddings protocol; without one
     texts are compared by a model that comes with the program. From the similarity `embeddings_near` on, proposals
     are shown to each other's agents. `access_log` writes a line for each request. `/metrics` wants the token in
@@ -72,6 +74,7 @@ class CoordinatorSettings(BaseSettings):
     embeddings_key_file: Path | None = None
     embeddings_near: float = Field(default=0.8, gt=0, le=1)
     public_reading: bool = True
+    cors_origins: str | None = None
     log_format: Literal["text", "json"] = "text"
     access_log: bool = False
     metrics_token_file: Path | None = None
@@ -104,6 +107,14 @@ class CoordinatorSettings(BaseSettings):
         if found and (first := found[1].split("/")[1:2]) and first[0] in RESERVED_PATHS:
             raise ValueError(f"the coordinator's own addresses begin with /{first[0]}; choose another path, as /swarm")
         return url
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: str | None) -> str | None:
+        for origin in split_list(origins or ""):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be * or origins as https://example.org, without a path")
+        return origins
 
     @field_validator("webhooks")
     @classmethod
@@ -146,6 +157,11 @@ class CoordinatorSettings(BaseSettings):
         """The path of `public_url`, as `/swarm`; empty without one."""
         found = _PUBLIC_URL.fullmatch(self.public_url)
         return found[1] if found else ""
+
+    @property
+    def readable_from(self) -> list[str]:
+        """Origins whose pages may read the API: by default all where reading is public, else none."""
+        return split_list(("*" if self.public_reading else "") if self.cors_origins is None else self.cors_origins)
 
     @property
     def base_url(self) -> str:

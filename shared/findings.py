@@ -305,6 +305,16 @@ class GainFates(Message):
         return f"Of {gains} seen in one run, {self.measured_again:,} were measured again by others: {self.held:,} held."
 
 
+class TopicSort(StrEnum):
+    """Orders of a list of topics: by the newest experiment, or by a number of experiments, highest first."""
+
+    NEWEST = "newest"
+    EXPERIMENTS = "experiments"
+    IMPROVED = "improved"
+    WORSE = "worse"
+    FAILED = "failed"
+
+
 class TopicSummary(Message):
     """An axis in the list, with counts of its experiments by outcome. `slug` names it in addresses."""
 

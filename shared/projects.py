@@ -166,6 +166,20 @@ class BranchState(StrEnum):
     DELETED = "deleted"
 
 
+class BranchSort(StrEnum):
+    """Orders of a list of branches: by when they began, by their experiments, or by those since the last gain."""
+
+    NEWEST = "newest"
+    EXPERIMENTS = "experiments"
+    WITHOUT_GAIN = "without_gain"
+
+
+class ProjectSort(StrEnum):
+    """The order of a list of projects: by when they began."""
+
+    NEWEST = "newest"
+
+
 class BranchMoveKind(StrEnum):
     BORN = "born"
     MOVED = "moved"

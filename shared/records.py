@@ -49,9 +49,16 @@ class PromotionView(Message):
 
 
 class ExperimentSort(StrEnum):
-    """Orders of a list of experiments: by age, or by the posterior's effect or metric within one hardware class."""
+    """Orders of lists of experiments and findings.
+
+    `newest` is by number, `done` by the real date of what happened, without those whose date is not known. `effect` and
+    `metric` are by the posterior in one hardware class, highest first. `best` is by metric, the best first by the
+    project's direction, without what waits for a maintainer or was rejected.
+    """
 
     NEWEST = "newest"
+    DONE = "done"
+    BEST = "best"
     EFFECT = "effect"
     METRIC = "metric"
 
@@ -131,7 +138,7 @@ class RecordCommit(Message):
     """A commit that leads; `experiment_id` is None for the root.
 
     `gain` is metric(commit) − metric(root) by their posteriors, which are too good for a commit that was chosen by
-    them; its sd takes the two as independent, so the true one is at most that. `confirmation` has the number of a
+    them; it is what `/compare` says of the two. `confirmation` has the number of a
     record that may be published; a `leader` has none. `promotions` are the newest on each rung in the class, of the
     record or of one before it.
     """
@@ -160,6 +167,12 @@ class Record(Message):
     runs: Count
 
 
+class RecordSort(StrEnum):
+    """The order of a list of records: by the runs in the hardware class."""
+
+    RUNS = "runs"
+
+
 class LineageStep(Message):
     """A commit on the way to the root. `posterior` is in the hardware class asked for, or that of its first run."""
 
@@ -178,7 +191,11 @@ class LineageStep(Message):
 
 
 class ClassComparison(Message):
-    """Two commits in one hardware class. `difference` is metric(b) − metric(a), taken as independent."""
+    """Two commits in one hardware class. `difference` is metric(b) − metric(a).
+
+    Where one descends from the other it is the effect against the nearest measured ancestor, or the milestone against
+    the nearest verified one, as the posterior has them; other pairs are taken as independent.
+    """
 
     hardware_class: Text
     a: Posterior | None

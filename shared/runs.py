@@ -240,6 +240,29 @@ class RunView(Message):
     created_at: Timestamp
 
 
+class RunSort(StrEnum):
+    """Orders of lists of runs: by number, or by the moment when they ended, without those whose end is not known."""
+
+    NEWEST = "newest"
+    DONE = "done"
+
+
+class RunCurve(Message):
+    """The training curve of a run, column by column; empty where it has none. `loss` is the mean of the points that one
+    stands for."""
+
+    run_id: Count
+    experiment_id: Count | None
+    commit_sha: Sha
+    hardware_class: Text
+    seed: Count | None
+    outcome: RunOutcome
+    metric: Number | None
+    step: list[Count]
+    seconds: list[Duration]
+    loss: list[Number]
+
+
 class EarlyStops(Message):
     """Device time that early stopping saves, and how often it is wrong, from a project's newest runs.
 

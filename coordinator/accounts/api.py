@@ -6,10 +6,11 @@ from coordinator.accounts import service
 from coordinator.accounts.service import JoinRules
 from coordinator.db.database import CurrentDatabase
 from coordinator.http.addresses import ClientAddress
+from coordinator.http.parameters import KNOWN_ONLY
 from shared.protocol import API_PREFIX
 from shared.workers import Account, SignIn, SignUp
 
-router = APIRouter(prefix=API_PREFIX, tags=["accounts"])
+router = APIRouter(prefix=API_PREFIX, tags=["accounts"], dependencies=KNOWN_ONLY)
 
 
 @router.post("/accounts", status_code=status.HTTP_201_CREATED)

@@ -8,9 +8,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from coordinator.events.feed import Feed
 from coordinator.http.addresses import ClientAddress, hash_address
+from coordinator.http.parameters import KNOWN_ONLY
 from shared.protocol import API_PREFIX
 
-router = APIRouter(prefix=API_PREFIX, tags=["activity"])
+router = APIRouter(prefix=API_PREFIX, tags=["activity"], dependencies=KNOWN_ONLY)
 
 MAX_ID = 2**63 - 1
 

@@ -93,12 +93,8 @@ def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:
     return session.execute(_RUN_ROWS.where(Run.commit_sha == sha).order_by(Run.id)).all()
 
 
-def list_runs(session: Session, project_id: int, before_id: int | None, limit: int) -> Sequence[RunRow]:
-    """Runs of a project, newest first, older than `before_id`."""
-    query = _RUN_ROWS.where(Run.project_id == project_id)
-    if before_id is not None:
-        query = query.where(Run.id < before_id)
-    return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
+def list_runs_by_id(session: Session, ids: Sequence[int]) -> Sequence[RunRow]:
+    return session.execute(_RUN_ROWS.where(Run.id.in_(ids))).all()
 
 
 def find_run(session: Session, run_id: int) -> RunRow | None:
@@ -126,10 +122,10 @@ def find_curve(session: Conn, sha: str, hardware_class: str) -> list[CurvePoint]
     return recent.store(key, thin([(step, seconds / pace, loss) for step, seconds, loss in points]))
 
 
-def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:
+def thin(points: Sequence[Sequence[Any]], most: int = CURVE_POINTS) -> list[CurvePoint]:
     """The first point of a stored curve as it is, then the means of equal parts of the others: less noise, not more."""
     first, rest = points[:1], points[1:]
-    size = max(1, -(-len(rest) // (CURVE_POINTS - 1)))
+    size = max(1, -(-len(rest) // (most - 1)))
     parts = [first, *(rest[start : start + size] for start in range(0, len(rest), size))] if first else []
     # They were validated when they came, and this is on the path of every job.
     return [

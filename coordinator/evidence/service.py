@@ -13,18 +13,17 @@ from coordinator.evidence import trust as trusts
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, make_model, refresh_posteriors, store_first
 from coordinator.evidence.queries import PosteriorRow
-from coordinator.evidence.run_stats import Work, compare_pace, find_run, list_runs
+from coordinator.evidence.run_stats import Work, compare_pace, find_run
 from coordinator.evidence.statistics import Measurement
 from coordinator.evidence.trust import RunTrust
 from coordinator.http.errors import NotFoundError
-from coordinator.http.pagination import cut_page
 from coordinator.lineage.commits import CommitRow
 from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import Posterior, Standing
 from shared.history import LeafKind
-from shared.protocol import Page, now
+from shared.protocol import now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds, RunView
 
 _REPORTED_COLUMNS = [name for name in RunReport.model_fields if name in table_of(Run).c and name != "id"]
@@ -134,12 +133,6 @@ def list_disputed_noise(session: Session, project_id: int) -> list[str]:
 
 def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | None:
     return None if row is None else Posterior.model_validate(row, from_attributes=True)
-
-
-def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[RunView]:
-    """A page of a project's runs, newest first."""
-    rows = list_runs(session, project.id, before_id, limit + 1)
-    return cut_page([view_run(run, worker, project.name) for run, worker in rows], limit, lambda run: run.id)
 
 
 def view_one(session: Session, run_id: int) -> RunView:

@@ -3,57 +3,36 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
 
 from coordinator.db.database import ReadSession
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import view_early_stops
-from coordinator.experiments import service
-from coordinator.experiments.queries import ExperimentFilters
-from coordinator.http.pagination import Cursor, GivenCursor, Limit, RowId
+from coordinator.experiments import run_lists, service
+from coordinator.experiments.filters import FilterQuery, Order
+from coordinator.experiments.run_lists import RunQuery, RunsAsked
+from coordinator.http.pagination import GivenCursor, Limit, RowId
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
-from shared.experiments import JobKind, Standing, Verdict
-from shared.findings import name_topic
-from shared.protocol import API_PREFIX, CLEAN, Number, Page, Slug, Timestamp
+from shared.protocol import API_PREFIX, Page, Slug
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSort, ExperimentSummary
-from shared.runs import EarlyStops, RunView
+from shared.runs import MAX_CURVE_POINTS, EarlyStops, RunCurve, RunView
 
-router = APIRouter(prefix=API_PREFIX, tags=["experiments"])
-
-
-Name = Annotated[str | None, Query(max_length=200), CLEAN]
+router = APIRouter(prefix=API_PREFIX, tags=["experiments"], dependencies=KNOWN_ONLY)
 
 
-class ListQuery(BaseModel):
+class ListQuery(FilterQuery):
     """The filters and the order of a list of experiments, as they stand in addresses."""
 
     hardware_class: Annotated[
         str | None, Query(max_length=200, description="only experiments whose first run was in this hardware class")
     ] = None
-    verdict: Verdict | None = None
-    standing: Standing | None = None
-    axis: Annotated[
-        str | None, Query(max_length=200, description="as written, or as it stands in addresses"), CLEAN
-    ] = None
-    branch: Name = None
-    volunteer: Name = None
-    kind: JobKind | None = None
-    failed: Annotated[bool | None, Query(description="whether the first run failed")] = None
-    text: Annotated[str | None, Query(max_length=200, description="a part of the title or the axis"), CLEAN] = None
-    since: Annotated[Timestamp | None, Query(description="made at or after this moment")] = None
-    until: Annotated[Timestamp | None, Query(description="made before this moment")] = None
-    effect_above: Annotated[Number | None, Query(description="metric(child) − metric(parent), posterior mean")] = None
-    effect_below: Annotated[Number | None, Query(description="likewise, at most")] = None
     sort: Annotated[
-        ExperimentSort,
-        Query(description="by `effect` or `metric` in `hardware_class`, by default the one with the most runs"),
+        ExperimentSort, Query(description="by numbers in `hardware_class`, by default the one with the most runs")
     ] = ExperimentSort.NEWEST
-    ascending: Annotated[bool, Query(description="oldest or lowest first")] = False
+    ascending: Annotated[bool, Query(description="oldest or lowest first; the worst first by `best`")] = False
 
     def to_request(self) -> service.ListRequest:
-        given = self.model_dump(exclude={"axis", "sort", "ascending"})
-        topic = name_topic(self.axis) if self.axis else None
-        return service.ListRequest(ExperimentFilters(topic=topic, **given), self.sort, self.ascending)
+        return service.ListRequest(self.to_filters(), Order(self.sort, self.ascending))
 
 
 @router.get("/experiments")
@@ -64,9 +43,9 @@ def list_experiments(
     cursor: GivenCursor = None,
     limit: Limit = 50,
 ) -> Page[ExperimentSummary]:
-    """A project's experiments, newest first unless another order is asked for.
+    """A project's experiments, newest first unless another order is asked for. `sort=best&limit=10` are the ten best.
 
-    A page of a filtered list looks at 2,000 experiments at most, so it may be short; `next_cursor` goes on.
+    Where every filter alone fits more than 2,000, a page may be short; `next_cursor` goes on.
     """
     return service.view_page(session, projects.get_project(session, project), asked.to_request(), cursor, limit)
 
@@ -88,9 +67,29 @@ def read_evidence(
 
 
 @router.get("/runs")
-def list_runs(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[RunView]:
-    """A project's runs, newest first."""
-    return evidence.view_page(session, projects.get_project(session, project), cursor, limit)
+def list_runs(
+    project: Slug,
+    session: ReadSession,
+    asked: Annotated[RunQuery, Query()],
+    cursor: GivenCursor = None,
+    limit: Limit = 50,
+) -> Page[RunView]:
+    """A project's runs with their reports, newest first unless another order is asked for."""
+    return run_lists.view_page(session, projects.get_project(session, project), RunsAsked(asked, cursor, limit))
+
+
+@router.get("/curves")
+def list_curves(
+    project: Slug,
+    session: ReadSession,
+    asked: Annotated[RunQuery, Query()],
+    points: Annotated[int, Query(ge=2, le=MAX_CURVE_POINTS, description="points of a curve at most")] = 100,
+    cursor: GivenCursor = None,
+    limit: Limit = 50,
+) -> Page[RunCurve]:
+    """The training curves of the runs that `/runs` would list, without the rest of their reports."""
+    found = RunsAsked(asked, cursor, limit)
+    return run_lists.view_curves(session, projects.get_project(session, project), found, points)
 
 
 @router.get("/runs/{run_id}")

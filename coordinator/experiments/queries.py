@@ -1,14 +1,12 @@
 """Questions about experiments. Rows join what a list shows, so that a page is one query."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, null, select, tuple_, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.db.engine import Conn
-from coordinator.http.pagination import Position
 from coordinator.models import (
     AssembledStep,
     Branch,
@@ -24,13 +22,6 @@ from coordinator.models import (
 )
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Standing, Trial
-from shared.records import ExperimentSort
-from shared.runs import RunOutcome
-
-MAX_EXAMINED = 2_000
-"""Number of experiments that one page of a filtered list looks at; the next page goes on behind them."""
-
-EXAMINED_AT_ONCE = 250
 
 _ParentExperiment = aliased(Experiment)
 
@@ -80,120 +71,10 @@ def find_finding(session: Session, experiment_id: int) -> Finding | None:
     return session.scalar(select(Finding).where(Finding.experiment_id == experiment_id))
 
 
-class ExperimentFilters(NamedTuple):
-    """The filters of a list of experiments; None means no filter. `hardware_class` is that of the first run."""
-
-    hardware_class: str | None = None
-    verdict: str | None = None
-    standing: str | None = None
-    topic: str | None = None
-    branch: str | None = None
-    volunteer: str | None = None
-    kind: str | None = None
-    failed: bool | None = None
-    text: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    effect_above: float | None = None
-    effect_below: float | None = None
-
-
-_CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
-    "hardware_class": lambda value: Run.hardware_class == value,
-    "verdict": lambda value: CommitPosterior.verdict == value,
-    "standing": lambda value: CommitPosterior.standing == value,
-    "topic": lambda value: Experiment.topic == value,
-    "branch": lambda value: Branch.name == value,
-    "volunteer": lambda value: Volunteer.name == value,
-    "kind": lambda value: Experiment.kind == value,
-    "failed": lambda value: (Run.outcome != RunOutcome.OK) if value else (Run.outcome == RunOutcome.OK),
-    "text": lambda value: (
-        Experiment.title.icontains(value, autoescape=True) | Experiment.axis.icontains(value, autoescape=True)
-    ),
-    "since": lambda value: Experiment.created_at >= value,
-    "until": lambda value: Experiment.created_at < value,
-    "effect_above": lambda value: CommitPosterior.effect_mean >= value,
-    "effect_below": lambda value: CommitPosterior.effect_mean <= value,
-}
-"""The condition of each filter on a row of `_rows`."""
-
-
-def list_experiments(
-    session: Session, project_id: int, filters: ExperimentFilters, sort: ExperimentSort, ascending: bool,
-    after: Position | None, limit: int,
-) -> tuple[list[ExperimentRow], Position | None]:  # fmt: skip
-    """A page of a project's experiments in an order, and where the next one begins.
-
-    Keys are read from an index in that order, at most MAX_EXAMINED of them, and then filtered. A page may so have
-    fewer than `limit` rows, and go on nevertheless. Orders by numbers need a hardware class.
-    """
-    is_plain = sort is ExperimentSort.NEWEST and filters == ExperimentFilters(filters.hardware_class)
-    examined = limit + 1 if is_plain else MAX_EXAMINED
-    keys_of = _newest_keys if sort is ExperimentSort.NEWEST else _measured_keys
-    keys = session.execute(keys_of(project_id, filters, sort, ascending, after).limit(examined)).all()
-    column = Experiment.id if sort is ExperimentSort.NEWEST else Experiment.commit_sha
-    conditions = [_CONDITIONS[name](value) for name, value in filters._asdict().items() if value is not None]
-    found: list[tuple[ExperimentRow, Position]] = []
-    for start in range(0, len(keys), EXAMINED_AT_ONCE):
-        part = keys[start : start + EXAMINED_AT_ONCE]
-        query = _rows().add_columns(column).where(column.in_([key for key, _ in part]), *conditions)
-        rows = {row[-1]: ExperimentRow(*row[:-1]) for row in session.execute(query)}
-        found += [(rows[key], Position(key, value)) for key, value in part if key in rows]
-        if len(found) > limit:
-            return [row for row, _ in found[:limit]], found[limit - 1][1]
-    return [row for row, _ in found], Position(*keys[-1]) if len(keys) == examined else None
-
-
-def _newest_keys(
-    project_id: int, filters: ExperimentFilters, _sort: ExperimentSort, ascending: bool, after: Position | None
-) -> Select[*tuple[Any, ...]]:
-    """Ids of experiments by their age. One filter alone is applied here, so that an index has this order."""
-    own_id: Any = Experiment.id
-    narrowed: ColumnElement[bool]
-    if filters.hardware_class is not None:  # findings know it, and have an index by it
-        own_id = Finding.experiment_id
-        narrowed = (Finding.project_id == project_id) & (Finding.hardware_class == filters.hardware_class)
-    else:
-        narrowed = Experiment.project_id == project_id
-        if filters.topic is not None:
-            narrowed &= Experiment.topic == filters.topic
-        elif filters.branch is not None:
-            branch = select(Branch.id).where(Branch.project_id == project_id, Branch.name == filters.branch)
-            narrowed = Experiment.branch_id == branch.scalar_subquery()
-    query = select(own_id, null()).where(narrowed)
-    dated = aliased(Experiment)
-    moment = dated.created_at
-    of_project = select(dated.id).where(dated.project_id == project_id).limit(1)
-    if filters.since is not None:
-        query = query.where(
-            own_id >= of_project.where(moment >= filters.since).order_by(moment, dated.id).scalar_subquery()
-        )
-    if filters.until is not None:
-        last = of_project.where(moment < filters.until).order_by(moment.desc(), dated.id.desc())
-        query = query.where(own_id <= last.scalar_subquery())
-    if after is not None:
-        query = query.where(own_id > after.key if ascending else own_id < after.key)
-    return query.order_by(own_id if ascending else own_id.desc())
-
-
-def _measured_keys(
-    project_id: int, filters: ExperimentFilters, sort: ExperimentSort, ascending: bool, after: Position | None
-) -> Select[*tuple[Any, ...]]:
-    """Commits by their posterior in a hardware class, with the number that orders them."""
-    value: Any = CommitPosterior.effect_mean if sort is ExperimentSort.EFFECT else CommitPosterior.metric_mean
-    sha = CommitPosterior.commit_sha
-    query = select(sha, value).where(
-        CommitPosterior.project_id == project_id, CommitPosterior.hardware_class == filters.hardware_class
-    )
-    query = query.where(value.is_not(None))
-    if sort is ExperimentSort.EFFECT and filters.effect_above is not None:
-        query = query.where(value >= filters.effect_above)
-    if sort is ExperimentSort.EFFECT and filters.effect_below is not None:
-        query = query.where(value <= filters.effect_below)
-    if after is not None:
-        place, bound = tuple_(value, sha), tuple_(after.value, after.key)
-        query = query.where(place > bound if ascending else place < bound)
-    return query.order_by(value, sha) if ascending else query.order_by(value.desc(), sha.desc())
+def list_rows(session: Session, ids: Sequence[int]) -> list[ExperimentRow]:
+    """Experiments in the order of their numbers in `ids`."""
+    found = {row[0].id: ExperimentRow(*row) for row in session.execute(_rows().where(Experiment.id.in_(ids)))}
+    return [found[number] for number in ids if number in found]
 
 
 def list_best(

@@ -12,18 +12,19 @@ from coordinator.evidence import promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.explanation import explain
-from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit
+from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.experiments import queries
-from coordinator.experiments.queries import ExperimentFilters, ExperimentRow
+from coordinator.experiments.filters import Filters, Order
+from coordinator.experiments.listing import list_page, settle
+from coordinator.experiments.queries import ExperimentRow
 from coordinator.http.errors import NotFoundError
-from coordinator.http.pagination import decode_position, encode_position
 from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
 from shared.claims import WORDS, write_out
 from shared.experiments import JobKind, Posterior, Proposal, Trial
 from shared.findings import FindingView, name_topic
 from shared.protocol import Page, now
-from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSort, ExperimentSummary
+from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary
 
 NO_COLUMNS = {"new_branch", "steps"}
 """The parts of a proposal that have no column of their own."""
@@ -90,29 +91,24 @@ def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
 
 
 class ListRequest(NamedTuple):
-    """The filters and the order of a list of experiments. Orders by numbers are within one hardware class."""
+    """The filters and the order of a list of experiments."""
 
-    filters: ExperimentFilters = ExperimentFilters()
-    sort: ExperimentSort = ExperimentSort.NEWEST
-    ascending: bool = False
+    filters: Filters = Filters()
+    order: Order = Order()
 
-    def choose_class(self, session: Conn, project: Project) -> "ListRequest":
-        """The same with the class that has the most runs, where the order needs one and none was asked for."""
-        if self.sort is ExperimentSort.NEWEST or self.filters.hardware_class is not None:
-            return self
-        name = next((one.name for one in list_hardware_classes(session, project.id)), "")
-        return self._replace(filters=self.filters._replace(hardware_class=name))
+    def settle(self, session: Session, project: Project) -> "ListRequest":
+        """The same as it is carried out. Raises OrderInvalidError."""
+        filters = self.filters._replace(project_id=project.id)
+        return ListRequest(*settle(session, project, filters, self.order, by_first_class=True))
 
 
 def view_page(
     session: Session, project: Project, asked: ListRequest, cursor: str | None, limit: int
 ) -> Page[ExperimentSummary]:
     """A page of a project's experiments. It may be short and go on nevertheless. Raises CursorInvalidError."""
-    filters, sort, ascending = asked.choose_class(session, project)
-    after = decode_position(cursor, has_value=sort is not ExperimentSort.NEWEST) if cursor is not None else None
-    rows, end = queries.list_experiments(session, project.id, filters, sort, ascending, after, limit)
-    items = [view_summary(row, project.name) for row in rows]
-    return Page(items=items, next_cursor=encode_position(end) if end else None)
+    ids, following = list_page(session, *asked.settle(session, project), cursor, limit)
+    items = [view_summary(row, project.name) for row in queries.list_rows(session, ids)]
+    return Page(items=items, next_cursor=following)
 
 
 def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[ExperimentSummary]:

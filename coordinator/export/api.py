@@ -10,11 +10,12 @@ from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.export import formats, service
 from coordinator.export.formats import MEDIA_TYPES
 from coordinator.http.pagination import RowId
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
 from shared.export import ExportFormat, ExportTable
 from shared.protocol import API_PREFIX, Slug
 
-router = APIRouter(prefix=API_PREFIX, tags=["export"])
+router = APIRouter(prefix=API_PREFIX, tags=["export"], dependencies=KNOWN_ONLY)
 
 
 @router.get("/projects/{name}/export/results.tsv", response_class=StreamingResponse)

@@ -1,23 +1,23 @@
 """Findings over HTTP: lists, papers, search, and "has this been tried?"."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, status
-from pydantic import BaseModel
 
 from coordinator.accounts.permissions import Permission
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate, authorize, may
 from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.experiments.filters import AskedOrder, FilterQuery, Filters, Name
 from coordinator.findings import papers, prior_work, revisions, search, service, topics
-from coordinator.findings.queries import FindingFilters
-from coordinator.http.pagination import Cursor, Limit, RowId
+from coordinator.findings.topics import TopicQuery
+from coordinator.http.pagination import GivenCursor, Limit, RowId
+from coordinator.http.parameters import KNOWN_ONLY
+from coordinator.models import Project
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
-from shared.experiments import Standing, Verdict
 from shared.findings import (
-    FailureClass,
     FindingDraft,
     FindingSummary,
     FindingView,
@@ -30,13 +30,11 @@ from shared.findings import (
     Topic,
     TopicSummary,
     Tried,
-    name_topic,
 )
-from shared.protocol import API_PREFIX, CLEAN, Number, Page, Slug, Timestamp
+from shared.protocol import API_PREFIX, Page, Slug
 
-router = APIRouter(prefix=API_PREFIX, tags=["findings"])
+router = APIRouter(prefix=API_PREFIX, tags=["findings"], dependencies=KNOWN_ONLY)
 
-Name = Annotated[str | None, Query(max_length=200), CLEAN]
 Key = Annotated[
     UUID, Header(alias="Idempotency-Key", description="drawn anew for each change, kept when it is sent again")
 ]
@@ -44,60 +42,60 @@ TopicName = Annotated[str, Path(min_length=1, max_length=80, description="an axi
 VersionNumber = Annotated[int, Path(ge=1, le=10_000)]
 
 
-class FilterQuery(BaseModel):
-    """The filters of lists and searches, as they stand in addresses."""
+class FindingQuery(FilterQuery):
+    """The filters of lists and searches of findings, as they stand in addresses."""
 
     project: Slug | None = None
-    hardware_class: Name = None
-    verdict: Verdict | None = None
-    standing: Standing | None = None
-    axis: Annotated[
-        str | None, Query(max_length=200, description="as written, or as it stands in addresses"), CLEAN
-    ] = None
-    volunteer: Name = None
-    branch: Name = None
     tag: Name = None
-    failure: FailureClass | None = None
-    since: Annotated[Timestamp | None, Query(description="written at or after this moment")] = None
-    until: Annotated[Timestamp | None, Query(description="written before this moment")] = None
-    effect_above: Annotated[Number | None, Query(description="metric(child) − metric(parent), posterior mean")] = None
-    effect_below: Annotated[Number | None, Query(description="likewise, at most")] = None
     with_retracted: Annotated[bool, Query(description="retracted findings, too")] = False
 
 
-def _read_filters(session: ReadSession, given: Annotated[FilterQuery, Query()]) -> FindingFilters:
-    return FindingFilters(
-        project_id=projects.get_project(session, given.project).id if given.project else None,
-        topic=name_topic(given.axis) if given.axis else None,
-        **given.model_dump(exclude={"project", "axis"}),
-    )
+class FindingsAsked(NamedTuple):
+    """The project that is named, if one is, and the filters."""
+
+    project: Project | None
+    filters: Filters
 
 
-Filters = Annotated[FindingFilters, Depends(_read_filters)]
+def _read_filters(session: ReadSession, given: Annotated[FindingQuery, Query()]) -> FindingsAsked:
+    project = projects.get_project(session, given.project) if given.project else None
+    return FindingsAsked(project, given.to_filters(project_id=project.id if project else None))
+
+
+Asked = Annotated[FindingsAsked, Depends(_read_filters)]
 Words = Annotated[str, Query(min_length=1, max_length=1_000, description="a few words, or a sentence")]
 HitLimit = Annotated[int, Query(ge=1, le=100, description="findings at most")]
 
 
 @router.get("/findings")
 def list_findings(
-    session: ReadSession, filters: Filters, cursor: Cursor = None, limit: Limit = 50
+    session: ReadSession, asked: Asked, order: AskedOrder, cursor: GivenCursor = None, limit: Limit = 50
 ) -> Page[FindingSummary]:
-    """Findings, newest first."""
-    return service.view_page(session, filters, cursor, limit)
+    """Findings, newest first unless another order is asked for.
+
+    Where every filter alone fits more than 2,000, a page may be short; `next_cursor` goes on.
+    """
+    return service.view_page(session, *asked, order, cursor, limit)
 
 
 @router.get("/findings/search")
 def search_findings(
-    session: ReadSession, similarity: CurrentSimilarity, filters: Filters, q: Words, limit: HitLimit = 20
+    session: ReadSession, similarity: CurrentSimilarity, asked: Asked, q: Words, limit: HitLimit = 20
 ) -> SearchPage:
     """The findings that answer a few words best, by their words and by their meaning."""
-    return search.view_page(session, similarity, q, filters, limit)
+    return search.view_page(session, similarity, q, asked.filters, limit)
 
 
 @router.get("/topics", tags=["topics"])
-def list_topics(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[TopicSummary]:
-    """The axes along which a project was explored, that of the newest experiment first."""
-    return topics.view_page(session, projects.get_project(session, project), cursor, limit)
+def list_topics(
+    project: Slug,
+    session: ReadSession,
+    asked: Annotated[TopicQuery, Query()],
+    cursor: GivenCursor = None,
+    limit: Limit = 50,
+) -> Page[TopicSummary]:
+    """The axes along which a project was explored, that of the newest experiment first by default."""
+    return topics.list_sorted(session, projects.get_project(session, project), asked, cursor, limit)
 
 
 @router.get("/topics/{project}/{slug}", tags=["topics"])

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.experiments.filters import Filters
 from coordinator.findings import queries, search
 from coordinator.findings.attempts import AskedStep, Attempt, judge, list_asked
 from coordinator.findings.axes import SURFACE
-from coordinator.findings.queries import FindingFilters
 from coordinator.findings.search import Ranked
 from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
 from coordinator.findings.tokenizer import list_words
@@ -93,7 +93,7 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     """
     parsed = parse_question(question.text[:MAX_CHARACTERS])
     asked = list_asked(parsed.steps)
-    filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
+    filters = Filters(project_id=project.id, hardware_class=question.hardware_class)
     ranking = search.rank(session, similarity, f"{parsed.words} {_list_surface(asked)}".strip(), filters, CANDIDATES)
     ranks = {one.finding_id: one for one in ranking.items}
     by_topic = [

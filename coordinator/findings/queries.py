@@ -1,7 +1,6 @@
 """Questions about findings: storing them, and what lists of them show."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -24,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn
-from coordinator.findings.failures import SLOW_BELOW, WITHOUT_GAIN
+from coordinator.experiments.filters import Filters, join_measured, list_conditions
 from coordinator.models import (
     Branch,
     Citation,
@@ -42,7 +41,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.findings import IS_SHOWN
-from shared.findings import FailureClass, FindingState
+from shared.findings import FindingState
 from shared.protocol import now
 
 MAX_COUNTED_CITATIONS = 1_000
@@ -58,30 +57,6 @@ _CITE = insert(_CITATIONS).from_select(
         _FINDINGS.c.id.in_(bindparam("ids", expanding=True))
     ),
 )
-
-
-class FindingFilters(NamedTuple):
-    """The filters of a list or search; None or false means no filter."""
-
-    project_id: int | None = None
-    hardware_class: str | None = None
-    verdict: str | None = None
-    standing: str | None = None
-    topic: str | None = None
-    volunteer: str | None = None
-    branch: str | None = None
-    tag: str | None = None
-    failure: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    effect_above: float | None = None
-    effect_below: float | None = None
-    with_retracted: bool = False
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it narrows to a project at most."""
-        return self == FindingFilters(project_id=self.project_id, with_retracted=self.with_retracted)
 
 
 class FindingRow(NamedTuple):
@@ -198,52 +173,17 @@ def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _failed_as(failure: str) -> ColumnElement[bool]:
-    """As `describe_failure` says of a finding."""
-    is_slow = func.coalesce(Finding.pace, 1.0) < SLOW_BELOW
-    verdicts = [verdict for verdict, described in WITHOUT_GAIN.items() if failure in (described, FailureClass.SLOWER)]
-    if not verdicts:
-        return Finding.failure == failure
-    fits = is_slow if failure == FailureClass.SLOWER else ~is_slow
-    return and_(Finding.failure.is_(None), CommitPosterior.verdict.in_(verdicts), fits)
+def are_listed(filters: Filters) -> tuple[ColumnElement[bool], ...]:
+    """Conditions that lists and searches have a finding."""
+    states = [FindingState.PUBLISHED, *([FindingState.RETRACTED] if filters.with_retracted else [])]
+    return Finding.state.in_(states), ~Finding.is_hidden
 
 
-_CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
-    "project_id": lambda value: Finding.project_id == value,
-    "hardware_class": lambda value: CommitPosterior.commit_sha.is_not(None) | (Finding.hardware_class == value),
-    "verdict": lambda value: CommitPosterior.verdict == value,
-    "standing": lambda value: CommitPosterior.standing == value,
-    "topic": lambda value: Experiment.topic == value,
-    "volunteer": lambda value: Volunteer.name == value,
-    "branch": lambda value: Branch.name == value,
-    "tag": lambda value: Finding.id.in_(select(FindingTag.finding_id).where(FindingTag.tag == value)),
-    "failure": lambda value: _failed_as(value),
-    "since": lambda value: Finding.created_at >= value,
-    "until": lambda value: Finding.created_at < value,
-    "effect_above": lambda value: CommitPosterior.effect_mean >= value,
-    "effect_below": lambda value: CommitPosterior.effect_mean <= value,
-}
-"""The condition of each filter on a row of `_rows`."""
-
-
-def _list_states(filters: FindingFilters) -> list[FindingState]:
-    return [FindingState.PUBLISHED, *([FindingState.RETRACTED] if filters.with_retracted else [])]
-
-
-def _narrow(query: Select[*tuple[Any, ...]], filters: FindingFilters) -> Select[*tuple[Any, ...]]:
-    """Add the filters' conditions to a query of `_rows`."""
-    given = {name: value for name, value in filters._asdict().items() if value is not None and name in _CONDITIONS}
-    conditions = [_CONDITIONS[name](value) for name, value in given.items()]
-    conditions += [Finding.state.in_(_list_states(filters)), ~Finding.is_hidden]
-    return query.where(*conditions)
-
-
-def list_findings(session: Session, filters: FindingFilters, before_id: int | None, limit: int) -> list[FindingRow]:
-    """Findings, newest first, older than `before_id`."""
-    query = _narrow(_rows(filters.hardware_class), filters)
-    if before_id is not None:
-        query = query.where(Finding.id < before_id)
-    return [FindingRow(*row) for row in session.execute(query.order_by(Finding.id.desc()).limit(limit))]
+def list_of_experiments(session: Session, ids: Sequence[int], hardware_class: str | None) -> list[FindingRow]:
+    """The findings of experiments, in the order of their numbers in `ids`."""
+    rows = session.execute(_rows(hardware_class).where(Finding.experiment_id.in_(ids)))
+    found = {row[0].experiment_id: FindingRow(*row) for row in rows}
+    return [found[number] for number in ids if number in found]
 
 
 def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None = None) -> list[FindingRow]:
@@ -253,31 +193,12 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
     return [found[finding_id] for finding_id in ids if finding_id in found]
 
 
-_IN_STATES = select(_FINDINGS.c.id).where(
-    _FINDINGS.c.id.in_(bindparam("ids", expanding=True)),
-    _FINDINGS.c.state.in_(bindparam("states", expanding=True)),
-    ~_FINDINGS.c.is_hidden,
-)
-_NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
-
-
-def keep_fitting(session: Conn, ids: Sequence[int], filters: FindingFilters) -> set[int]:
+def keep_fitting(session: Session, ids: Sequence[int], filters: Filters) -> set[int]:
     """Those of the findings, which are of the project, that the filters let through."""
-    if not ids:
-        return set()
-    if filters.is_plain:
-        return {row[0] for row in session.execute(_IN_STATES, {"ids": ids, "states": _list_states(filters)}).all()}
-    given = {name for name, value in filters._asdict().items() if value is not None}
-    query = select(Finding.id).where(Finding.id.in_(ids))
-    if given & {*_NEEDS_EXPERIMENT, "hardware_class"}:
-        query = query.join(Experiment, Experiment.id == Finding.experiment_id)
-        query = query.outerjoin(CommitPosterior, _is_posterior(filters.hardware_class))
-    if "branch" in given:
-        query = query.join(Branch, Branch.id == Experiment.branch_id)
-    if "volunteer" in given:
-        query = query.join(Worker, Worker.id == Experiment.worker_id)
-        query = query.join(Volunteer, Volunteer.id == Worker.volunteer_id)
-    return set(session.scalars(_narrow(query, filters)))
+    query = select(Finding.id).where(Finding.id.in_(ids), *are_listed(filters))
+    if ids and not filters.is_plain:
+        query = join_measured(query, filters).where(*list_conditions(filters))
+    return set(session.scalars(query)) if ids else set()
 
 
 def count_citations(session: Conn, ids: Sequence[int]) -> dict[int, int]:

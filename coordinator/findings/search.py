@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.experiments.filters import Filters
 from coordinator.experiments.service import view_finding
 from coordinator.findings import queries, service
-from coordinator.findings.queries import FindingFilters, FindingRow
+from coordinator.findings.queries import FindingRow
 from coordinator.findings.semantic_index import count_waiting, find_by_meaning
 from coordinator.findings.text_index import text_index_of
 from coordinator.findings.tokenizer import find_best_part, list_terms
@@ -42,7 +43,7 @@ class Ranking(NamedTuple):
     meaning_used: bool
 
 
-def view_page(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> SearchPage:
+def view_page(session: Session, similarity: Similarity, words: str, filters: Filters, limit: int) -> SearchPage:
     """The findings that match a few words best. Raises FindingHiddenError for an author in quarantine."""
     service.check_author_shown(session, filters.volunteer)
     ranking = rank(session, similarity, words, filters, limit)
@@ -53,7 +54,7 @@ def view_page(session: Session, similarity: Similarity, words: str, filters: Fin
     )
 
 
-def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> Ranking:
+def rank(session: Session, similarity: Similarity, words: str, filters: Filters, limit: int) -> Ranking:
     """The findings of either part that fit the filters, best first."""
     depth = DEPTH if filters.is_plain else DEPTH_WITH_FILTERS
     projects = [filters.project_id] if filters.project_id is not None else queries.list_project_ids(session)
@@ -63,7 +64,7 @@ def rank(session: Session, similarity: Similarity, words: str, filters: FindingF
     return Ranking(list(islice(fitting, limit)), meaning_used=by_meaning is not None)
 
 
-def _keep_fitting(session: Session, ranked: Sequence[Ranked], filters: FindingFilters) -> Iterator[Ranked]:
+def _keep_fitting(session: Session, ranked: Sequence[Ranked], filters: Filters) -> Iterator[Ranked]:
     """Those that the filters let through. No more are asked about than are taken."""
     start, size = 0, CHECKED_FIRST
     while some := ranked[start : start + size]:

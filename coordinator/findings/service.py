@@ -8,15 +8,17 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import Conn
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
+from coordinator.experiments.failures import classify_failure, describe_failure
+from coordinator.experiments.filters import Filters, Order
+from coordinator.experiments.listing import list_page, settle
 from coordinator.findings import candidates, queries, topic_counts
-from coordinator.findings.failures import classify_failure, describe_failure
-from coordinator.findings.queries import FindingFilters, FindingRow
+from coordinator.findings.queries import FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
 from coordinator.findings.typed_numbers import MeasuredResult, replace_results
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import cut_page
-from coordinator.models import Experiment, Finding, view_of
+from coordinator.models import Experiment, Finding, Project, view_of
 from shared.claims import WORDS, drop_numbers, write_out
 from shared.experiments import Proposal
 from shared.findings import FindingDraft, FindingState, FindingSummary
@@ -167,11 +169,18 @@ def index_of(
     return IndexedText(finding_id, project_id, list_words("\n".join(head)), list_words("\n".join(body)))
 
 
-def view_page(session: Session, filters: FindingFilters, before_id: int | None, limit: int) -> Page[FindingSummary]:
-    """A page of findings, newest first. Raises FindingHiddenError for an author in quarantine."""
+def view_page(
+    session: Session, project: Project | None, filters: Filters, order: Order, cursor: str | None, limit: int
+) -> Page[FindingSummary]:
+    """A page of findings; it may be short and go on nevertheless.
+
+    Raises FindingHiddenError for an author in quarantine, CursorInvalidError, OrderInvalidError.
+    """
     check_author_shown(session, filters.volunteer)
-    rows = queries.list_findings(session, filters, before_id, limit + 1)
-    return cut_page(view_summaries(session, rows), limit, lambda row: row.id)
+    filters, order = settle(session, project, filters, order, by_first_class=False)
+    ids, following = list_page(session, filters, order, cursor, limit, *queries.are_listed(filters))
+    rows = queries.list_of_experiments(session, ids, filters.hardware_class)
+    return Page(items=view_summaries(session, rows), next_cursor=following)
 
 
 def view_summaries(session: Conn, rows: Sequence[FindingRow]) -> list[FindingSummary]:

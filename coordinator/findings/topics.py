@@ -3,7 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Annotated
 
+from fastapi import Query
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from coordinator.findings import paper_queries, queries, service, topic_counts
@@ -12,7 +15,7 @@ from coordinator.findings.pooling import MIN_POOLED, estimate_levels, list_shift
 from coordinator.findings.steps import read_change
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import NotFoundError
-from coordinator.http.pagination import cut_page
+from coordinator.http.pagination import cut_page, decode_id_cursor, sort_page
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
@@ -24,10 +27,11 @@ from shared.findings import (
     TopicElsewhere,
     TopicLevel,
     TopicPool,
+    TopicSort,
     TopicSummary,
     name_topic,
 )
-from shared.protocol import Page, now
+from shared.protocol import CLEAN, Page, now
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100
@@ -40,6 +44,36 @@ EFFECTS_AT_ONCE = 25
 MAX_FOLLOW_UPS = 20
 MAX_ELSEWHERE = 50
 """Number of other projects in which a topic is looked for."""
+MAX_TOPICS = 100_000
+"""Number of a project's topics, the newest, that are sorted."""
+
+
+class TopicQuery(BaseModel):
+    """The filters and the order of a list of topics, as they stand in addresses."""
+
+    text: Annotated[str | None, Query(max_length=200, description="a part of the axis"), CLEAN] = None
+    min_experiments: Annotated[int, Query(ge=0, le=2**31 - 1, description="with at least so many experiments")] = 0
+    sort: Annotated[TopicSort, Query(description="by the newest experiment, or by a number of experiments")] = (
+        TopicSort.NEWEST
+    )
+    ascending: Annotated[bool, Query(description="oldest or lowest first")] = False
+
+
+def list_sorted(
+    session: Session, project: Project, asked: TopicQuery, cursor: str | None, limit: int
+) -> Page[TopicSummary]:
+    """A project's topics that fit, in the order asked for. Raises CursorInvalidError."""
+    if asked == TopicQuery():
+        return view_page(session, project, decode_id_cursor(cursor) if cursor is not None else None, limit)
+    part = (asked.text or "").casefold()
+    rows = [
+        row
+        for row in topic_counts.list_topics(session, project.id, None, MAX_TOPICS)
+        if part in f"{row.axis}\n{row.topic}".casefold() and row.experiments >= asked.min_experiments
+    ]
+    name = "newest_id" if asked.sort is TopicSort.NEWEST else asked.sort.value
+    page = sort_page(rows, lambda row: (getattr(row, name), row.newest_id), asked.ascending, cursor, limit)
+    return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
 
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[TopicSummary]:

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.routing import Match
 
 from coordinator.db.engine import UNAVAILABLE_ERRORS
 from coordinator.http.headers import get_request_id, list_headers
@@ -141,9 +142,18 @@ def _on_invalid_request(_request: Request, error: Exception) -> Response:
 def _on_routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RoutingError)
     kind = {404: NotFoundError, 405: MethodNotAllowedError}.get(error.status_code, HttpError)
+    if request.method == "OPTIONS" and error.status_code == MethodNotAllowedError.status:
+        return Response(status_code=204, headers={"Allow": ", ".join(_list_methods(request))})
     problem = kind(f"{request.method} {read_path(request.scope)} is not here; see /docs for what is.").to_problem()
     actual = {"title": str(error.detail), "status": error.status_code}
     return problem_response(problem.model_copy(update=actual), headers=dict(error.headers or {}))
+
+
+def _list_methods(request: Request) -> list[str]:
+    """The methods that an address has. HEAD works wherever GET does."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _on_unavailable(request: Request, error: Exception) -> Response:

@@ -1,11 +1,13 @@
-"""ASGI middleware: limits on bodies, and reading for accounts only."""
+"""ASGI middleware: reading from other sites, limits on bodies, and reading for accounts only."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Sequence
 from math import inf
 from time import monotonic
 
 from anyio import CancelScope, current_time, to_thread
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,8 +22,27 @@ from coordinator.web.sessions import SignInNeededError, look_up_visit
 from shared.protocol import API_PREFIX
 
 Refusal = UnauthorizedError | AccountStoppedError
+PREFLIGHT_SECONDS = 86_400
+"""Time for which a browser may keep the answer about what it may ask for."""
+
 SAFE = ("GET", "HEAD")
 """Methods for which the cookie of a session counts; other requests to the API are signed with a token."""
+
+
+class ReadableElsewhere(CORSMiddleware):
+    """Lets pages of other sites read the API, as nobody: no cookie is sent, and none would count."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app, allow_origins=origins, allow_methods=SAFE, allow_headers=["Authorization", "If-None-Match"],
+            expose_headers=["ETag", "Link", "X-Request-Id", "Retry-After"], max_age=PREFLIGHT_SECONDS,
+        )  # fmt: skip
+        self._direct = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = read_path(scope) if scope["type"] == "http" else ""
+        is_read = path.startswith(f"{API_PREFIX}/") or path.endswith(".json")
+        await (super().__call__ if is_read else self._direct)(scope, receive, send)
 
 
 class BodyLimit:

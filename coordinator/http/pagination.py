@@ -2,8 +2,9 @@
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from operator import itemgetter
 from typing import Annotated, NamedTuple, TypeVar
 
 from fastapi import Depends, Path, Query
@@ -12,8 +13,9 @@ from coordinator.http.errors import SwarmError
 from shared.protocol import Page
 
 Row = TypeVar("Row")
+SHA_DIGITS = 40
 _ID_CURSOR = re.compile(rb"before:(\d{1,18})")
-_VALUE_CURSOR = re.compile(rb"at:([-0-9.xp+a-f]{1,40}:[0-9a-f]{40})")
+_VALUE_CURSOR = re.compile(rb"at:([-0-9.xp+a-f]{1,40}:(?:[0-9a-f]{40}|\d{1,9}))")
 _SHA_CURSOR = re.compile(rb"from:([0-9a-f]{40})")
 _MOMENT_CURSOR = re.compile(rb"seen:([0-9T:.+-]{19,40}\+00:00:\d{1,9})")
 _HELP = "Use the `next_cursor` of the page before, or none for the first page."
@@ -21,10 +23,10 @@ _Given = Annotated[str | None, Query(description="`next_cursor` of the page befo
 
 
 class Position(NamedTuple):
-    """The last row of a page: its id, or in an order by numbers its commit and its number."""
+    """The last row of a page: its id or its commit, and the value that orders it unless that is the id."""
 
     key: int | str
-    value: float | None = None
+    value: float | datetime | None = None
 
 
 class CursorInvalidError(SwarmError):
@@ -51,7 +53,7 @@ def decode_moment_cursor(cursor: str) -> tuple[datetime, int]:
     try:
         return datetime.fromisoformat(moment), int(row_id)
     except ValueError:
-        raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.") from None
+        raise CursorInvalidError(_HELP) from None
 
 
 def decode_id_cursor(cursor: str) -> int:
@@ -60,8 +62,10 @@ def decode_id_cursor(cursor: str) -> int:
 
 
 def encode_position(position: Position) -> str:
-    if isinstance(position.key, int) or position.value is None:
+    if position.value is None:
         return encode_cursor(int(position.key))
+    if isinstance(position.value, datetime):
+        return encode_moment_cursor(position.value, int(position.key))
     return urlsafe_b64encode(f"at:{float(position.value).hex()}:{position.key}".encode()).decode()
 
 
@@ -83,13 +87,19 @@ def _decode_sha(cursor: _Given = None) -> str | None:
     return _decode(cursor, _SHA_CURSOR) if cursor is not None else None
 
 
-def decode_position(cursor: str, *, has_value: bool) -> Position:
-    """The position that a cursor holds, of a list whose order is by numbers or not. Raises CursorInvalidError."""
-    if not has_value:
+def decode_position(cursor: str, kind: type[float | datetime] | None) -> Position:
+    """The position that a cursor holds, of a list that is ordered by values of a kind, or by ids alone.
+
+    Raises CursorInvalidError.
+    """
+    if kind is None:
         return Position(int(_decode(cursor, _ID_CURSOR)))
-    number, _, sha = _decode(cursor, _VALUE_CURSOR).partition(":")
+    if kind is datetime:
+        moment, row_id = decode_moment_cursor(cursor)
+        return Position(row_id, moment)
+    number, _, key = _decode(cursor, _VALUE_CURSOR).partition(":")
     try:
-        return Position(sha, float.fromhex(number))
+        return Position(key if len(key) == SHA_DIGITS else int(key), float.fromhex(number))
     except (ValueError, OverflowError) as error:
         raise CursorInvalidError(_HELP) from error
 
@@ -106,10 +116,26 @@ Cursor = Annotated[int | None, Depends(_decode_id)]
 ShaCursor = Annotated[str | None, Depends(_decode_sha)]
 """The sha of the commit with which a page begins, or None for the first page."""
 
-Limit = Annotated[int, Query(ge=1, le=200, description="rows a page")]
+MAX_LIMIT = 200
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="rows a page")]
 
 
 def cut_page(rows: list[Row], limit: int, get_id: Callable[[Row], int]) -> Page[Row]:
     """A page of `limit` rows from a list that was asked for with one more, to know whether it goes on."""
     more = len(rows) > limit
     return Page(items=rows[:limit], next_cursor=encode_cursor(get_id(rows[limit - 1])) if more else None)
+
+
+def sort_page(
+    rows: Iterable[Row], read: Callable[[Row], tuple[float, int]], ascending: bool, cursor: str | None, limit: int
+) -> Page[Row]:
+    """A page of a list that is short enough to be sorted whole; `read` gives the value that orders a row, and its id.
+
+    Raises CursorInvalidError.
+    """
+    places = sorted(((read(row), row) for row in rows), key=itemgetter(0), reverse=not ascending)
+    if cursor is not None:
+        key, value = decode_position(cursor, float)
+        places = [one for one in places if (one[0] > (value, key) if ascending else one[0] < (value, key))]
+    end = Position(places[limit - 1][0][1], places[limit - 1][0][0]) if len(places) > limit else None
+    return Page(items=[row for _, row in places[:limit]], next_cursor=encode_position(end) if end else None)

@@ -14,6 +14,7 @@ from coordinator.accounts.security import SIGNED, BearerToken, read_bearer
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import Database, ReadSession, WriteSession
 from coordinator.http.addresses import find_address
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
@@ -130,19 +131,19 @@ async def release(lease_id: UUID, asked: ReleaseRequest, request: Request) -> Re
     return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, asked)
 
 
-@router.get("/leases")
+@router.get("/leases", dependencies=KNOWN_ONLY)
 def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     """The jobs that workers hold now."""
     return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
 
 
-@router.get("/leases/{lease_id}/context")
+@router.get("/leases/{lease_id}/context", dependencies=KNOWN_ONLY)
 def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
     """The context pack that a lease's agent got to read."""
     return service.view_context(session, lease_id)
 
 
-@router.get("/versions")
+@router.get("/versions", dependencies=KNOWN_ONLY)
 async def show_versions(request: Request) -> Versions:
     """The versions of this coordinator and of the workers it gives jobs to."""
     versions: Versions = request.app.state.versions

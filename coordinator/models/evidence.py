@@ -32,6 +32,7 @@ class Run(Base):
         Index("ix_runs_project_id_id", "project_id", "id"),
         Index("ix_runs_experiment_id_id", "experiment_id", "id"),
         Index("ix_runs_class", "project_id", "hardware_class", "id"),
+        Index("ix_runs_done", "project_id", "finished_at", "id"),
         Index("ix_runs_failed", "worker_id", "id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     )
 
@@ -100,6 +101,8 @@ class CommitPosterior(Base):
         Index("ix_commit_posteriors_verified", "commit_sha", sqlite_where=_VERIFIED, postgresql_where=_VERIFIED),
         Index("ix_commit_posteriors_effect", "project_id", "hardware_class", "effect_mean", "commit_sha"),
         Index("ix_commit_posteriors_metric", "project_id", "hardware_class", "metric_mean", "commit_sha"),
+        Index("ix_commit_posteriors_standing", "project_id", "standing", "commit_sha"),
+        Index("ix_commit_posteriors_verdict", "project_id", "verdict", "commit_sha"),
         Index("ix_commit_posteriors_held", "updated_at", sqlite_where=_HELD, postgresql_where=_HELD),
         Index("ix_commit_posteriors_disputed", "updated_at", sqlite_where=_DISPUTED, postgresql_where=_DISPUTED),
     )

@@ -27,7 +27,8 @@ class Experiment(Base):
         Index("ix_experiments_worker_id_id", "worker_id", "id"),
         Index("ix_experiments_topic", "project_id", "topic", "id"),
         Index("ix_experiments_branch_id_id", "branch_id", "id"),
-        Index("ix_experiments_created", "project_id", "created_at", "id"),
+        Index("ix_experiments_done", "project_id", "done_at", "id"),
+        Index("ix_experiments_kind", "project_id", "kind", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text, and_
+from sqlalchemy import ForeignKey, Index, String, Text, and_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, table_of
 from shared.findings import FindingState
+
+_HAS_FAILED = text("failure IS NOT NULL")
 
 
 class Finding(Base):
@@ -26,6 +28,14 @@ class Finding(Base):
         Index("ix_findings_project_id_id", "project_id", "id"),
         Index("ix_findings_class", "project_id", "hardware_class", "id"),
         Index("ix_findings_class_experiment", "project_id", "hardware_class", "experiment_id"),
+        Index(
+            "ix_findings_failed",
+            "project_id",
+            "failure",
+            "experiment_id",
+            sqlite_where=_HAS_FAILED,
+            postgresql_where=_HAS_FAILED,
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

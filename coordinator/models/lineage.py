@@ -20,6 +20,11 @@ class StoredObject(Base):
     base_sha: Mapped[str | None] = mapped_column(ForeignKey("git_objects.sha"))
 
 
+_LOST = text("NOT has_code")
+IS_LOST = text("NOT commits.has_code")
+"""That a commit's code is lost, as SQLite must read it to use the index."""
+
+
 class Commit(Base):
     """A commit. `depth` is its distance from the root; `steps` is the number of adopted changes that it makes at once.
 
@@ -27,7 +32,10 @@ class Commit(Base):
     """
 
     __tablename__ = "commits"
-    __table_args__ = (Index("ix_commits_project_tree", "project_id", "tree_sha"),)
+    __table_args__ = (
+        Index("ix_commits_project_tree", "project_id", "tree_sha"),
+        Index("ix_commits_without_code", "project_id", sqlite_where=_LOST, postgresql_where=_LOST),
+    )
 
     sha: Mapped[str] = mapped_column(Sha, primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))

@@ -14,6 +14,7 @@ from coordinator.events import audit
 from coordinator.events.audit import Actor, AuditFilters
 from coordinator.evidence import held
 from coordinator.http.pagination import Cursor, Limit, RowId
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.moderation import service
 from coordinator.projects import service as projects
 from shared.moderation import (
@@ -39,7 +40,7 @@ from shared.moderation import (
 from shared.protocol import API_PREFIX, Page, Sha, Slug
 from shared.workers import Role, TokenScope
 
-router = APIRouter(prefix=API_PREFIX, tags=["duties"])
+router = APIRouter(prefix=API_PREFIX, tags=["duties"], dependencies=KNOWN_ONLY)
 
 
 def act(session: Session, token: str | None, permission: Permission) -> Actor:

@@ -5,13 +5,16 @@ from fastapi import APIRouter
 from coordinator.accounts.permissions import Permission
 from coordinator.accounts.security import BearerToken
 from coordinator.db.database import WriteSession
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.moderation import branches
 from coordinator.moderation.api import act
 from coordinator.moderation.service import view
 from shared.moderation import AuditView, BranchHeadMove, BranchRename, BranchShare, Explained
 from shared.protocol import API_PREFIX, Slug
 
-router = APIRouter(prefix=f"{API_PREFIX}/projects/{{name}}/branches/{{branch}}", tags=["duties"])
+router = APIRouter(
+    prefix=f"{API_PREFIX}/projects/{{name}}/branches/{{branch}}", tags=["duties"], dependencies=KNOWN_ONLY
+)
 
 
 @router.post("/pause")

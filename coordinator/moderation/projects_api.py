@@ -7,6 +7,7 @@ from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authorize
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.pagination import Cursor, Limit
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.moderation import projects
 from coordinator.moderation.api import act
 from coordinator.moderation.service import view
@@ -16,7 +17,7 @@ from shared.moderation import AuditView, SettingsChange, SettingsRequest, Settin
 from shared.projects import ProjectVersion, SettingsPreview
 from shared.protocol import API_PREFIX, Page, Slug
 
-router = APIRouter(prefix=f"{API_PREFIX}/projects/{{name}}/settings", tags=["duties"])
+router = APIRouter(prefix=f"{API_PREFIX}/projects/{{name}}/settings", tags=["duties"], dependencies=KNOWN_ONLY)
 
 
 @router.get("")

@@ -8,13 +8,14 @@ from coordinator.accounts.service import authenticate, authorize
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.pagination import RowId
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.moderation import queue, reports, service
 from coordinator.moderation.api import act
 from shared.moderation import AuditView
 from shared.protocol import API_PREFIX, Page
 from shared.queue import QueueKind, QueuePage, QueueRequest, ReportRequest
 
-router = APIRouter(prefix=API_PREFIX, tags=["duties"])
+router = APIRouter(prefix=API_PREFIX, tags=["duties"], dependencies=KNOWN_ONLY)
 
 
 @router.get("/queue")

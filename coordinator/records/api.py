@@ -7,10 +7,11 @@ from pydantic import Field
 
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
 from coordinator.records import contributions, digest, progress, service
 from shared.digests import Digest, DigestSummary, Week
-from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug
+from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug, Timestamp
 from shared.records import (
     Comparison,
     HardwareClass,
@@ -20,19 +21,32 @@ from shared.records import (
     LineageStep,
     ProjectProgress,
     Record,
+    RecordSort,
 )
 
-router = APIRouter(prefix=API_PREFIX, tags=["atlas"])
+router = APIRouter(prefix=API_PREFIX, tags=["atlas"], dependencies=KNOWN_ONLY)
 
 RunNumber = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-ShaPrefix = Annotated[str, Query(min_length=4, max_length=40, description="a sha, or at least four digits of one")]
+COMMIT_WORDS = "a sha, at least four digits of one, or an experiment's number"
+CommitName = Annotated[str, Query(min_length=1, max_length=40, description=COMMIT_WORDS)]
+ComparedProject = Annotated[Slug | None, Query(description="default: that of `a`")]
 OptionalProject = Annotated[Slug | None, Query(description="default: all")]
 
 
 @router.get("/records")
-def list_records(session: ReadSession, project: OptionalProject = None) -> Page[Record]:
+def list_records(
+    session: ReadSession,
+    project: OptionalProject = None,
+    hardware_class: Annotated[str | None, Query(max_length=200, description="only this hardware class")] = None,
+    has_record: Annotated[bool | None, Query(description="whether a commit is verified there")] = None,
+    since: Annotated[Timestamp | None, Query(description="with a run at or after this moment")] = None,
+    until: Annotated[Timestamp | None, Query(description="with no run at or after this moment")] = None,
+    sort: Annotated[RecordSort | None, Query(description="default: by project, the class with most runs first")] = None,
+    ascending: Annotated[bool, Query(description="lowest first")] = False,
+) -> Page[Record]:
     """The best verified commit of a project in each hardware class, and the one that leads provisionally."""
-    return Page(items=service.view_records(session, project))
+    asked = service.RecordsAsked(project, hardware_class, has_record, since, until, sort, ascending)
+    return Page(items=service.view_records(session, asked))
 
 
 @router.get("/hardware-classes")
@@ -55,7 +69,7 @@ def read_leaderboard(
 
 @router.get("/lineage/{sha}")
 def read_lineage(
-    sha: Annotated[str, Path(min_length=4, max_length=40, description="a sha, or at least four digits of one")],
+    sha: Annotated[str, Path(min_length=1, max_length=40, description=COMMIT_WORDS)],
     session: ReadSession,
     hardware_class: Annotated[str | None, Query(max_length=200, description="default: of each one's first run")] = None,
     cursor: ShaCursor = None,
@@ -66,7 +80,7 @@ def read_lineage(
 
 
 @router.get("/compare")
-def compare_commits(project: Slug, a: ShaPrefix, b: ShaPrefix, session: ReadSession) -> Comparison:
+def compare_commits(a: CommitName, b: CommitName, session: ReadSession, project: ComparedProject = None) -> Comparison:
     """Two commits: the diff from `a` to `b`, and in each hardware class how much better or worse `b` is."""
     return service.compare(session, project, a, b)
 

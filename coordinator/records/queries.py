@@ -75,6 +75,12 @@ def find_commits(session: Session, prefix: str, project_id: int | None) -> Seque
     return session.scalars(query.order_by(Commit.sha).limit(2)).all()
 
 
+def find_commit_of(session: Session, experiment_id: int) -> Commit | None:
+    """The commit that an experiment made."""
+    query = select(Commit).join(Experiment, Experiment.commit_sha == Commit.sha)
+    return session.scalar(query.where(Experiment.id == experiment_id))
+
+
 class StepRow(NamedTuple):
     """A commit with what made it; None throughout for the root."""
 

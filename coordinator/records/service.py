@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from math import hypot
-from typing import Any
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -20,16 +21,20 @@ from coordinator.models import Commit, CommitPosterior, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.records import queries
+from coordinator.records.differences import find_difference
 from coordinator.records.progress import ROOT_TITLE
 from shared.experiments import Posterior
-from shared.protocol import Page
-from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit
+from shared.protocol import EARLIEST, LATEST, Page
+from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit, RecordSort
 
 MAX_ANCESTOR_DISTANCE = 5_000
 """Commits above the deeper of two within which their common ancestor is looked for."""
 
 ANCESTORS_AT_ONCE = 250
 """Commits of each line that one step of that search reads."""
+
+MOST_NUMBER_DIGITS = 6
+"""Digits of an experiment's number, where a commit may be named by one; more are a sha."""
 
 _SHA_OR_PREFIX = re.compile(r"[0-9a-f]{4,40}")
 
@@ -40,10 +45,30 @@ class ShaAmbiguousError(SwarmError):
     title = "Several commits begin so"
 
 
-def view_records(session: Session, project_name: str | None) -> list[Record]:
+class RecordsAsked(NamedTuple):
+    """The filters and the order of a list of records. Dates are those of the newest run in the hardware class."""
+
+    project: str | None = None
+    hardware_class: str | None = None
+    has_record: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    sort: RecordSort | None = None
+    ascending: bool = False
+
+
+def view_records(session: Session, asked: RecordsAsked) -> list[Record]:
     """The best commits of a project, or of all, by hardware class. Raises NotFoundError."""
-    classes = _list_classes(session, project_name)
-    return [view_record(session, project, row["name"], row["runs"]) for project, row in classes]
+    found = [
+        view_record(session, project, row["name"], row["runs"])
+        for project, row in _list_classes(session, asked.project)
+        if asked.hardware_class in (None, row["name"])
+        and (asked.since or EARLIEST) <= row["newest_run_at"] < (asked.until or LATEST)
+    ]
+    found = [one for one in found if asked.has_record in (None, one.record is not None)]
+    if asked.sort is RecordSort.RUNS:
+        return sorted(found, key=attrgetter("runs"), reverse=not asked.ascending)
+    return found
 
 
 def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
@@ -79,7 +104,7 @@ def view_record(session: Session, project: Project, hardware_class: str, runs: i
         direction=objective.direction,
         record=record,
         no_record="" if record else explain_missing(session, project, hardware_class),
-        leader=view_commit(leader, titles, baseline),
+        leader=view_commit(session, project, leader, titles),
         baseline=baseline,
         runs=runs,
     )
@@ -91,7 +116,7 @@ def find_record(
     """The best verified commit of a class, with its published number and the newest promotions."""
     best = queries.find_best(session, project.id, hardware_class, verified=True)
     titles = queries.find_titles(session, [best.commit_sha] if best else [])
-    record = view_commit(best, titles, baseline)
+    record = view_commit(session, project, best, titles)
     if record is None:
         return None
     published = confirmations.view(session, project, hardware_class, record.sha, baseline)
@@ -111,26 +136,34 @@ def explain_missing(session: Session, project: Project, hardware_class: str) -> 
 
 
 def view_commit(
-    row: CommitPosterior | None, titles: dict[str, tuple[int, str]], baseline: Posterior | None
+    session: Session, project: Project, row: CommitPosterior | None, titles: dict[str, tuple[int, str]]
 ) -> RecordCommit | None:
-    """A leading commit, with its gain over the root's posterior; `titles` are as `find_titles` returns them."""
+    """A leading commit, with its gain over the root; `titles` are as `find_titles` returns them."""
     posterior = evidence.view_posterior(row)
     if row is None or posterior is None:
         return None
     experiment_id, title = titles.get(row.commit_sha, (None, ROOT_TITLE))
-    is_compared = baseline is not None and experiment_id is not None
+    is_root = row.commit_sha == project.root_sha
+    gain = None if is_root else find_difference(session, project.root_sha, row.commit_sha, row.hardware_class)
     return RecordCommit(
         sha=row.commit_sha,
         experiment_id=experiment_id,
         title=title,
         posterior=posterior,
-        gain_mean=posterior.metric_mean - baseline.metric_mean if is_compared and baseline else None,
-        gain_sd=hypot(posterior.metric_sd, baseline.metric_sd) if is_compared and baseline else None,
+        gain_mean=gain.mean if gain else None,
+        gain_sd=gain.sd if gain else None,
     )
 
 
 def find_commit(session: Session, text: str, project: Project | None = None) -> Commit:
-    """The commit that a sha, or at least four digits of one, names. Raises NotFoundError, ShaAmbiguousError."""
+    """The commit that a sha, at least four digits of one, or an experiment's number names: up to six decimal digits are
+    a number. Raises NotFoundError, ShaAmbiguousError."""
+    number = text.removeprefix("#")
+    if number.isdecimal() and number.isascii() and len(number) <= MOST_NUMBER_DIGITS:
+        made = queries.find_commit_of(session, int(number))
+        if made is None or (project is not None and made.project_id != project.id):
+            raise NotFoundError(f"{f'{project.name} has' if project else 'There is'} no experiment {int(number)}.")
+        return made
     found = queries.find_commits(session, text.lower(), project.id if project else None)
     if not _SHA_OR_PREFIX.fullmatch(text.lower()) or not found:
         where = f"{project.name} has" if project else "There is"
@@ -176,10 +209,12 @@ def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | Non
     ]
 
 
-def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
-    """Two commits of a project. Raises NotFoundError, ShaAmbiguousError."""
-    project = projects.get_project(session, project_name)
-    one, other = (find_commit(session, text, project) for text in (a, b))
+def compare(session: Session, project_name: str | None, a: str, b: str) -> Comparison:
+    """Two commits of a project, by default that of the first. Raises NotFoundError, ShaAmbiguousError."""
+    chosen = projects.get_project(session, project_name) if project_name is not None else None
+    one = find_commit(session, a, chosen)
+    project = chosen or session.get_one(Project, one.project_id)
+    other = find_commit(session, b, project)
     lost = next((commit for commit in (one, other) if not commit.has_code), None)
     files = [lineage.read_files(session, project.id, commit.sha) for commit in (one, other)] if lost is None else []
     titles = queries.find_titles(session, [one.sha, other.sha])
@@ -221,14 +256,14 @@ def _compare_classes(session: Session, a: str, b: str) -> list[ClassComparison]:
     compared = []
     for name in dict.fromkeys(hardware_class for _, hardware_class in stored):
         one, other = (evidence.view_posterior(stored.get((sha, name))) for sha in (a, b))
-        both = (one, other) if one is not None and other is not None else None
+        difference = find_difference(session, a, b, name)
         compared.append(
             ClassComparison(
                 hardware_class=name,
                 a=one,
                 b=other,
-                difference_mean=both[1].metric_mean - both[0].metric_mean if both else None,
-                difference_sd=hypot(both[0].metric_sd, both[1].metric_sd) if both else None,
+                difference_mean=difference.mean if difference else None,
+                difference_sd=difference.sd if difference else None,
             )
         )
     return compared

@@ -3,13 +3,14 @@
 from fastapi import APIRouter
 
 from coordinator.db.database import ReadSession
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
 from coordinator.selection import job_mix
 from coordinator.selection.findings_value import compare_arms
 from shared.projects import FindingsValue, KindShareView
 from shared.protocol import API_PREFIX, Page, Slug
 
-router = APIRouter(prefix=API_PREFIX, tags=["projects"])
+router = APIRouter(prefix=API_PREFIX, tags=["projects"], dependencies=KNOWN_ONLY)
 
 
 @router.get("/projects/{name}/shares")

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from coordinator import models
 from coordinator.db.engine import Conn
-from coordinator.findings.failures import is_commits_own
+from coordinator.experiments.failures import is_commits_own
 from coordinator.models import KindShare, table_of
 from coordinator.models.base import is_one_of
 from coordinator.models.experiments import IS_MEASUREMENT

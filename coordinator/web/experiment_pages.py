@@ -13,7 +13,7 @@ from coordinator.db.database import CurrentDatabase, Database, ReadSession
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.experiments import service
 from coordinator.experiments.api import ListQuery
-from coordinator.experiments.queries import MAX_EXAMINED
+from coordinator.experiments.listing import MAX_EXAMINED
 from coordinator.experiments.service import ListRequest
 from coordinator.http.pagination import GivenCursor
 from coordinator.lineage.branches import list_branches
@@ -21,6 +21,7 @@ from coordinator.projects import service as projects
 from coordinator.web.exports import send_file, write_line
 from coordinator.web.rendering import render
 from shared.experiments import JobKind, Standing, Verdict
+from shared.findings import FailureClass
 from shared.protocol import Slug
 from shared.records import ExperimentSort, ExperimentSummary
 
@@ -31,6 +32,7 @@ CHOICES = {
     "verdict": list(Verdict),
     "standing": list(Standing),
     "kind": [kind for kind in JobKind if kind.makes_experiment],
+    "failure": list(FailureClass),
 }
 COLUMNS = (
     "id", "created_at", "title", "kind", "axis", "direction", "value", "branch", "worker", "hardware_class", "outcome",
@@ -98,7 +100,7 @@ def show_experiments(
 ) -> Response:
     """A project's experiments that fit the filters, in the order asked for."""
     project = projects.get_project(session, name)
-    asked = view.to_request().choose_class(session, project)
+    asked = view.to_request().settle(session, project)
     given = _name_view(view) | ({"columns": ",".join(columns)} if columns != USUAL else {})
     page = {
         "project": projects.view_project(project),
@@ -135,7 +137,7 @@ def export_experiments(
     name: Slug, form: Form, session: ReadSession, database: CurrentDatabase, view: View, columns: Columns
 ) -> Response:
     """All experiments of a view, in its order."""
-    asked = view.to_request().choose_class(session, projects.get_project(session, name))
+    asked = view.to_request().settle(session, projects.get_project(session, name))
     file = f"{name}-experiments.{form}"
     found = _list_all(database, name, asked)
     if form is Form.CSV:

@@ -13,10 +13,11 @@ from coordinator.db.database import ReadSession
 from coordinator.events.api import open_feed
 from coordinator.events.feed import Feed
 from coordinator.experiments import api as experiments_api
+from coordinator.experiments.filters import AskedOrder
 from coordinator.findings import api as findings_api
-from coordinator.findings.api import Filters, TopicName
+from coordinator.findings.api import Asked, TopicName
 from coordinator.http.errors import NotFoundError
-from coordinator.http.pagination import Cursor, RowId
+from coordinator.http.pagination import Cursor, GivenCursor, RowId
 from coordinator.http.prefix import root
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
@@ -229,14 +230,14 @@ def show_findings(
     request: Request,
     session: ReadSession,
     similarity: CurrentSimilarity,
-    filters: Filters,
-    project: Slug | None = None,
+    asked: Asked,
+    order: AskedOrder,
     q: Annotated[str, Query(max_length=1_000), CLEAN] = "",
-    cursor: Cursor = None,
+    cursor: GivenCursor = None,
 ) -> Response:
     """Findings of a project, or of all: those that answer a question, or the newest."""
     chosen = {name: value for name, value in request.query_params.items() if name not in NO_FILTERS and value}
-    page = views.view_findings(session, similarity, project, q.strip(), chosen, filters, cursor)
+    page = views.view_findings(session, similarity, q.strip(), chosen, asked, order, cursor)
     return render("findings/list.html", page=page)
 
 

@@ -15,7 +15,7 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import list_hardware_classes, view_early_stops
 from coordinator.experiments import service as experiments
-from coordinator.experiments.queries import ExperimentFilters
+from coordinator.experiments.filters import Filters
 from coordinator.http.pagination import encode_cursor
 from coordinator.leases.service import count_live_by_phase, view_live_leases
 from coordinator.models import Project
@@ -162,7 +162,7 @@ def _render_parts(
     """The parts that change, and what they were made from. The plot is of the whole history."""
     project, hardware_class = chosen.project, chosen.hardware_class
     plot = _make_plot(session, Chosen(project, hardware_class), history)
-    newest = experiments.ListRequest(ExperimentFilters(hardware_class))
+    newest = experiments.ListRequest(Filters(hardware_class=hardware_class))
     cursor = encode_cursor(before_id) if before_id is not None else None
     page = experiments.view_page(session, project, newest, cursor, PAGE_ROWS)
     context = {
@@ -231,7 +231,7 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
     return {
         "experiments": progress.count_experiments(session, project.id),
         "runs": history.runs,
-        "leader": records.view_commit(leader, titles, baseline),
+        "leader": records.view_commit(session, project, leader, titles),
         "baseline": baseline,
         "record": record,
         "no_record": no_record,

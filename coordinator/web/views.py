@@ -11,11 +11,12 @@ from coordinator.events import queries as events_queries
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.experiments import service as experiments
+from coordinator.experiments.filters import Order
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
+from coordinator.findings.api import FindingsAsked
 from coordinator.findings.paper_queries import count_gains
-from coordinator.findings.queries import FindingFilters
 from coordinator.leases.service import view_context
 from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
@@ -129,18 +130,18 @@ def view_finding(session: Session, finding_id: int, version: int | None, *, with
 
 
 def view_findings(
-    session: Session, similarity: Similarity, project_name: str | None, q: str, chosen: dict[str, str],
-    filters: FindingFilters, before_id: int | None,
+    session: Session, similarity: Similarity, q: str, chosen: dict[str, str], given: FindingsAsked, order: Order,
+    cursor: str | None,
 ) -> Context:  # fmt: skip
-    """Findings of a project or of all: the `hits` of the search `q`, or the `newest`. Raises NotFoundError.
+    """Findings of a project or of all: the `hits` of the search `q`, or the `newest`.
 
     `chosen` are the filters of the address; `verdicts` and `failures` pair each value of a filter with its address.
     """
-    asked = {**({"project": project_name} if project_name else {}), **chosen, **({"q": q} if q else {})}
+    project, filters = given
+    asked = {**({"project": project.name} if project else {}), **chosen, **({"q": q} if q else {})}
     found = search.view_page(session, similarity, q, filters, PAGE_ROWS) if q else None
-    newest = Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS)
+    newest = Page(items=[]) if q else findings.view_page(session, project, filters, order, cursor, PAGE_ROWS)
     shown = [hit.finding for hit in found.items] if found else newest.items
-    project = projects.get_project(session, project_name) if project_name else None
     return (_start_context(project) if project else {"project": None}) | {
         "q": q,
         "gains": project_page.read_slowly(_gains, _count_gains, session, project) if project else None,

@@ -23,7 +23,7 @@ from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, Visitor, act_as, redirect
 from coordinator.workers import queries, service
 from coordinator.workers.queries import FleetCount, WorkerFilters
-from coordinator.workers.service import WorkerOrder
+from coordinator.workers.service import WorkerMark, WorkerOrder
 from shared.moderation import Reason
 from shared.protocol import CLEAN, Slug, now
 from shared.workers import MAX_MESSAGE, Role, WorkerState
@@ -37,14 +37,6 @@ MAX_KINDS = 20
 MAX_LEASES, MAX_FAILURES, MAX_OFFSETS = 50, 10, 100
 
 Word = Annotated[str, Query(max_length=200), CLEAN]
-
-
-class WorkerMark(StrEnum):
-    """A mark of a worker, as a filter."""
-
-    ANCHOR = "anchor"
-    PAUSED = "paused"
-    QUARANTINE = "quarantine"
 
 
 class WorkerChange(StrEnum):

@@ -3,27 +3,46 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
-from coordinator.http.pagination import Cursor, Limit
+from coordinator.http.pagination import Cursor, GivenCursor, Limit
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.workers import service
-from shared.protocol import API_PREFIX, Page
+from coordinator.workers.queries import WorkerFilters
+from coordinator.workers.service import WorkerMark, WorkerOrder
+from shared.protocol import API_PREFIX, CLEAN, Page, Slug, Timestamp
 from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
 
-router = APIRouter(prefix=API_PREFIX, tags=["workers"])
+router = APIRouter(prefix=API_PREFIX, tags=["workers"], dependencies=KNOWN_ONLY)
+
+
+class WorkerQuery(BaseModel):
+    """The filters and the order of the list of workers, as they stand in addresses."""
+
+    project: Annotated[Slug | None, Query(description="only those that had a job of this project")] = None
+    state: Annotated[list[WorkerState], Query(description="only these; may be repeated")] = []
+    hardware_class: Annotated[str | None, Query(max_length=200), CLEAN] = None
+    volunteer: Annotated[str | None, Query(max_length=200, description="only this volunteer's"), CLEAN] = None
+    version: Annotated[str | None, Query(max_length=60, description="only this version of the program"), CLEAN] = None
+    mark: Annotated[WorkerMark | None, Query(description="only anchors, those paused, or those in quarantine")] = None
+    since: Annotated[Timestamp | None, Query(description="heard of at or after this moment")] = None
+    until: Annotated[Timestamp | None, Query(description="heard of last before this moment")] = None
+    sort: Annotated[WorkerOrder, Query(description="`seen`: by the last sign of life")] = WorkerOrder.NEWEST
+    ascending: Annotated[bool, Query(description="oldest first")] = False
 
 
 @router.get("/workers")
 def list_workers(
-    session: ReadSession,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-    state: Annotated[list[WorkerState] | None, Query(description="only these")] = None,
+    session: ReadSession, asked: Annotated[WorkerQuery, Query()], cursor: GivenCursor = None, limit: Limit = 50
 ) -> Page[WorkerView]:
-    """All workers, the newest first."""
-    return service.view_page(session, cursor, limit, state)
+    """All workers, the newest first unless another order is asked for."""
+    given = asked.model_dump(exclude={"project", "state", "sort", "ascending"})
+    project_id = service.get_project_id(session, asked.project) if asked.project else None
+    filters = WorkerFilters(**given, states=asked.state, project_id=project_id)
+    return service.list_workers(session, filters, asked.sort, cursor, limit, ascending=asked.ascending)
 
 
 @router.get("/volunteers", tags=["volunteers"])

@@ -62,6 +62,13 @@ class WorkerFilters(NamedTuple):
     volunteer: str | None = None
     mark: str | None = None
     project_id: int | None = None
+    states: Sequence[WorkerState] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def find_project_id(session: Conn, name: str) -> int | None:
+    return session.scalar(select(Project.id).where(Project.name == name))
 
 
 class Seen(NamedTuple):
@@ -83,6 +90,12 @@ def _narrow(query: Select[*tuple[Any, ...]], filters: WorkerFilters) -> Select[*
         (Worker.version, filters.version), (Volunteer.name, filters.volunteer),
     ):  # fmt: skip
         query = query if value is None else query.where(column == value)
+    if filters.states:
+        query = query.where(Worker.state.in_(filters.states))
+    if filters.since is not None:
+        query = query.where(Worker.last_seen_at >= filters.since)
+    if filters.until is not None:
+        query = query.where(Worker.last_seen_at < filters.until)
     if filters.mark is not None:
         query = query.where(MARKS[filters.mark])
     if filters.project_id is not None:
@@ -95,18 +108,26 @@ def _narrow(query: Select[*tuple[Any, ...]], filters: WorkerFilters) -> Select[*
     return query
 
 
-def list_seen(session: Conn, filters: WorkerFilters, before: Seen | None, limit: int) -> list[WorkerView]:
-    """Workers, the one that was heard of last first."""
-    query = _narrow(_VIEWS, filters).order_by(Worker.last_seen_at.desc(), Worker.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(tuple_(Worker.last_seen_at, Worker.id) < tuple_(literal(before.at, UtcDateTime), before.id))
+def list_seen(
+    session: Conn, filters: WorkerFilters, after: Seen | None, limit: int, *, ascending: bool = False
+) -> list[WorkerView]:
+    """Workers, the one that was heard of last first, or the other way round."""
+    place = Worker.last_seen_at, Worker.id
+    query = _narrow(_VIEWS, filters).order_by(*(one if ascending else one.desc() for one in place)).limit(limit)
+    if after is not None:
+        bound = tuple_(literal(after.at, UtcDateTime), after.id)
+        query = query.where(tuple_(*place) > bound if ascending else tuple_(*place) < bound)
     return _view(session, query)
 
 
-def list_newest(session: Conn, filters: WorkerFilters, before_id: int | None, limit: int) -> list[WorkerView]:
-    """Workers, the newest first."""
-    query = _narrow(_VIEWS, filters).order_by(Worker.id.desc()).limit(limit)
-    return _view(session, query if before_id is None else query.where(Worker.id < before_id))
+def list_newest(
+    session: Conn, filters: WorkerFilters, after_id: int | None, limit: int, *, ascending: bool = False
+) -> list[WorkerView]:
+    """Workers, the newest first, or the other way round."""
+    query = _narrow(_VIEWS, filters).order_by(Worker.id if ascending else Worker.id.desc()).limit(limit)
+    if after_id is not None:
+        query = query.where(Worker.id > after_id if ascending else Worker.id < after_id)
+    return _view(session, query)
 
 
 class FleetCount(NamedTuple):

@@ -81,11 +81,6 @@ def take_receipt(session: Conn, volunteer_id: int, receipt: MessageReceipt) -> W
     return queries.view_worker(session, known.id)
 
 
-def view_page(session: Conn, before_id: int | None, limit: int, states: list[WorkerState] | None) -> Page[WorkerView]:
-    """Workers, newest first; of some states only, if any are given."""
-    return cut_page(queries.view_workers(session, before_id, limit + 1, states), limit, lambda view: view.id)
-
-
 MAX_COUNTED_RESTING = 1_000
 """Number of resting workers that are counted."""
 
@@ -124,14 +119,38 @@ def count_fleet(session: Conn, filters: WorkerFilters) -> list[FleetCount]:
     return queries.count_fleet(session, now() - RECENT_FLEET, filters)
 
 
+def get_project_id(session: Conn, name: str) -> int:
+    """The id of a project. Raises NotFoundError."""
+    found = queries.find_project_id(session, name)
+    if found is None:
+        raise NotFoundError(f"There is no project {name!r}.")
+    return found
+
+
+class WorkerMark(StrEnum):
+    """A mark of a worker, as a filter."""
+
+    ANCHOR = "anchor"
+    PAUSED = "paused"
+    QUARANTINE = "quarantine"
+
+
 def list_workers(
-    session: Conn, filters: WorkerFilters, order: WorkerOrder, cursor: str | None, limit: int
+    session: Conn,
+    filters: WorkerFilters,
+    order: WorkerOrder,
+    cursor: str | None,
+    limit: int,
+    *,
+    ascending: bool = False,
 ) -> Page[WorkerView]:
     """A page of workers. Raises CursorInvalidError."""
     if order is WorkerOrder.NEWEST:
-        rows = queries.list_newest(session, filters, decode_id_cursor(cursor) if cursor else None, limit + 1)
+        after_id = decode_id_cursor(cursor) if cursor else None
+        rows = queries.list_newest(session, filters, after_id, limit + 1, ascending=ascending)
         return cut_page(rows, limit, lambda view: view.id)
-    rows = queries.list_seen(session, filters, Seen(*decode_moment_cursor(cursor)) if cursor else None, limit + 1)
+    seen = Seen(*decode_moment_cursor(cursor)) if cursor else None
+    rows = queries.list_seen(session, filters, seen, limit + 1, ascending=ascending)
     page, last = rows[:limit], rows[limit - 1 : limit]
     more = encode_moment_cursor(last[0].last_seen_at, last[0].id) if len(rows) > limit else None
     return Page(items=page, next_cursor=more)

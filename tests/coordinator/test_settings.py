@@ -76,6 +76,16 @@ def test_names_of_the_worker_and_of_kubernetes_are_no_mistakes() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "origins", ["example.org", "https://example.org/path", "null", "https://a.example https://b.example"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origins: str) -> None:
+    with pytest.raises(ValidationError, match="origins as"):
+        CoordinatorSettings(cors_origins=origins)
+    assert CoordinatorSettings(cors_origins="*").readable_from == CoordinatorSettings().readable_from == ["*"]
+    assert CoordinatorSettings(public_reading=False).readable_from == []
+
+
 UNUSABLE = {
     "sqlite:///": "must name a file", "sqlite://": "must name a file", "sqlite:///:memory:": "must name a file",
     "sqlite:///file::memory:?uri=true": "must name a file", "sqlite://host/x.db": "must name a file",

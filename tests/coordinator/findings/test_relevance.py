@@ -3,8 +3,8 @@
 from fastapi import FastAPI
 
 from coordinator.db.database import Database
+from coordinator.experiments.filters import Filters
 from coordinator.findings import queries, search
-from coordinator.findings.queries import FindingFilters
 from coordinator.findings.semantic_index import embed_missing, find_by_meaning
 from coordinator.findings.text_index import text_index_of
 from coordinator.findings.tokenizer import list_terms
@@ -26,7 +26,7 @@ def test_both_parts_together_find_more_than_either(database: Database, app: Fast
     similarity.prepare()
     with database.read() as session:
         (project_id,) = queries.list_project_ids(session)
-        filters = FindingFilters(project_id=project_id)
+        filters = Filters(project_id=project_id)
         index = text_index_of(session)
         words = recall(lambda asked: [labels[one] for one in index.find(session, project_id, list_terms(asked), 100)])
         meaning = recall(

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_invitation, create_token
+from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.events.audit import Actor
 from coordinator.http.middleware import read_token
@@ -127,3 +128,51 @@ class TestClosedReading:
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer  ", "Basic %%%", "Basic /w==", "Digest x", "Basic YWRhOg=="])
 def test_what_is_no_token(header: str) -> None:
     assert read_token(header) is None
+
+
+OTHER = {"Origin": "https://other.example"}
+
+
+def ask_before(http: TestClient, path: str, method: str) -> int:
+    """The status of what a browser asks before it lets a page of another site send a request."""
+    wanted = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+    return http.options(path, headers=OTHER | wanted).status_code
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_pages_of_other_sites_read_and_do_nothing_else(http: TestClient, project: str) -> None:
+    for path in ("/api/v1/projects", "/api/v1/projects/none", "/openapi.json", "/projects/tiny.json"):
+        headers = http.get(path, headers=OTHER | {"Cookie": "session=x"}).headers
+        assert headers["access-control-allow-origin"] == "*" and "access-control-allow-credentials" not in headers
+    assert "ETag" in http.get("/api/v1/projects", headers=OTHER).headers["access-control-expose-headers"]
+    assert ask_before(http, "/api/v1/projects", "GET") == 200
+    assert ask_before(http, "/api/v1/leases", "POST") == ask_before(http, "/api/v1/audit", "DELETE") == 400
+    for path in ("/", "/projects/tiny", "/sign-in", "/git/tiny.bundle"):
+        assert "access-control-allow-origin" not in http.get(path, headers=OTHER).headers, path
+
+
+@pytest.mark.parametrize("origins", [None, "https://other.example, https://third.example", ""])
+def test_a_closed_swarm_is_read_from_the_sites_that_it_names(
+    tmp_path: Path, sqlite_folder: SqliteFolder, origins: str | None
+) -> None:
+    url = sqlite_folder.create_migrated(tmp_path)
+    settings = CoordinatorSettings(database_url=url, public_reading=False, cors_origins=origins)
+    with TestClient(create_app(settings)) as http:
+        answer = http.get("/api/v1/projects", headers=OTHER)
+        allowed = answer.headers.get("access-control-allow-origin")
+        assert answer.status_code == 401 and allowed == (OTHER["Origin"] if origins else None)
+        assert (ask_before(http, "/api/v1/projects", "GET") == 200) is bool(origins)
+        stranger = http.get("/api/v1/projects", headers={"Origin": "https://fourth.example"})
+        assert "access-control-allow-origin" not in stranger.headers
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_address_tells_its_methods(http: TestClient, project: str) -> None:
+    for path, methods in (
+        ("/api/v1/projects/tiny/branches", "GET, HEAD, OPTIONS, POST"), ("/api/v1/experiments", "GET, HEAD, OPTIONS"),
+        ("/api/v1/findings/tried", "GET, HEAD, OPTIONS, POST"), ("/projects/tiny", "GET, HEAD, OPTIONS"),
+    ):  # fmt: skip
+        answer = http.options(path)
+        assert (answer.status_code, answer.headers["allow"], answer.content) == (204, methods, b""), path
+    assert http.options("/nothing").status_code == 404
+    assert http.delete("/api/v1/projects").status_code == 405

@@ -1,11 +1,15 @@
 """The OpenAPI document, and whether a real server keeps to it: requests drawn by schemathesis."""
 
+import json
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
+from jsonschema import Draft202012Validator
 
 from coordinator.app import create_app
 from coordinator.http.openapi import WORDS_FILE
@@ -59,6 +63,69 @@ def test_the_server_keeps_to_the_document(url: str) -> None:
     assert tried > 30
 
 
+def test_links_lead_from_lists_to_their_entries(url: str) -> None:
+    import schemathesis  # noqa: PLC0415 - as above
+    from schemathesis.checks import not_a_server_error  # noqa: PLC0415
+    from schemathesis.specs.openapi import checks  # noqa: PLC0415
+
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json").exclude(path=ENDLESS)
+
+    class Reader(schema.as_state_machine()):  # type: ignore[misc]
+        """A client that follows the document's links."""
+
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"headers": {"Authorization": "Bearer swt_nobody"}}
+
+        def validate_response(self, response: Any, case: schemathesis.Case, **given: Any) -> None:
+            expected = [not_a_server_error, checks.status_code_conformance, checks.response_schema_conformance]
+            case.validate_response(response, checks=expected)
+
+    Reader.run(
+        settings=settings(
+            max_examples=choose_examples(4, 200), stateful_step_count=6, deadline=None, database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )  # fmt: skip
+
+
+def test_every_link_leads_somewhere(url: str) -> None:
+    """The field that a link takes from a list's first entry is there, and the address answers."""
+    document = httpx.get(f"{url}/openapi.json").json()
+    paths = {of["operationId"]: path for path, methods in document["paths"].items() for of in methods.values()}
+    followed = 0
+    for path, methods in document["paths"].items():
+        for link in methods.get("get", {}).get("responses", {}).get("200", {}).get("links", {}).values():
+            first = httpx.get(
+                url + path, params={"project": "tiny"} if path.count("/") < 5 and "projects" not in path else None
+            ).json()["items"][0]
+            target, given = paths[link["operationId"]], {}
+            for name, pointer in link["parameters"].items():
+                value = first[pointer.rpartition("/")[2]]
+                given |= {} if f"{{{name}}}" in target else {name: value}
+                target = target.replace(f"{{{name}}}", str(value))
+            assert httpx.get(url + target, params=given).status_code == 200, (path, target)
+            followed += 1
+    assert followed > 10
+
+
+def list_without_example(document: dict[str, Any]) -> Iterator[str]:
+    """Parameters, and fields that are no models, without an example or with one that is not of their form."""
+    components = {"components": document["components"]}
+    schemas = document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for one in operation.get("parameters", []):
+                if not Draft202012Validator(one["schema"] | components).is_valid(one.get("example")):
+                    yield f"{method} {path}: {one['name']}"
+    for name, schema in schemas.items():
+        for field, of in schema.get("properties", {}).items():
+            examples = of.get("examples", [])
+            checked = Draft202012Validator(of | components)
+            is_plain = "properties" not in json.dumps(of) and not re.search(r"schemas/(\w+)", json.dumps(of))
+            if (is_plain and not examples) or not all(checked.is_valid(example) for example in examples):
+                yield f"{name}.{field}"
+
+
 def list_undescribed(document: dict[str, Any]) -> Iterator[str]:
     """Operations, parameters, models and fields without as much as two words that say what they are."""
     for path, methods in document["paths"].items():
@@ -76,12 +143,22 @@ def test_the_document_says_what_everything_means() -> None:
     """And the words in fields.toml are all used: a field that goes takes its words along."""
     document, words = create_app().openapi(), tomllib.loads(WORDS_FILE.read_text())
     assert list(list_undescribed(document)) == []
+    assert list(list_without_example(document)) == [], "give an example in fields.toml"
+    assert document["info"]["license"]["name"] == "Apache-2.0" and document["info"]["contact"]["url"]
     schemas = document["components"]["schemas"]
     fields = {f"{name}.{field}" for name, schema in schemas.items() for field in schema.get("properties", {})}
     exact = {name for name in words["fields"] if "." in name}
     assert exact <= fields
     assert set(words["fields"]) - exact <= {place.partition(".")[2] for place in fields - exact}
     assert set(words["models"]) <= set(schemas)
+    names = {
+        one["name"]
+        for methods in document["paths"].values()
+        for of in methods.values()
+        for one in of.get("parameters", [])
+    }
+    alone = {name for name in words["examples"] if "." not in name and not name.startswith("/")}
+    assert alone <= {place.partition(".")[2] for place in fields} | names
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
     assert set(words["parameters"]) <= {one["name"] for of in operations for one in of.get("parameters", [])}
 
@@ -89,5 +166,7 @@ def test_the_document_says_what_everything_means() -> None:
 def test_a_field_without_words_is_found() -> None:
     document = create_app().openapi()
     del document["components"]["schemas"]["RunView"]["properties"]["metric"]["description"]
+    document["components"]["schemas"]["RunView"]["properties"]["metric"]["examples"] = ["a text"]
     document["components"]["schemas"]["RunView"]["description"] = "Run."
     assert list(list_undescribed(document)) == ["RunView", "RunView.metric"]
+    assert list(list_without_example(document)) == ["RunView.metric"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.findings.failures import SLOW_BELOW, describe_failure
+from coordinator.experiments.failures import SLOW_BELOW, describe_failure
 from shared.experiments import Verdict
 from shared.findings import FailureClass
 

@@ -1,0 +1,241 @@
+"""Pages of lists of experiments and findings: an order is walked along its index, or what fits one filter is sorted."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, literal, null, select, tuple_
+from sqlalchemy.orm import Session
+
+from coordinator.evidence.run_stats import list_hardware_classes
+from coordinator.experiments.filters import (
+    CONDITIONS,
+    OF_WORKER,
+    Filters,
+    Order,
+    join_measured,
+    list_conditions,
+    list_verdicts_of,
+)
+from coordinator.http.errors import SwarmError
+from coordinator.http.pagination import Position, decode_position, encode_position
+from coordinator.models import (
+    Branch,
+    Commit,
+    CommitPosterior,
+    EvidenceEpoch,
+    Experiment,
+    Finding,
+    FindingTag,
+    Project,
+    Volunteer,
+    Worker,
+)
+from coordinator.models.lineage import IS_LOST
+from coordinator.projects.service import contract_of
+from shared.records import ExperimentSort
+
+FEW = 2_000
+"""Number of experiments that may fit one filter for all of them to be looked at; a list is then exact."""
+
+EXAMINED = (250, 500, 1_000, 2_000)
+"""Numbers of experiments that one page looks at, part by part, where each filter alone fits more than FEW."""
+
+MAX_EXAMINED = sum(EXAMINED)
+
+
+class OrderInvalidError(SwarmError):
+    """Numbers of different projects have nothing in common."""
+
+    status = 422
+    code = "order-invalid"
+    title = "The list has no such order"
+
+
+def settle(
+    session: Session, project: Project | None, filters: Filters, order: Order, *, by_first_class: bool
+) -> tuple[Filters, Order]:
+    """The filters and the order as queries take them. Raises OrderInvalidError.
+
+    Orders by numbers are in the class that was asked for, else in that with the most runs. A list with dates is ordered
+    by them. With `by_first_class` a hardware class is that of the first run.
+    """
+    if order.sort is ExperimentSort.NEWEST and (filters.since or filters.until):
+        order = order._replace(sort=ExperimentSort.DONE)
+    if order.sort in (ExperimentSort.BEST, ExperimentSort.EFFECT, ExperimentSort.METRIC):
+        if project is None:
+            raise OrderInvalidError(
+                f"Name a project to sort by {order.sort}: numbers of several have nothing in common."
+            )
+        if filters.hardware_class is None:
+            chosen = next((one.name for one in list_hardware_classes(session, project.id)), "")
+            filters = filters._replace(hardware_class=chosen)
+        if order.sort is ExperimentSort.BEST:
+            is_lower = contract_of(project).objective.sign > 0
+            order = Order(ExperimentSort.METRIC, ascending=is_lower is not order.ascending)
+            filters = filters._replace(is_ranked=True if filters.standing is None else None)
+    return (filters._replace(first_class=filters.hardware_class) if by_first_class else filters), order
+
+
+def list_page(
+    session: Session, filters: Filters, order: Order, cursor: str | None, limit: int, *others: ColumnElement[bool]
+) -> tuple[list[int], str | None]:
+    """The experiments of a page and the cursor of the next one. `others` are further conditions on `join_measured`.
+
+    If at most FEW fit one of the filters, they alone are looked at, and the page is exact. Else MAX_EXAMINED
+    experiments at most are looked at, in the list's order: a page may have fewer than `limit` rows, and go on.
+    Raises CursorInvalidError.
+    """
+    kind = {ExperimentSort.NEWEST: None, ExperimentSort.DONE: datetime}.get(order.sort, float)
+    after = decode_position(cursor, kind) if cursor is not None else None
+    fits = [*list_conditions(filters), *others]
+    few = find_few(session, filters)
+    if few == []:
+        return [], None
+    if few is not None:
+        query = join_measured(select(*_columns_of(order), Experiment.id), filters)
+        rows = session.execute(
+            _arrange(query.where(Experiment.id.in_(few), *fits), order, after).limit(limit + 1)
+        ).all()
+        found, end = [row[2] for row in rows[:limit]], Position(*rows[limit - 1][:2]) if len(rows) > limit else None
+    else:
+        key = _columns_of(order)[0]
+        some = join_measured(select(key, Experiment.id), filters).where(*fits)
+        keys = _list_keys(filters, order)
+        found, end = walk(session, key, lambda place: _arrange(keys, order, place), some, after, limit)
+    return found, encode_position(end) if end else None
+
+
+def walk(
+    session: Session, key: Any, list_keys: Callable[[Position | None], Select[*tuple[Any, ...]]],
+    fitting: Select[*tuple[Any, ...]], after: Position | None, limit: int,
+) -> tuple[list[int], Position | None]:  # fmt: skip
+    """Ids of the rows that fit, looked for in an order part by part, and the last place that was looked at.
+
+    `list_keys` gives the places behind one, `fitting` keys and ids of rows that fit. No place is given where it ends.
+    """
+    found: list[tuple[int, Position]] = []
+    for size in EXAMINED:
+        part = [Position(*row) for row in session.execute(list_keys(after).limit(size)).all()]
+        rows = session.execute(fitting.where(key.in_([one.key for one in part]))) if part else ()
+        ids = {row[0]: row[1] for row in rows}
+        found += [(ids[one.key], one) for one in part if one.key in ids]
+        if len(found) > limit:
+            return [number for number, _ in found[:limit]], found[limit - 1][1]
+        if len(part) < size:
+            return [number for number, _ in found], None
+        after = part[-1]
+    return [number for number, _ in found], after
+
+
+def _columns_of(order: Order) -> tuple[Any, Any]:
+    """What names an experiment in an order, and the value that orders it; none where the name alone does."""
+    return {
+        ExperimentSort.NEWEST: (Experiment.id, null()),
+        ExperimentSort.DONE: (Experiment.id, Experiment.done_at),
+        ExperimentSort.EFFECT: (CommitPosterior.commit_sha, CommitPosterior.effect_mean),
+        ExperimentSort.METRIC: (CommitPosterior.commit_sha, CommitPosterior.metric_mean),
+    }[order.sort]
+
+
+def _arrange(query: Select[*tuple[Any, ...]], order: Order, after: Position | None) -> Select[*tuple[Any, ...]]:
+    """Rows in an order, behind a position. Those without the value that orders them are left out."""
+    key, value = _columns_of(order)
+    if order.sort is ExperimentSort.NEWEST:
+        if after is not None:
+            query = query.where(key > after.key if order.ascending else key < after.key)
+        return query.order_by(key if order.ascending else key.desc())
+    query = query.where(value.is_not(None))
+    if after is not None:
+        bound = tuple_(literal(after.value, value.type), after.key)
+        query = query.where(tuple_(value, key) > bound if order.ascending else tuple_(value, key) < bound)
+    return query.order_by(value, key) if order.ascending else query.order_by(value.desc(), key.desc())
+
+
+_RANGES = {
+    ExperimentSort.DONE: ("since", "until"), ExperimentSort.EFFECT: ("effect_above", "effect_below"),
+    ExperimentSort.METRIC: ("metric_above", "metric_below"),
+}  # fmt: skip
+"""Filters of the value that orders a list: an index finds both ends."""
+
+
+def _list_keys(filters: Filters, order: Order) -> Select[*tuple[Any, ...]]:
+    """All keys of an order, as one index holds them: of the project, and of one filter that has an index by age."""
+    key, value = _columns_of(order)
+    given = filters.given
+    bounds = [CONDITIONS[name](given[name]) for name in _RANGES.get(order.sort, ()) if name in given]
+    if order.sort in (ExperimentSort.EFFECT, ExperimentSort.METRIC):
+        of_class = CommitPosterior.hardware_class == filters.hardware_class
+        return select(key, value).where(CommitPosterior.project_id == filters.project_id, of_class, *bounds)
+    query = select(key, value).where(*bounds)
+    if filters.project_id is None:
+        return query
+    if order.sort is ExperimentSort.NEWEST and filters.first_class is not None:
+        query = query.join(Finding, Finding.experiment_id == Experiment.id)
+        return query.where(Finding.project_id == filters.project_id, Finding.hardware_class == filters.first_class)
+    query = query.where(Experiment.project_id == filters.project_id)
+    if order.sort is ExperimentSort.NEWEST and filters.topic is not None:
+        query = query.where(Experiment.topic == filters.topic)
+    return query
+
+
+def find_few(session: Session, filters: Filters) -> Sequence[int] | None:
+    """The experiments that fit one of the filters, if these are at most FEW, and one has an index."""
+    for source in _list_sources(session, filters):
+        found = session.scalars(source.limit(FEW + 1)).all()
+        if len(found) <= FEW:
+            return found
+    return None
+
+
+def _list_sources(session: Session, filters: Filters) -> Iterator[Select[int]]:
+    """For each filter with an index the numbers of the experiments that it lets through, and perhaps some others."""
+    ids, own, given = select(Experiment.id), Experiment.project_id == filters.project_id, filters.given
+    if filters.tag is not None:
+        of_tag = select(Finding.experiment_id).join(FindingTag, FindingTag.finding_id == Finding.id)
+        yield of_tag.where(FindingTag.tag == filters.tag)
+    if given.keys() & OF_WORKER:
+        of_worker = [CONDITIONS[name](given[name]) for name in OF_WORKER & given.keys()]
+        workers = session.scalars(
+            select(Worker.id).join(Volunteer, Volunteer.id == Worker.volunteer_id).where(*of_worker)
+        )
+        yield ids.where(Experiment.worker_id.in_(list(workers)))  # in steps: PostgreSQL would read all experiments
+    if filters.branch is not None:
+        branches = select(Branch.id).where(Branch.name == filters.branch)
+        of_project = branches if filters.project_id is None else branches.where(Branch.project_id == filters.project_id)
+        yield ids.where(Experiment.branch_id.in_(list(session.scalars(of_project))))
+    if filters.project_id is None:
+        return
+    if filters.topic is not None:
+        yield ids.where(own, Experiment.topic == filters.topic)
+    if filters.kind is not None:
+        yield ids.where(own, Experiment.kind == filters.kind)
+    failures = Finding.project_id == filters.project_id, Finding.failure.is_not(None)
+    if filters.failed:
+        yield select(Finding.experiment_id).where(*failures)
+    if filters.failure is not None and not list_verdicts_of(filters.failure):
+        yield select(Finding.experiment_id).where(*failures, Finding.failure == filters.failure)
+    if filters.has_code is False:
+        lost = select(Commit.sha).where(Commit.project_id == filters.project_id, IS_LOST)
+        yield ids.where(Experiment.commit_sha.in_(lost))
+    if filters.since or filters.until:
+        yield ids.where(own, *(CONDITIONS[name](given[name]) for name in ("since", "until") if name in given))
+    yield from _list_measured_sources(filters)
+
+
+def _list_measured_sources(filters: Filters) -> Iterator[Select[int]]:
+    """As `_list_sources`, of filters on posteriors, in whatever hardware class."""
+    given, classes = filters.given, select(EvidenceEpoch.hardware_class)
+    own = CommitPosterior.project_id == filters.project_id
+    ids = select(Experiment.id).join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha).where(own)
+    for name in ("standing", "verdict"):
+        if name in given:
+            yield ids.where(CONDITIONS[name](given[name]))
+    if filters.failure is not None and (verdicts := list_verdicts_of(filters.failure)):
+        yield ids.where(CommitPosterior.verdict.in_(verdicts))
+    classes = classes.where(EvidenceEpoch.project_id == filters.project_id)
+    of_class = CommitPosterior.hardware_class.in_([filters.hardware_class] if filters.hardware_class else classes)
+    for names in (_RANGES[ExperimentSort.EFFECT], _RANGES[ExperimentSort.METRIC]):
+        bounds = [CONDITIONS[name](given[name]) for name in names if name in given]
+        if bounds:
+            yield ids.where(of_class, *bounds)

@@ -1,0 +1,197 @@
+"""Lists of the API beside that of experiments: filters, orders, pages; and what is refused."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from coordinator.db.database import Database
+from coordinator.experiments import listing
+from coordinator.models import Commit, CommitPosterior, Experiment
+from shared.protocol import API_PREFIX
+from tests.support.swarm_data import EarlierHistory
+
+NAME, EXPERIMENTS = "tiny", 40
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def earlier() -> EarlierHistory:
+    """A project with forty varied experiments, and another without any."""
+    return EarlierHistory(EXPERIMENTS, others=("empty",))
+
+
+def read(http: TestClient, path: str, **params: Any) -> list[Json]:
+    """All pages of a list."""
+    found: list[Json] = []
+    given = {"project": NAME, "limit": 9} | params
+    while True:
+        answer = http.get(f"{API_PREFIX}{path}", params={name: one for name, one in given.items() if one is not None})
+        assert answer.status_code == 200, answer.text
+        found += answer.json()["items"]
+        if answer.json()["next_cursor"] is None:
+            return found
+        given["cursor"] = answer.json()["next_cursor"]
+
+
+def ids(found: list[Json]) -> list[int]:
+    return [one["id"] for one in found]
+
+
+@pytest.fixture(params=[True, False], ids=["in parts", "whole"])
+def is_walked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """Whether lists are walked along their order, a few rows at a time, or what fits one filter is sorted."""
+    if request.param:
+        monkeypatch.setattr(listing, "FEW", -1)
+        monkeypatch.setattr(listing, "EXAMINED", (3, 8))
+    yield request.param
+
+
+def test_findings_and_runs_are_filtered_as_experiments_are(http: TestClient, is_walked: bool) -> None:
+    findings, runs, experiments = (read(http, path) for path in ("/findings", "/runs", "/experiments"))
+    assert len(findings) == EXPERIMENTS and ids(findings) == sorted(ids(findings), reverse=True)
+    by_id = {one["id"]: one for one in experiments}
+    for name, value in (
+        ("verdict", "worse"), ("standing", "provisional"), ("kind", "improve"), ("worker", "w1"),
+        ("volunteer", "ada"), ("has_code", True), ("failed", True), ("axis", "DEPTH"), ("failure", "crashed"),
+        ("effect_below", -0.005), ("metric_above", 3.4), ("text", "lr"), ("since", experiments[20]["done_at"]),
+    ):  # fmt: skip
+        wanted = ids(read(http, "/experiments", **{name: value}))
+        found = read(http, "/findings", **{name: value})
+        assert [one["experiment_id"] for one in found] == wanted, name
+        if name not in ("kind", "worker", "volunteer", "failed", "since", "metric_above"):  # a run has its own
+            of_runs = read(http, "/runs", **{name: value})
+            assert {one["experiment_id"] for one in of_runs} - {None} == set(wanted) or name == "has_code", name
+    assert ids(read(http, "/runs", outcome="crashed")) == [one["id"] for one in runs if one["outcome"] == "crashed"]
+    assert ids(read(http, "/runs", worker="ada/w1")) == [one["id"] for one in runs if one["worker"] == "w1"]
+    assert ids(read(http, "/runs", kind="replicate")) == [one["id"] for one in runs if one["kind"] == "replicate"]
+    numbers = [one["experiment_id"] for one in runs if one["experiment_id"]][:2]
+    assert {one["experiment_id"] for one in read(http, "/runs", experiment=numbers)} == set(numbers)
+    assert ids(read(http, "/runs", sort="done", ascending=True)) == [
+        one["id"] for one in sorted(runs, key=lambda one: (one["finished_at"], one["id"]))
+    ]
+    assert by_id.keys() == {one["experiment_id"] for one in findings}
+
+
+def test_the_ten_best_are_one_request(http: TestClient, database: Database, is_walked: bool) -> None:
+    every = [one for one in read(http, "/experiments") if one["posterior"]]
+    best = sorted(every, key=lambda one: (one["posterior"]["metric_mean"], one["sha"]))
+    with database.write() as session:  # the very best waits for a maintainer
+        held = session.query(CommitPosterior).filter_by(commit_sha=best[0]["sha"]).one()
+        held.standing = "held"
+    for path in ("/experiments", "/findings"):
+        answer = http.get(f"{API_PREFIX}{path}", params={"project": NAME, "sort": "best", "limit": 10}).json()
+        key = "id" if path == "/experiments" else "experiment_id"
+        if not is_walked:
+            assert [one[key] for one in answer["items"]] == ids(best)[1:11]
+        whole = read(http, path, sort="best")
+        assert [one[key] for one in whole] == ids(best)[1:]
+        assert [one[key] for one in read(http, path, sort="best", ascending=True)] == ids(best)[:0:-1]
+    worst = read(http, "/findings", sort="effect", verdict="worse")
+    effects = [one["posterior"]["effect_mean"] for one in worst]
+    assert effects == sorted(effects, reverse=True) and len(effects) > 3
+
+
+def test_dates_are_those_of_what_happened(http: TestClient, database: Database) -> None:
+    """Not of the import; what has no date is in no range of dates."""
+    with database.write() as session:
+        first, second = session.get_one(Experiment, 1), session.get_one(Experiment, 2)
+        first.done_at = first.done_at.replace(year=2020) if first.done_at else None
+        second.done_at = None
+    for path, key in (("/experiments", "id"), ("/findings", "experiment_id")):
+        assert [one[key] for one in read(http, path, until="2021-01-01T00:00:00Z")] == [1]
+        assert {one[key] for one in read(http, path, since="2021-01-01T00:00:00Z")} == set(range(3, EXPERIMENTS + 1))
+        assert [one[key] for one in read(http, path, sort="done")][-1] == 1
+
+
+def test_curves_come_in_bulk(http: TestClient) -> None:
+    runs = {one["id"]: one for one in read(http, "/runs")}
+    curves = read(http, "/curves", points=10)
+    assert [one["run_id"] for one in curves] == list(runs)
+    for one in curves:
+        whole = runs[one["run_id"]]["curve"]
+        assert len(one["step"]) == len(one["loss"]) == len(one["seconds"]) <= 10
+        assert not whole or (one["loss"][0] == whole[0]["loss"] and one["step"][-1] == whole[-1]["step"])
+    (exact,) = read(http, "/curves", points=500, experiment=1)[:1]
+    assert exact["loss"] == [point["loss"] for point in runs[exact["run_id"]]["curve"]]
+
+
+def test_short_lists_are_filtered_and_sorted_both_ways(http: TestClient) -> None:
+    topics = read(http, "/topics", sort="experiments", limit=2)
+    counts = [one["experiments"] for one in topics]
+    assert counts == sorted(counts, reverse=True) and len({one["slug"] for one in topics}) == len(topics) > 4
+    assert read(http, "/topics", sort="experiments", limit=2, ascending=True) == topics[::-1]
+    assert {one["axis"] for one in read(http, "/topics", text="depth")} == {"DEPTH"}
+    names = [one["name"] for one in read(http, "/projects", project=None)]
+    assert names == ["tiny", "empty"]
+    assert [one["name"] for one in read(http, "/projects", project=None, sort="newest", limit=1)] == names[::-1]
+    assert read(http, "/projects", project=None, mode="archived") == []
+    branches = f"/projects/{NAME}/branches"
+    assert len(read(http, branches, project=None, state="active", sort="experiments")) == 1
+    assert read(http, branches, project=None, text="nothing-like-this") == []
+    workers = read(http, "/workers", project=None, sort="seen", limit=1)
+    assert (
+        len(workers) == 2
+        and ids(read(http, "/workers", project=None, sort="seen", ascending=True)) == ids(workers)[::-1]
+    )
+    assert [one["name"] for one in read(http, "/workers", project=None, volunteer="ada")] == ["w1"]
+    assert read(http, "/workers", project=None, mark="anchor") == []
+    assert http.get(f"{API_PREFIX}/workers?project=none").status_code == 404
+    records = http.get(f"{API_PREFIX}/records", params={"has_record": False, "sort": "runs"}).json()["items"]
+    assert len(records) == 1 and http.get(f"{API_PREFIX}/records?hardware_class=none").json()["items"] == []
+
+
+def test_a_pair_of_commits_has_one_difference(http: TestClient, database: Database) -> None:
+    """By number or hash, on the page of the experiment, in comparisons and in the record's gain."""
+    every = {one["id"]: one for one in read(http, "/experiments")}
+    pair = next(one for one in every.values() if one["parent_id"] and one["posterior"])
+    effect = pair["posterior"]["effect_mean"], pair["posterior"]["effect_sd"]
+
+    def compare(a: object, b: object) -> tuple[float, float]:
+        answer = http.get(f"{API_PREFIX}/compare", params={"a": a, "b": b})
+        assert answer.status_code == 200, answer.text
+        (found,) = answer.json()["classes"]
+        return found["difference_mean"], found["difference_sd"]
+
+    parent = every[pair["parent_id"]]
+    assert compare(pair["parent_id"], pair["id"]) == compare(parent["sha"], pair["sha"][:12]) == effect
+    assert compare(pair["id"], f"#{pair['parent_id']}") == (-effect[0], effect[1])
+    assert compare(pair["id"], pair["sha"]) == (0.0, 0.0)
+    measured = [one for one in every.values() if one["posterior"]]
+    siblings = next([two, one] for one, two in combinations(measured, 2) if one["parent_sha"] == two["parent_sha"])
+    one, other = (sibling["posterior"]["metric_mean"] for sibling in siblings)
+    assert compare(siblings[0]["id"], siblings[1]["id"])[0] == pytest.approx(other - one)
+    (record,) = http.get(f"{API_PREFIX}/records").json()["items"]
+    with database.read() as session:
+        root = next(row.sha for row in session.query(Commit) if row.parent_sha is None and row.project_id == 1)
+    leader = record["leader"]
+    assert compare(root, leader["sha"]) == (leader["gain_mean"], leader["gain_sd"])
+    for wrong, status in (("999999", 404), ("0", 404), ("ffff0000", 404), ("xyz!", 404), ("abc", 404)):
+        assert http.get(f"{API_PREFIX}/compare", params={"a": wrong, "b": "1"}).status_code == status, wrong
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_what_an_address_does_not_have_is_refused_with_the_right_name(http: TestClient) -> None:
+    for address, meant in (
+        ("/experiments?project=tiny&sortt=best", "sort"), ("/experiments?project=tiny&order_by=best", "sort"),
+        ("/findings?Verdict=worse", "verdict"), ("/findings/search?query=lr", "q"),
+        ("/runs?project=tiny&gpu=x", "hardware_class"),
+        ("/topics?project=tiny&min_effect=1", None), ("/workers?page=2", "cursor"), ("/projects?per_page=3", "limit"),
+        ("/records?hardware-class=x", "hardware_class"), ("/experiments/1?x=1", None), ("/versions?x=1", None),
+        ("/events?sinse=3", "since"),
+    ):  # fmt: skip
+        answer = http.get(f"{API_PREFIX}{address}")
+        assert answer.status_code == 422, address
+        (mistake,) = answer.json()["errors"]
+        assert (f"Did you mean {meant}?" in mistake["what"]) is (meant is not None), mistake
+    for number in ("nan", "inf", "-inf", "1e40", ""):
+        for path, name in (("/experiments", "effect_above"), ("/findings", "metric_below"), ("/runs", "metric_above")):
+            answer = http.get(f"{API_PREFIX}{path}", params={"project": NAME, name: number})
+            assert answer.status_code == 422, (path, number)
+    answer = http.get(f"{API_PREFIX}/findings?sort=best")
+    assert answer.status_code == 422 and "Name a project" in answer.json()["detail"]
+    assert http.get("/projects/tiny/experiments?utm_source=mail").status_code == 200, (
+        "pages overlook what they do not know"
+    )
