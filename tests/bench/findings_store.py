@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import Database
 from coordinator.findings import service as findings
 from coordinator.findings.semantic_index import SUBJECT, describe
+from coordinator.lineage.branches import create_branch, list_branches
 from coordinator.models import Base, CommitPosterior, Embedding, Experiment, Finding, Project, Run
 from coordinator.novelty.embeddings import WordLlamaEmbedder, average
 from coordinator.novelty.vector_index import pack
 from coordinator.projects.service import create_project
-from shared.experiments import AxisDirection, Verdict
-from shared.findings import name_topic
+from shared.experiments import AxisDirection, JobKind, Standing, Verdict
+from shared.findings import FailureClass, name_topic
 from tests.coordinator.findings.relevance import read_descriptions
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
@@ -35,6 +36,10 @@ KNOBS = (
     "WIDTH", "HEADS", "MLP_RATIO", "ROPE_BASE", "LOGIT_CAP", "ADAM_BETA2", "ADAM_EPS", "WINDOW", "DROPOUT", "GRAD_CLIP",
 )  # fmt: skip
 PARTS = ("", "_EMBEDDING", "_HEAD", "_ATTENTION", "_MLP", "_NORM", "_FIRST_LAYER", "_LAST_LAYER", "_VALUE", "_QUERY")
+FAILURES = (FailureClass.CRASHED, FailureClass.DIVERGED, FailureClass.OUT_OF_MEMORY)
+KINDS = (JobKind.IMPROVE, JobKind.TUNE, JobKind.ADOPT)
+OTHER_WORKERS = (("w2", "ada"), ("gpu-cellar", "grace"))
+BRANCHES = ("optimizers", "attention")
 Row = dict[str, Any]
 
 
@@ -54,18 +59,19 @@ class FindingsStore:
         with database.write() as session:
             project = create_project(session, write_seed(folder / "seed"))[0]
             self.project_id, self.root_sha = project.id, project.root_sha
-            self._template = _write_template(session, project)
+            self._template, self._workers, self._branches = _write_template(session, project)
         self._sentences = read_sentences()
         self._descriptions = list(read_descriptions().values())
 
-    def fill(self, count: int) -> None:
-        """Add `count` findings with experiments, runs and posteriors; then index their words and meanings."""
+    def fill(self, count: int, *, with_meanings: bool = True) -> None:
+        """Add `count` findings with experiments, runs and posteriors; then index words and meanings if wanted."""
         made = self._make(count)
         while some := list(islice(made, ROWS_AT_ONCE)):
             with self.database.write() as session:
                 for table in some[0]:
                     session.execute(insert(Base.metadata.tables[table]), [rows[table] for rows in some])
-        index_findings(self.database, self.project_id)
+        if with_meanings:
+            index_findings(self.database, self.project_id)
 
     def _make(self, count: int) -> Iterator[dict[str, Row]]:
         draw = self._random
@@ -75,20 +81,32 @@ class FindingsStore:
             about = draw.choice(self._descriptions)
             effect = draw.gauss(0.003, 0.01)
             verdict = Verdict.NO_CHANGE if abs(effect) < 0.004 else Verdict.WORSE if effect > 0 else Verdict.IMPROVED
+            failure = draw.choice(FAILURES) if draw.random() < 0.05 else None
+            worker = {"worker_id": draw.choice(self._workers)}
+            moment = self._template["findings"]["created_at"] + timedelta(seconds=number)
+            kind = draw.choices(KINDS, (80, 15, 5))[0]
+            standing = Standing.VERIFIED if draw.random() < 0.0005 else Standing.PROVISIONAL
             sha = sha1(str(number).encode(), usedforsecurity=False).hexdigest()
             changes: dict[str, Row] = {
-                "commits": {"sha": sha, "tree_sha": sha},
+                "commits": {"sha": sha, "tree_sha": sha, "has_code": draw.random() > 0.01},
                 "experiments": {
                     "id": number, "commit_sha": sha, "title": f"{axis} to {value}: {about}"[:200], "axis": axis,
                     "topic": name_topic(axis), "value": value, "hypothesis": self._text(1),
-                    "direction": draw.choice(list(AxisDirection)),
+                    "direction": draw.choice(list(AxisDirection)), "kind": kind, "done_at": moment,
+                    "branch_id": draw.choice(self._branches), **worker,
                 },
-                "runs": {"id": number, "uuid": UUID(int=number), "commit_sha": sha, "experiment_id": number},
-                "commit_posteriors": {"commit_sha": sha, "effect_mean": effect, "verdict": verdict},
+                "runs": {
+                    "id": number, "uuid": UUID(int=number), "commit_sha": sha, "experiment_id": number, "kind": kind,
+                    "finished_at": moment, **worker,
+                },
+                "commit_posteriors": {
+                    "commit_sha": sha, "effect_mean": effect, "verdict": verdict, "metric_mean": 3.3 + effect,
+                    "standing": standing,
+                },
                 "findings": {
                     "id": number, "experiment_id": number, "claim": self._text(1)[:200], "mechanism": self._text(3),
                     "caveats": self._text(1), "follow_ups": self._text(1),
-                    "created_at": self._template["findings"]["created_at"] + timedelta(seconds=number),
+                    "created_at": moment, "failure": failure,
                 },
             }  # fmt: skip
             yield {table: self._template[table] | changed for table, changed in changes.items()}
@@ -121,10 +139,13 @@ def index_findings(database: Database, project_id: int) -> None:
             session.execute(insert(Embedding), rows)
 
 
-def _write_template(session: Session, project: Project) -> dict[str, Row]:
-    """One experiment, written through the services: its rows, to be copied."""
+def _write_template(session: Session, project: Project) -> tuple[dict[str, Row], list[int], list[int]]:
+    """One experiment, written through the services: its rows, to be copied; and the ids of workers and branches."""
     history = History(session, project)
     worker = history.add_worker()
+    workers = [worker.id, *(history.add_worker(name, owner).id for name, owner in OTHER_WORKERS)]
+    for name in BRANCHES:
+        create_branch(session, project.id, name, name, project.root_sha, "bench", "For the benchmark.")
     history.measure(worker, project.root_sha, 3.3)
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     commits = Base.metadata.tables["commits"]
@@ -140,4 +161,5 @@ def _write_template(session: Session, project: Project) -> dict[str, Row]:
     }
     rows["runs"] |= {"curve": [], "log_tail": ""}
     stored = session.execute(select(commits).where(commits.c.sha == experiment.commit_sha)).mappings().one()
-    return {"commits": dict(stored)} | rows
+    branches = [branch.id for branch in list_branches(session, project.id)]
+    return {"commits": dict(stored)} | rows, workers, branches
