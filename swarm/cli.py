@@ -29,7 +29,7 @@ def checkout(
       swarm checkout 17 try-17 && swarm-worker run-local try-17
     """
     with connected(coordinator) as client:
-        step = next(client.iterate_lineage(client.find_sha(commit)))
+        step = client.list_lineage(commit)[0]
         files = client.get_files(step.project, step.sha)
         write_files(files, folder)
         typer.echo(f"{len(files.files)} files of {step.sha} are in {folder}.")

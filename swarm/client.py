@@ -6,14 +6,27 @@ It ignores unknown fields of a newer coordinator, as the API's promise asks of c
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared.export import HISTORY_FILE, ExportFormat, ExportTable
-from shared.findings import FindingSummary, Paper, Question, SearchHit, SearchPage, Topic, Tried, name_topic
+from shared.findings import (
+    FindingSummary,
+    Note,
+    NoteDraft,
+    Paper,
+    Question,
+    SearchHit,
+    SearchPage,
+    Topic,
+    TopicSummary,
+    Tried,
+    name_topic,
+)
 from shared.leases import LeaseView
-from shared.projects import BranchView, CommitFiles, ProjectView
+from shared.projects import BranchRequest, BranchView, CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, Page, Problem
 from shared.records import (
     Comparison,
@@ -25,18 +38,15 @@ from shared.records import (
     ProjectProgress,
     Record,
 )
-from shared.runs import RunView
+from shared.runs import RunCurve, RunView
 from shared.workers import VolunteerView, WorkerView
+from swarm.listing import CommandError as CommandError
+from swarm.listing import Listing
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30.0
-MAX_LIMIT = 200
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class CommandError(Exception):
-    """An expected error; the message states the cause and the remedy."""
 
 
 class CoordinatorError(CommandError):
@@ -46,12 +56,14 @@ class CoordinatorError(CommandError):
 class Client:
     """A connection to one coordinator; a context manager. Closed reading needs a volunteer's `token`.
 
-    Methods that return a list read one page of at most 200 rows, newest first; `iterate_*` read to the end. All raise
-    CoordinatorError.
+    What a `list_*` returns reads page after page while one iterates over it, up to the `limit`; `to_frame()` makes it a
+    data frame. `filters` are the parameters that the address has: `verdict="worse"`, `sort="best"`, `since=...`.
+    All raise CoordinatorError.
     """
 
     def __init__(self, url: str = DEFAULT_URL, token: SecretStr | None = None) -> None:
         self.url = url.rstrip("/")
+        self.has_token = token is not None
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
         self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS, headers=headers)
 
@@ -61,24 +73,21 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def list_projects(self) -> list[ProjectView]:
-        return self._get("/projects", Page[ProjectView]).items
+    def list_projects(self, limit: int | None = None, **filters: Any) -> Listing[ProjectView]:
+        return self._list("/projects", ProjectView, limit, filters)
 
     def get_project(self, name: str) -> ProjectView:
         return self._get(f"/projects/{name}", ProjectView)
 
-    def list_branches(self, project: str) -> list[BranchView]:
-        return self._get(f"/projects/{project}/branches", Page[BranchView]).items
+    def list_branches(self, project: str, limit: int | None = None, **filters: Any) -> Listing[BranchView]:
+        return self._list(f"/projects/{project}/branches", BranchView, limit, filters)
 
     def get_progress(self, project: str, first: int = 1) -> ProjectProgress:
         """Progress in the hardware class with the most runs, from its run number `first` on."""
         return self._get(f"/projects/{project}/progress", ProjectProgress, first=first)
 
-    def list_experiments(self, project: str, limit: int = 50) -> list[ExperimentSummary]:
-        return self._get("/experiments", Page[ExperimentSummary], project=project, limit=limit).items
-
-    def iterate_experiments(self, project: str) -> Iterator[ExperimentSummary]:
-        return self._iterate("/experiments", Page[ExperimentSummary], project=project)
+    def list_experiments(self, project: str, limit: int | None = None, **filters: Any) -> Listing[ExperimentSummary]:
+        return self._list("/experiments", ExperimentSummary, limit, {"project": project, **filters})
 
     def get_experiment(self, experiment_id: int) -> ExperimentDetail:
         return self._get(f"/experiments/{experiment_id}", ExperimentDetail)
@@ -87,19 +96,26 @@ class Client:
         """Why an experiment's verdict is what it is, in the hardware class of its first run."""
         return self._get(f"/experiments/{experiment_id}/evidence", ExperimentEvidence)
 
-    def list_runs(self, project: str, limit: int = 50) -> list[RunView]:
-        return self._get("/runs", Page[RunView], project=project, limit=limit).items
+    def list_runs(self, project: str, limit: int | None = None, **filters: Any) -> Listing[RunView]:
+        return self._list("/runs", RunView, limit, {"project": project, **filters})
 
-    def iterate_runs(self, project: str) -> Iterator[RunView]:
-        return self._iterate("/runs", Page[RunView], project=project)
+    def list_curves(self, project: str, limit: int | None = None, **filters: Any) -> Listing[RunCurve]:
+        """Training curves of runs, each of at most `points` points."""
+        return self._list("/curves", RunCurve, limit, {"project": project, **filters})
+
+    def list_topics(self, project: str, limit: int | None = None, **filters: Any) -> Listing[TopicSummary]:
+        """The axes along which a project was explored."""
+        return self._list("/topics", TopicSummary, limit, {"project": project, **filters})
 
     def list_live_leases(self, project: str) -> list[LeaseView]:
         """The jobs that workers hold right now."""
         return self._get("/leases", Page[LeaseView], project=project).items
 
-    def list_findings(self, project: str | None = None, limit: int = 50, **filters: Any) -> list[FindingSummary]:
-        """The newest findings; `filters` are those of the API: `verdict`, `standing`, `axis`, `volunteer`, ..."""
-        return self._get("/findings", Page[FindingSummary], project=project, limit=limit, **filters).items
+    def list_findings(
+        self, project: str | None = None, limit: int | None = None, **filters: Any
+    ) -> Listing[FindingSummary]:
+        """Findings, the newest first unless another order is asked for."""
+        return self._list("/findings", FindingSummary, limit, {"project": project, **filters})
 
     def search_findings(
         self, words: str, project: str | None = None, limit: int = 20, **filters: Any
@@ -124,32 +140,37 @@ class Client:
         question = Question(project=project, text=text)
         return self._parse(Tried, self._send("POST", f"{API_PREFIX}/findings/tried", json=question.model_dump()))
 
-    def list_records(self, project: str | None = None) -> list[Record]:
+    def list_records(self, project: str | None = None, **filters: Any) -> Listing[Record]:
         """The best commits in each hardware class, of a project or of all."""
-        return self._get("/records", Page[Record], project=project).items
+        return self._list("/records", Record, None, {"project": project, **filters}, has_pages=False)
 
-    def list_hardware_classes(self, project: str | None = None) -> list[HardwareClass]:
-        return self._get("/hardware-classes", Page[HardwareClass], project=project).items
+    def list_hardware_classes(self, project: str | None = None) -> Listing[HardwareClass]:
+        return self._list("/hardware-classes", HardwareClass, None, {"project": project}, has_pages=False)
 
-    def list_workers(self, limit: int = 50) -> list[WorkerView]:
-        return self._get("/workers", Page[WorkerView], limit=limit).items
+    def list_workers(self, limit: int | None = None, **filters: Any) -> Listing[WorkerView]:
+        return self._list("/workers", WorkerView, limit, filters)
 
-    def list_volunteers(self, limit: int = 50) -> list[VolunteerView]:
-        return self._get("/volunteers", Page[VolunteerView], limit=limit).items
+    def list_volunteers(self, limit: int | None = None) -> Listing[VolunteerView]:
+        return self._list("/volunteers", VolunteerView, limit, {})
 
-    def iterate_lineage(self, sha: str) -> Iterator[LineageStep]:
-        """A commit and its ancestors, the nearest first; four digits of a sha are enough."""
-        return self._iterate(f"/lineage/{sha}", Page[LineageStep])
+    def list_lineage(self, commit: str, limit: int | None = None, **filters: Any) -> Listing[LineageStep]:
+        """A commit and its ancestors, the nearest first. It is a sha, four digits of one, or an experiment's number."""
+        return self._list(f"/lineage/{commit}", LineageStep, limit, filters)
 
-    def compare(self, project: str | None, a: str, b: str) -> Comparison:
-        """Two commits: their diff, and how much better or worse `b` is. Each is a sha or an experiment's number.
+    def compare(self, a: str, b: str, project: str | None = None) -> Comparison:
+        """Two commits: their diff, and how much better or worse `b` is. Each is a sha or an experiment's number; by
+        default they are of the project of `a`."""
+        return self._get("/compare", Comparison, project=project, a=a, b=b)
 
-        Without a project it is that of the experiment `a`, or the only one.
-        """
-        if project is None and is_experiment_id(a):
-            project = self.get_experiment(int(a)).project
-        a, b = self.find_sha(a), self.find_sha(b)
-        return self._get("/compare", Comparison, project=self.choose_project(project), a=a, b=b)
+    def name_branch(self, project: str, name: str, theme: str) -> BranchView:
+        """Names a research direction. Needs a token."""
+        request = BranchRequest(name=name, theme=theme).model_dump()
+        return self._parse(BranchView, self._send("POST", f"{API_PREFIX}/projects/{project}/branches", json=request))
+
+    def add_note(self, finding_id: int, text: str) -> Note:
+        """Writes a note beside a finding. Needs a moderator's or a maintainer's token."""
+        request = {"json": NoteDraft(text=text).model_dump(), "headers": {"Idempotency-Key": str(uuid4())}}
+        return self._parse(Note, self._send("POST", f"{API_PREFIX}/findings/{finding_id}/notes", **request))
 
     def get_files(self, project: str, sha: str) -> CommitFiles:
         """All files of a commit; the whole sha is asked for."""
@@ -193,22 +214,18 @@ class Client:
             raise CoordinatorError(f"{self.url} has {len(known)} projects: name one with --project. {', '.join(known)}")
         return known[0]
 
-    def find_sha(self, text: str) -> str:
-        """The commit of the experiment with this number; any other text is taken for a sha itself."""
-        return self.get_experiment(int(text)).sha if is_experiment_id(text) else text
-
     def _get(self, path: str, model: type[Model], **parameters: Any) -> Model:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._parse(model, self._send("GET", API_PREFIX + path, params=given))
 
-    def _iterate(self, path: str, model: type[Page[Any]], **parameters: Any) -> Iterator[Any]:
-        cursor: str | None = None
-        while True:
-            page = self._get(path, model, **parameters, limit=MAX_LIMIT, cursor=cursor)
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+    def _list(
+        self, path: str, model: type[Model], limit: int | None, filters: dict[str, Any], *, has_pages: bool = True
+    ) -> Listing[Model]:
+        def read(size: int, cursor: str | None) -> Page[Model]:
+            place = {"limit": size, "cursor": cursor} if has_pages else {}
+            return self._get(path, Page[model], **filters, **place)  # type: ignore[valid-type]  # known when it runs
+
+        return Listing(model, read, limit)
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         with self._reached():
@@ -242,8 +259,3 @@ class Client:
         except ValidationError as error:
             answered = f"does not answer like a coordinator (HTTP {response.status_code})"
             raise CoordinatorError(f"{self.url} {answered}.") from error
-
-
-def is_experiment_id(text: str) -> bool:
-    """Whether a commit is named by its experiment's number; seven digits and more are a sha."""
-    return text.isdecimal() and len(text) < 7

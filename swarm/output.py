@@ -5,20 +5,26 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.experiments import Posterior, Verdict
+from shared.experiments import JobKind, Posterior, Standing, Verdict
+from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
+from shared.mistakes import describe_first
 from shared.protocol import Message
 from shared.records import ExperimentSummary
 from swarm.client import Client, CommandError, CoordinatorError
+from swarm.listing import list_fields
 
 ALL = "all"
 NOTHING = "–"
@@ -27,9 +33,13 @@ _STYLE = {Verdict.IMPROVED: "green", Verdict.WORSE: "red"}
 Url = Annotated[str, typer.Option(envvar="SWARM_COORDINATOR_URL", help="The coordinator's address.")]
 Project = Annotated[str | None, typer.Option("--project", "-p", help="Its name.  [default: the only one]")]
 AnyProject = Annotated[str | None, typer.Option("--project", "-p", help="Its name.  [default: all]")]
-Limit = Annotated[int, typer.Option(min=1, max=200, help="Maximum number of rows.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of rows.")]
+Ascending = Annotated[bool, typer.Option("--ascending", help="The other way round: oldest, lowest or worst first.")]
 Json = Annotated[
-    str | None, typer.Option("--json", metavar="FIELDS", help="JSON lines of these fields (id,title), or of all.")
+    str | None,
+    typer.Option(
+        "--json", metavar="FIELDS", help="JSON lines of these fields, as id,posterior.effect_mean, or of all."
+    ),
 ]
 Commit = Annotated[str, typer.Argument(help="A sha (four digits are enough), or an experiment's number.")]
 
@@ -40,8 +50,9 @@ def connected(url: str) -> Iterator[Client]:
     try:
         with Client(url, _read_token()) as client:
             yield client
-    except CommandError as error:
-        typer.echo(f"swarm: {error}", err=True)
+    except (CommandError, ValidationError) as error:
+        said = describe_first(error) if isinstance(error, ValidationError) else error
+        typer.echo(f"swarm: {said}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -57,7 +68,7 @@ def _read_token() -> SecretStr | None:
         raise CoordinatorError(f"SWARM_TOKEN_FILE: {path} cannot be read: {error.strerror}.") from error
 
 
-def write(rows: Iterable[Message], fields: str | None, show: Callable[[], None]) -> None:
+def write(model: type[Message], rows: Iterable[Message], fields: str | None, show: Callable[[], None]) -> None:
     """Shows the rows to people, or writes a JSON document per line if `fields` are given.
 
     `fields` are names with commas, as `id,posterior.effect_mean`, or `all`. Raises CommandError.
@@ -66,23 +77,78 @@ def write(rows: Iterable[Message], fields: str | None, show: Callable[[], None])
         show()
         return
     names = None if fields == ALL else [name.strip() for name in fields.split(",")]
+    for name in names or ():
+        _check_field(model, name)
     for row in rows:
         document = row.model_dump(mode="json")
         chosen = document if names is None else {name: _look_up(document, name) for name in names}
         sys.stdout.write(json.dumps(chosen, ensure_ascii=False) + "\n")
 
 
+def _check_field(model: type[Message], name: str) -> None:
+    """Raises CommandError for a field that rows of a model do not have; names those that they have."""
+    known = list_fields(model)
+    if any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in known):
+        return
+    meant = next(iter(get_close_matches(name, known, 1)), None)
+    hint = f" Did you mean {meant}?" if meant else ""
+    raise CommandError(f"--json: there is no field {name!r}.{hint} Known fields: {', '.join(known)}.")
+
+
 def _look_up(document: dict[str, Any], name: str) -> Any:
     """A field, or one within another, as `posterior.runs`; null where the outer one is null."""
     value: Any = document
     for part in name.split("."):
-        if value is None:
-            return None
-        if not isinstance(value, dict) or part not in value:
-            known = ", ".join(value) if isinstance(value, dict) else "none"
-            raise CommandError(f"--json: there is no field {name!r}. Known fields: {known}.")
-        value = value[part]
+        value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+_OPTIONS: dict[str, Any] = {
+    "verdict": (Verdict, "Only this verdict; `worse` finds failed ideas."),
+    "standing": (Standing, "Only this standing."),
+    "kind": (JobKind, "Only this kind of job."),
+    "failure": (FailureClass, "Only this failure, for example `slower`."),
+    "axis": (str, "Only along this axis, for example WEIGHT_DECAY."),
+    "branch": (str, "Only this research direction."),
+    "worker": (str, "Only this worker: its name, or volunteer/worker."),
+    "volunteer": (str, "Only this volunteer's."),
+    "hardware_class": (str, "Only this hardware class."),
+    "since": (str, "Only what was done from this day or moment on (UTC)."),
+    "until": (str, "Only what was done before it."),
+    "effect_above": (float, "Only effects of at least this."),
+    "effect_below": (float, "Only effects of at most this."),
+    "has_code": (bool, "Only those whose code is there, or is lost."),
+    "failed": (bool, "Only those that failed, or did not."),
+}
+"""The filters that commands share: type and help."""
+
+
+def with_filters(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each filter; it gets those that were given as `filters`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in names}
+            command(**given, filters={name: _read_filter(name, one) for name, one in chosen.items() if one is not None})
+
+        own = [one for one in signature(command).parameters.values() if one.name != "filters"]
+        options = [
+            Parameter(
+                name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, typer.Option(help=words)]
+            )
+            for name, (kind, words) in ((name, _OPTIONS[name]) for name in names)
+        ]
+        run.__signature__ = Signature([*own, *options])  # type: ignore[attr-defined]  # what typer reads
+        return run
+
+    return decorate
+
+
+def _read_filter(name: str, value: Any) -> Any:
+    """A filter as the API takes it: a day begins at 0:00 UTC."""
+    is_day = name in ("since", "until") and len(value) == len("2026-01-31")
+    return f"{value}T00:00:00Z" if is_day else value
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -110,7 +176,7 @@ def print_rows(table: Table, nothing: str) -> None:
         typer.echo(nothing, err=True)
 
 
-def build_experiments_table(experiments: list[ExperimentSummary], metric: str) -> Table:
+def build_experiments_table(experiments: Iterable[ExperimentSummary], metric: str) -> Table:
     """One row for each experiment, in the given order."""
     rows = (
         [

@@ -55,7 +55,7 @@ class Volunteer:
         """All experiments, oldest first."""
         with Client(self.url) as client:
             (project,) = client.list_projects()
-            return [client.get_experiment(row.id) for row in client.iterate_experiments(project.name)][::-1]
+            return [client.get_experiment(row.id) for row in client.list_experiments(project.name)][::-1]
 
 
 @contextmanager

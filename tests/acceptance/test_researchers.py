@@ -18,7 +18,10 @@ PAGE = (ROOT / "docs" / "researchers.md").read_text()
 SAID = {
     "swarm-coordinator import-autoresearch": "Created project session: 25 of 25 rows",
     "swarm records": "none yet",
+    "swarm projects": "session",
     "swarm experiments": "final_lr_frac",
+    "swarm topics": "improved",
+    "swarm compare": "±",
     "swarm findings": "matrix_lr",
     "swarm tried": "matrix_lr",
     "swarm show": "verdict",

@@ -15,7 +15,8 @@ from tests.swarm.conftest import EXPERIMENTS, Swarm
 
 COMMANDS = [
     ["records"], ["findings", "learning rate"], ["tried", "LEARNING_RATE 0.003 -> 0.004"], ["show", "3"],
-    ["lineage", "3"], ["diff", "1", "3"], ["experiments", "tiny"],
+    ["lineage", "3"], ["diff", "1", "3"], ["experiments", "tiny"], ["topics"], ["runs"], ["projects"],
+    ["compare", "1", "3", "5"], ["findings", "--sort", "best"],
 ]  # fmt: skip
 
 
@@ -44,6 +45,64 @@ def test_findings_are_narrowed(swarm: Swarm) -> None:
     assert swarm("findings", "LEARNING_RATE", "--failure", "slower").stdout == ""
     nothing = swarm("findings", "zebra", "--axis", "none-such")
     assert nothing.exit_code == 0 and nothing.stdout == "" and "No finding matches" in nothing.stderr
+
+
+def test_lists_are_narrowed_and_sorted(swarm: Swarm) -> None:
+    def ask(*arguments: object) -> list[dict[str, object]]:
+        done = swarm(*arguments)
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    metric = "posterior.metric_mean"
+    best = [row[metric] for row in ask("experiments", "tiny", "--sort", "best", "--limit", 5, "--json", metric)]
+    assert len(best) == 5 and best == sorted(best, key=float)  # type: ignore[arg-type]
+    worse = ask("experiments", "tiny", "--verdict", "worse", "--worker", "ada/w1", "--json", "posterior.verdict,worker")
+    assert worse and all(row == {"posterior.verdict": "worse", "worker": "w1"} for row in worse)
+    assert ask("experiments", "tiny", "--until", "2020-01-01", "--json", "id") == []
+    assert {row["outcome"] for row in ask("runs", "--failed", "--json", "outcome")} == {"crashed"}
+    assert {row["experiment_id"] for row in ask("runs", "--experiment", 3, "--json", "experiment_id")} == {3}
+    counts = [
+        row["experiments"] for row in ask("topics", "--sort", "experiments", "--ascending", "--json", "experiments")
+    ]
+    assert counts == sorted(counts, key=int) and len(counts) > 2  # type: ignore[call-overload]
+    assert swarm("findings", "lr", "--sort", "best").exit_code == 1
+    assert swarm("experiments", "tiny", "--effect-above", "nan").exit_code == 1
+
+
+def test_a_mistyped_file_is_an_error_in_our_words(swarm: Swarm, tmp_path: Path) -> None:
+    for name in ("idea.ptach/idea.patch", "./idea.pacth", str(tmp_path / "idea"), "idea.DIFF", "~/idea", "my.idea.txt"):
+        done = swarm("tried", name)
+        assert done.exit_code == 1 and f"the file {name} is not there" in done.stderr, name
+    done = swarm("tried", tmp_path)
+    assert done.exit_code == 1 and "is a folder" in done.stderr
+    for sentence in (
+        "weight_decay",
+        "lr/2",
+        "matrix_lr 0.015->0.01",
+        "WEIGHT_DECAY=0.1",
+        "0.5",
+        "batch 2/3 in train.py",
+    ):
+        assert swarm("tried", sentence, "--json", "kind").stdout == '{"kind": "sentence"}\n', sentence
+    empty = swarm("tried", "")
+    assert empty.exit_code == 1 and empty.stderr.startswith("swarm: ") and "pydantic" not in empty.output
+
+
+def test_a_field_that_is_not_there_names_the_nested_ones(swarm: Swarm) -> None:
+    done = swarm("experiments", "tiny", "--json", "id,posterior.efect_mean")
+    assert done.exit_code == 1 and not done.stdout and "Did you mean posterior.effect_mean?" in done.stderr
+    assert "posterior.metric_sd" in done.stderr
+    nothing = swarm("experiments", "tiny", "--axis", "NONE_SUCH", "--json", "nope")
+    assert nothing.exit_code == 1 and "Known fields: " in nothing.stderr, "also where there is no row"
+    (row,) = swarm("show", 3, "--json", "posterior,runs").stdout.splitlines()
+    assert json.loads(row)["posterior"]["runs"] >= 1 and json.loads(row)["runs"]
+
+
+def test_a_pair_has_one_effect(swarm: Swarm) -> None:
+    (shown,) = swarm("show", 1, "--json", "parent_sha,sha,posterior.effect_mean").stdout.splitlines()
+    one = json.loads(shown)
+    (compared,) = swarm("compare", one["parent_sha"], 1, "--json", "classes").stdout.splitlines()
+    assert json.loads(compared)["classes"][0]["difference_mean"] == one["posterior.effect_mean"]
 
 
 def test_a_question_may_be_a_file_or_come_through_a_pipe(swarm: Swarm, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The typed client."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.settings import CoordinatorSettings
 from swarm import Client, CoordinatorError
+from swarm.client import CommandError
 from tests.support.databases import SqliteFolder
 from tests.support.servers import serve
 from tests.support.tiny_project import serve_folder
@@ -26,13 +28,50 @@ def test_it_returns_typed_models(url: str) -> None:
         assert client.list_findings("tiny", 3)[0].project == "tiny"
 
 
-def test_it_iterates_to_the_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm.client.MAX_LIMIT", 5)  # several pages without many rows
+def test_lists_go_on_to_their_end_or_to_a_limit(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.listing.MAX_LIMIT", 5)  # several pages without many rows
     with Client(url) as client:
-        ids = [experiment.id for experiment in client.iterate_experiments("tiny")]
+        every = client.list_experiments("tiny")
+        ids = [experiment.id for experiment in every]
         assert ids == sorted(set(ids), reverse=True) and len(ids) == 12
-        assert len(list(client.iterate_runs("tiny"))) >= 15
-        assert list(client.iterate_lineage(client.get_experiment(12).sha))[-1].parent_sha is None
+        assert [experiment.id for experiment in every] == ids, "one may iterate again"
+        assert [one.id for one in client.list_experiments("tiny", 7)] == ids[:7]
+        assert every[3].id == ids[3] and [one.id for one in every[::-1]] == ids[::-1]
+        with pytest.raises(IndexError):
+            every[12]
+        assert len(list(client.list_runs("tiny"))) >= 15
+        assert list(client.list_lineage(client.get_experiment(12).sha))[-1].parent_sha is None
+
+
+def test_filters_and_orders_are_those_of_the_api(url: str) -> None:
+    with Client(url) as client:
+        best = [one.posterior.metric_mean for one in client.list_experiments("tiny", sort="best") if one.posterior]
+        assert best == sorted(best) and len(best) > 5
+        assert {one.volunteer for one in client.list_findings("tiny", volunteer="ada")} == {"ada"}
+        assert all(len(curve.loss) <= 7 for curve in client.list_curves("tiny", points=7))
+        assert client.list_topics("tiny", sort="experiments")[0].experiments > 1
+        assert client.list_projects(mode="running") and not client.list_projects(mode="archived")
+        with pytest.raises(CoordinatorError, match="Did you mean sort"):
+            list(client.list_experiments("tiny", sortt="best"))
+        with pytest.raises(CoordinatorError, match=r"must be a number|finite"):
+            list(client.list_experiments("tiny", effect_above="nan"))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_list_becomes_a_data_frame(url: str, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    other = {"pandas": "polars", "polars": "pandas"}[library]
+    monkeypatch.setitem(sys.modules, other, None)
+    with Client(url) as client:
+        frame = client.list_experiments("tiny").to_frame()
+        assert type(frame).__module__.startswith(library) and len(frame) == 12
+        assert {"id", "posterior.effect_mean", "done_at"} <= set(frame.columns)
+        assert list(frame["id"]) == list(range(12, 0, -1)) and str(frame["posterior.verdict"][1]) != "Verdict.WORSE"
+        assert len(client.list_runs("tiny", 3).to_frame()["seconds.training"]) == 3
+        nothing = client.list_experiments("tiny", text="nothing-like-this").to_frame()
+        assert len(nothing) == 0 and "posterior.effect_mean" in nothing.columns
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(CommandError, match="pip install pandas"):
+            client.list_projects().to_frame()
 
 
 def test_what_a_newer_coordinator_adds_is_ignored(tmp_path: Path) -> None:
@@ -45,7 +84,7 @@ def test_what_a_newer_coordinator_adds_is_ignored(tmp_path: Path) -> None:
     with serve_folder(tmp_path) as address, Client(address) as client:
         assert client.list_volunteers()[0].name == "ada"
         with pytest.raises(CoordinatorError, match="does not answer like a coordinator"):
-            client.list_projects()
+            list(client.list_projects())
 
 
 def test_a_closed_swarm_is_read_with_a_token(tmp_path: Path, sqlite_folder: SqliteFolder) -> None:
@@ -55,6 +94,6 @@ def test_a_closed_swarm_is_read_with_a_token(tmp_path: Path, sqlite_folder: Sqli
         with app.state.database.write() as session:
             token = SecretStr(create_token(session, "ada", "test"))
         with Client(server.url) as client, pytest.raises(CoordinatorError, match="A valid token is needed"):
-            client.list_projects()
+            list(client.list_projects())
         with Client(server.url, token) as client:
-            assert client.list_projects() == []
+            assert list(client.list_projects()) == []

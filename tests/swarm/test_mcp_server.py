@@ -10,6 +10,11 @@ import anyio
 import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.server.fastmcp.exceptions import ToolError
+from pydantic import SecretStr
+
+from swarm.client import Client
+from swarm.mcp_server import make_server
 
 PROGRAM = str(Path(sys.executable).with_name("swarm"))
 TOOLS = {"search", "tried", "paper", "topic", "lineage", "diff", "records"}
@@ -38,14 +43,38 @@ async def _use_tools(url: str) -> None:
         answers = {name: await session.call_tool(name, arguments) for name, arguments in CALLS.items()}
         for name, answer in answers.items():
             assert not answer.isError and answer.content, (name, answer)
-        hit = json.loads(answers["search"].content[0].text)
-        assert hit["finding"]["project"] == "tiny" and "posterior" in hit["finding"]
-        assert json.loads(answers["diff"].content[0].text)["diff"].startswith("--- a/train.py")
-        assert json.loads(answers["topic"].content[0].text)["summary"]["axis"] == "LEARNING_RATE"
+        for name, answer in answers.items():
+            assert len(answer.content[0].text) <= 1_500, name
+            assert listed[name].annotations is not None and listed[name].annotations.readOnlyHint is True
+        assert "n=" in answers["search"].content[0].text and "±" in answers["search"].content[0].text
+        assert "+++ b/train.py" in answers["diff"].content[0].text
+        assert answers["topic"].content[0].text.startswith("LEARNING_RATE: ")
+        detailed = {name: await session.call_tool(name, given | {"detail": True}) for name, given in CALLS.items()}
+        hit = json.loads(detailed["search"].content[0].text.splitlines()[0])
+        assert hit["finding"]["project"] == "tiny" and len(detailed["search"].content[0].text) > 1_500
+        posterior = json.loads(detailed["paper"].content[0].text)["summary"]["posterior"]
+        assert len(str(posterior["metric_sd"]).lstrip("0.")) <= 3 and len(str(posterior["effect_mean"])) < 10
+        assert json.loads(detailed["diff"].content[0].text)["diff"].startswith("--- a/train.py")
         refused = await session.call_tool("paper", {"finding_id": 999})
         assert refused.isError and "There is no finding 999" in refused.content[0].text
-        wrong = await session.call_tool("search", {})
-        assert wrong.isError
+        assert "Numbers of findings come from `search`" in refused.content[0].text
+        for given in ({}, {"words": "lr", "limit": "many"}):
+            wrong = await session.call_tool("search", given)
+            said = wrong.content[0].text
+            assert wrong.isError and "Give `words`" in said and "pydantic" not in said and "type=" not in said
+
+
+def test_tools_that_write_need_a_token(url: str) -> None:
+    with Client(url) as reader, Client(url, SecretStr("swt_nobody")) as writer:
+        assert {tool.name for tool in anyio.run(make_server(reader, None).list_tools)} == TOOLS
+        server = make_server(writer, None)
+        tools = {tool.name: tool for tool in anyio.run(server.list_tools)}
+        assert set(tools) == TOOLS | {"name_branch", "note"}
+        assert tools["note"].annotations is not None and tools["note"].annotations.readOnlyHint is False
+        with pytest.raises(ToolError, match="token"):
+            anyio.run(server.call_tool, "name_branch", {"name": "optimizers", "theme": "Optimizers."})
+        with pytest.raises(ToolError, match="small letters"):
+            anyio.run(server.call_tool, "name_branch", {"name": "Not a Name!", "theme": "x"})
 
 
 def test_without_the_extra_it_says_what_to_install(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
