@@ -10,13 +10,14 @@ from coordinator.events import history
 from coordinator.export.formats import MEDIA_TYPES
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import RowId
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
 from shared.export import HISTORY_FILE, ExportFormat
 from shared.history import ConsistencyProof, InclusionProof
 from shared.merkle import list_consistency, list_inclusion
 from shared.protocol import API_PREFIX, MAX_COUNT, Slug
 
-router = APIRouter(prefix=f"{API_PREFIX}/projects/{{name}}", tags=["history"])
+router = APIRouter(prefix=f"{API_PREFIX}/projects/{{name}}", tags=["history"], dependencies=KNOWN_ONLY)
 Size = Annotated[int, Query(ge=0, le=MAX_COUNT)]
 
 
