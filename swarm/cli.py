@@ -7,10 +7,11 @@ import typer
 from rich.console import Console
 
 from shared.export import ExportFormat
-from swarm.client import DEFAULT_URL, CommandError
+from swarm.client import DEFAULT_URL
 from swarm.commands import app
 from swarm.demo import DemoOptions, run_demo
 from swarm.dump import write_dump
+from swarm.listing import CommandError
 from swarm.output import AnyProject, Commit, Project, Url, connected
 from swarm.reproduce import reproduce, write_files
 from swarm.verify import verify_folder

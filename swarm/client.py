@@ -40,8 +40,7 @@ from shared.records import (
 )
 from shared.runs import RunCurve, RunView
 from shared.workers import VolunteerView, WorkerView
-from swarm.listing import CommandError as CommandError
-from swarm.listing import Listing
+from swarm.listing import CommandError, Listing
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30.0

@@ -11,7 +11,8 @@ from shared.findings import FindingSummary, SearchHit, TopicSort, TopicSummary, 
 from shared.projects import ProjectMode, ProjectView
 from shared.records import Comparison, ExperimentDetail, ExperimentSort, ExperimentSummary, LineageStep, Record
 from shared.runs import RunOutcome, RunSort, RunView
-from swarm.client import DEFAULT_URL, Client, CommandError, CoordinatorError
+from swarm.client import DEFAULT_URL, Client, CoordinatorError
+from swarm.listing import CommandError
 from swarm.output import (
     AnyProject,
     Ascending,
@@ -45,7 +46,7 @@ MAX_FILE_NAME = 255
 """Maximum characters of a file's name: a longer argument of `swarm tried` is a sentence."""
 
 _FILE = re.compile(r"(?:~|\.{0,2})/\S*|\S*[^\s.]\.(?:patch|diff|txt|md|py)", re.IGNORECASE)
-"""What stands for a file where there is none: a path, or a name as files of changes and words have."""
+"""The form of an argument that is meant as a file: a path, or a name with the ending of a change or a text."""
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -23,7 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.leases import LeaseView, Phase
-from swarm.client import Client, CommandError
+from swarm.client import Client
+from swarm.listing import CommandError
 from swarm.output import build_experiments_table
 
 START_TIMEOUT_SECONDS = 30.0

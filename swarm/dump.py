@@ -14,7 +14,8 @@ from shared.contract import CONTRACT_FILE
 from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, ExportFormat, ExportTable
 from shared.projects import ProjectView
 from shared.protocol import now
-from swarm.client import Client, CommandError
+from swarm.client import Client
+from swarm.listing import CommandError
 
 BUNDLE, RESULTS, README = "history.bundle", "results.tsv", "README.md"
 

@@ -20,7 +20,8 @@ from shared.formatting import format_effect, format_measure
 from shared.mistakes import describe_first
 from shared.protocol import Message
 from shared.records import Record
-from swarm.client import Client, CommandError
+from swarm.client import Client
+from swarm.listing import CommandError
 
 INSTRUCTIONS = """\
 Findings of a volunteer research swarm: experiments that change one training script, each measured, with a short paper.
@@ -50,7 +51,7 @@ NEXT = {
     "name_branch": "Names of branches have small letters, digits and hyphens, and are new.",
     "note": "Notes are for moderators and maintainers; `paper` shows those that there are.",
 }
-"""What to do after an error, by tool."""
+"""The advice after an error, by tool."""
 
 
 class SwarmServer(FastMCP):

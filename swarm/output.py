@@ -23,8 +23,8 @@ from shared.formatting import format_effect, format_measure
 from shared.mistakes import describe_first
 from shared.protocol import Message
 from shared.records import ExperimentSummary
-from swarm.client import Client, CommandError, CoordinatorError
-from swarm.listing import list_fields
+from swarm.client import Client, CoordinatorError
+from swarm.listing import CommandError, list_fields
 
 ALL = "all"
 NOTHING = "–"

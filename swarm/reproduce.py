@@ -20,8 +20,9 @@ from shared.formatting import format_effect, format_measure
 from shared.projects import CommitFiles
 from shared.records import ExperimentDetail, Record
 from shared.runs import RunReport
-from swarm.client import Client, CommandError
+from swarm.client import Client
 from swarm.demo import find_command
+from swarm.listing import CommandError
 
 CONTRADICTED_SD = 3.0
 """Number of sd beyond which two measurements contradict each other, as between volunteers."""

@@ -18,7 +18,7 @@ from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, SUMS_FIL
 from shared.findings import NoteKind
 from shared.history import LeafKind, ResultLeaf, hash_text, hash_words, read_leaf, write_canonical
 from shared.merkle import GrowingTree
-from swarm.client import CommandError
+from swarm.listing import CommandError
 
 RUNS, FINDINGS = "runs.jsonl", "findings.jsonl"
 MAX_NAMED = 20

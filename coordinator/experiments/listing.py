@@ -129,7 +129,7 @@ def walk(
 
 
 def _columns_of(order: Order) -> tuple[Any, Any]:
-    """What names an experiment in an order, and the value that orders it; none where the name alone does."""
+    """The column that names an experiment in an order, and that of the value which orders it: none by number."""
     return {
         ExperimentSort.NEWEST: (Experiment.id, null()),
         ExperimentSort.DONE: (Experiment.id, Experiment.done_at),

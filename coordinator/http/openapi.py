@@ -114,7 +114,7 @@ LINKS = (
     ("/runs", "id", "/runs/{run_id}", "run_id"), ("/curves", "run_id", "/runs/{run_id}", "run_id"),
     ("/workers", "volunteer", "/findings", "volunteer"),
 )  # fmt: skip
-"""What the first entry of a list leads to: the list, the entry's field, the address, and its parameter."""
+"""Links of a list's first entry: the list, the entry's field, the address, and its parameter."""
 
 
 def _link(paths: Json) -> None:

@@ -10,7 +10,7 @@ from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.settings import CoordinatorSettings
 from swarm import Client, CoordinatorError
-from swarm.client import CommandError
+from swarm.listing import CommandError
 from tests.support.databases import SqliteFolder
 from tests.support.servers import serve
 from tests.support.tiny_project import serve_folder

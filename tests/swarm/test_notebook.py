@@ -35,6 +35,6 @@ def test_the_notebook_runs_from_its_first_cell_to_a_forest_plot(
 
 
 def test_the_notebook_holds_no_output() -> None:
-    """What it once printed would be a number that nobody printed again."""
+    """A stored output would be a number that no command printed of late."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)

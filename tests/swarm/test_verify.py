@@ -12,7 +12,7 @@ from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared import checkpoints
 from shared.export import CHECKPOINT_FILE, HISTORY_FILE
-from swarm.client import CommandError
+from swarm.listing import CommandError
 from swarm.verify import verify_folder
 from tests.support.databases import SqliteFolder
 from tests.support.history import publish, seal, write_export

@@ -81,7 +81,7 @@ def test_a_comparison_has_diff_ancestor_and_difference(shas: dict[str, str], htt
     assert difference["difference_mean"] == pytest.approx(-0.15, abs=0.02) and difference["difference_sd"] > 0
     line = get(http, "/compare", project="tiny", a=shas["root"], b=shas["best"])
     assert line["common_ancestor"] == shas["root"] and line["a_experiment_id"] is None
-    assert http.get("/api/v1/compare", params={"project": "tiny", "a": "abc", "b": "abcd"}).status_code == 422
+    assert http.get("/api/v1/compare", params={"project": "tiny", "a": "abc", "b": "abcd"}).status_code == 404
 
 
 def test_classes_and_volunteers_are_counted(shas: dict[str, str], http: TestClient) -> None:
