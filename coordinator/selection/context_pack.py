@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from coordinator.db.engine import Conn
 from coordinator.evidence import posteriors
+from coordinator.experiments.failures import describe_failure
 from coordinator.experiments.lookup import TriedExperiment, find_settings, list_lineage_tried, list_siblings
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
-from coordinator.experiments.failures import describe_failure
 from coordinator.findings.pooling import list_gaps
 from coordinator.lineage.commits import get_commit, list_nearest
 from coordinator.models import Project
