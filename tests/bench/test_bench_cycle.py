@@ -1,6 +1,7 @@
 """The benchmark of cycles in a short form: no request fails, on either engine, nor with databases of two sizes."""
 
 import sqlite3
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from coordinator.models import Project, Run
 from coordinator.settings import CoordinatorSettings
 from shared.protocol import API_PREFIX
 from tests.bench import bench_cycle
+from tests.support.databases import PostgresServer
 from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
 
@@ -61,7 +63,10 @@ def test_a_claim_takes_no_more_work_after_a_longer_past() -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-def test_what_comes_after_a_past_made_in_bulk_has_numbers_above_it(engine: str) -> None:
+def test_what_comes_after_a_past_made_in_bulk_has_numbers_above_it(
+    engine: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_cycle, "run_postgres", lambda: nullcontext(postgres))
     with bench_cycle.open_filled(engine, 5) as bench, bench.store.database.write() as session:
         highest = session.scalar(select(func.max(Run.id))) or 0
         history = History(session, session.get_one(Project, bench.store.project_id))

@@ -13,7 +13,7 @@ from tests.support.ledger import Ledger
 AnyProxy = TypeVar("AnyProxy", bound="Proxy")
 
 BUFFER_BYTES = 65_536
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 60.0
 
 
 class Fault(StrEnum):

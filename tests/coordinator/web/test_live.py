@@ -18,7 +18,7 @@ from coordinator.web.live import FRONT, LivePages
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 def add_experiment(database: Database, title: str) -> None:

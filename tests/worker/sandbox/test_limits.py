@@ -6,11 +6,11 @@ import pytest
 
 from tests.worker.sandbox.conftest import Worker
 
-MEMORY_MIB = 256
+MEMORY_MIB = 96
 
 FILES = """
     import os, time
-    for number in range(150_000):
+    for number in range(60_000):
         os.close(os.open(f"/tmp/{number}", os.O_CREAT | os.O_WRONLY))
     time.sleep({rest})
     print("took it")
@@ -27,7 +27,7 @@ SOCKETS = """
             except BlockingIOError:
                 pass
         return pairs
-    for _ in range(7):
+    for _ in range(2):
         if os.fork() == 0:
             held = fill()
             time.sleep(600)
@@ -37,7 +37,7 @@ SOCKETS = """
 """
 MEMFD = """
     import os
-    held = [os.memfd_create("held") for _ in range(60)]
+    held = [os.memfd_create("held") for _ in range(20)]
     for file in held:
         os.write(file, bytes(8 << 20))
     print("took it")
@@ -46,7 +46,7 @@ SEGMENTS = """
     import ctypes
     libc = ctypes.CDLL(None)
     libc.shmat.restype = ctypes.c_void_p
-    for _ in range(60):
+    for _ in range(20):
         segment = libc.shmget(0, ctypes.c_size_t(8 << 20), 0o600)
         address = libc.shmat(segment, None, 0)
         ctypes.memset(address, 1, 8 << 20)
@@ -71,7 +71,7 @@ PIPES = """
 SHARED = """
     import mmap, os
     held = []
-    for _ in range(60):
+    for _ in range(20):
         held.append(mmap.mmap({file}, 8 << 20, flags=mmap.MAP_SHARED{flags}))
         if os.fork() == 0:  # the process that writes the pages ends, and they stay
             held[-1].write(bytes(8 << 20))

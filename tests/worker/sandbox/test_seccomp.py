@@ -508,7 +508,7 @@ LESSONS = """
 
 def test_torch_trains_on_all_cores_of_a_run_with_workers_that_load_its_data(volunteer: Worker) -> None:
     """MKL, inside of torch, counts cores by moving to each of them. Who starts the sandbox changes no call."""
-    outcome = volunteer.run(LESSONS, timeout=120, cores=[0, 1], memory_mib=4096, processes=64, disk_mib=64)
+    outcome = volunteer.run(LESSONS, timeout=240, cores=[0, 1], memory_mib=4096, processes=64, disk_mib=64)
     assert (outcome.exit_status, outcome.log_tail.splitlines()) == (0, ["threads 2", "trained True"])
     outcome = volunteer.run("import torch; print(torch.get_num_threads())", cores=[0], memory_mib=4096, processes=64)
     assert (outcome.exit_status, outcome.log_tail) == (0, "1")
