@@ -24,6 +24,7 @@ _OLD: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 _OLD_PATTERNS = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), words) for pattern, words in _OLD]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d*\.?\d+|[:.]$")
 _ONE_RUN = re.compile(r"(?<!than )\b(?:one|a single|1) run\b", re.IGNORECASE)
 
 
@@ -55,8 +56,8 @@ def fits(text: str, shown: str) -> bool:
 
 def is_bare(claim: str, title: str) -> bool:
     """Whether a stored claim says no more than what was tried, and the result."""
-    rest = drop_numbers(claim)
-    return rest.startswith(title) and len(rest.removeprefix(title).split()) <= 2  # the name of the metric
+    words, said = ("".join(_NUMBER.sub("", drop_numbers(text)).split()) for text in (claim, title))
+    return words.startswith(said) and len(drop_numbers(claim).split()) - len(title.split()) <= 2  # the metric's name
 
 
 def _write(whole: str, name: str, posterior: Posterior | None, outcome: str) -> str:

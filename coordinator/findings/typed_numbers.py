@@ -21,6 +21,7 @@ _NUMBER = re.compile(
     r"(?P<sign>(?<![\w.])[-+\N{MINUS SIGN}])?(?<![\w.])(?P<number>\d*\.\d+(?:e-?\d+)?|\d+e-\d+)"
     r"(?:\s*(?:±|\+/-)\s*\d*\.?\d+)?(?P<percent>\s?%)?(?!\w|\.\d)"
 )
+_COMMENT = re.compile(r"\s[\N{EM DASH}\N{EN DASH}-]+\s|;|\(|:\s")
 _ANY_NUMBER = re.compile(r"\d*\.?\d+(?:e-?\d+)?", re.IGNORECASE)
 
 
@@ -59,8 +60,9 @@ def replace_results(draft: FindingDraft, proposal: Stated, measured: MeasuredRes
 
 
 def _list_kept(proposal: Stated) -> frozenset[float]:
-    """The numbers of a proposal, which are no results."""
-    stated = f"{proposal.title} {proposal.axis} {proposal.value} {proposal.hypothesis}"
+    """The numbers of a proposal, which are no results. What follows a title's first clause may tell the result."""
+    change = _COMMENT.split(proposal.title, maxsplit=1)[0]
+    stated = f"{change} {proposal.axis} {proposal.value} {proposal.hypothesis}"
     numbers = {float(found) for found in _ANY_NUMBER.findall(stated)}
     return frozenset(numbers | {abs(float(one)) for one in proposal.settings.values() if not isinstance(one, str)})
 

@@ -223,7 +223,11 @@ def gather(session: Session, line: Sequence[str], hardware_class: str) -> Facts:
     )
     effects = {
         one.commit_sha: Effect(
-            one.id, one.title, known and known.effect_mean, known.runs if known else 0, known and known.verdict
+            one.id,
+            one.title,
+            known.effect_mean if known else None,
+            known.runs if known else 0,
+            known.verdict if known else None,
         )
         for one, known in session.execute(query)
     }

@@ -109,6 +109,7 @@ class SearchAgent(Agent):
             update={
                 "mechanism": shorten(" ".join(search.explain(changes)), 1200),
                 "caveats": plain.caveats + (confounded if len(changes) > 1 else ""),
+                "refuted_by": draft.proposal.refuted_by,
                 "follow_ups": shorten(" ".join(search.suggest(changes)), 1200),
             }
         )
@@ -187,8 +188,8 @@ class _Search:
             if name in importances:
                 place, share = order.index(name) + 1, 100 * importances[name]
                 yield (
-                    f"Of {len(order)} constants {name} is number {place} in importance, with {share:.0f} % (PED-ANOVA "
-                    f"over {count_noun(len(self.measured), 'measured trial')})."
+                    f"{name} ranks {place} of {len(order)} constants by importance, with {share:.0f} % (PED-ANOVA over "
+                    f"{count_noun(len(self.measured), 'measured trial')})."
                 )
             moves = self._moves(name)
             for direction in (AxisDirection.UP, AxisDirection.DOWN, AxisDirection.CHANGE):
@@ -204,7 +205,7 @@ class _Search:
             parts = ", ".join(f"{name} {effect:+.4g}" for name, effect in alone.items())
             yield (
                 f"Alone, as first measured: {parts}; together {together:+.4g}. The interaction is the difference, "
-                f"{together - sum(effects):+.4g}; one run has a noise of {self.task.contract.evidence.noise_sd:g}."
+                f"{together - sum(effects):+.4g}, where the noise of a run is {self.task.contract.evidence.noise_sd:g}."
             )
 
     def suggest(self, changes: Mapping[str, Setting]) -> Iterator[str]:

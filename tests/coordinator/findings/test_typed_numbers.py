@@ -3,6 +3,7 @@
 import pytest
 
 from coordinator.findings.typed_numbers import MeasuredResult, replace_results
+from shared.claims import is_bare
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
 
@@ -40,6 +41,14 @@ def test_typed_results_become_placeholders(typed: str, stored: str) -> None:
 )  # fmt: skip
 def test_other_numbers_stay(words: str) -> None:
     assert replace(words) == words
+
+
+def test_a_description_that_tells_the_result_behind_the_change_keeps_the_change_alone() -> None:
+    title = "wd 0.2->0.4 \N{EM DASH} val_bpb improved 1.0352->1.0321 (gain 0.0031)"
+    proposal = PROPOSAL.model_copy(update={"title": title, "axis": "wd", "value": "0.4"})
+    claim = replace_results(FindingDraft(claim=title, agent="x"), proposal, MEASURED).claim
+    assert claim == "wd 0.2->0.4 \N{EM DASH} val_bpb improved {parent}->{metric} (gain {fall})"
+    assert is_bare(claim, title)
 
 
 def test_without_a_measurement_all_stays() -> None:
