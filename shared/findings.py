@@ -302,7 +302,8 @@ class GainFates(Message):
     @property
     def sentence(self) -> str:
         gains = count_noun(self.seen, "gain")
-        return f"Of {gains} seen in one run, {self.measured_again:,} were measured again by others: {self.held:,} held."
+        again = f"{self.measured_again:,} {'was' if self.measured_again == 1 else 'were'} measured again by others"
+        return f"Of {gains} seen in one run, {again}: {self.held:,} held."
 
 
 class TopicSort(StrEnum):

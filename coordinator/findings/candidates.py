@@ -19,8 +19,7 @@ from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
 from coordinator.experiments.lookup import write_claim
 from coordinator.findings.paper_queries import count_gains
-from coordinator.findings.pooling import Shift, estimate_levels, list_gaps, read_number
-from coordinator.findings.steps import read_change
+from coordinator.findings.pooling import Shift, estimate_levels, find_old, list_gaps, read_number
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.models.findings import IS_SHOWN
@@ -95,7 +94,7 @@ class CandidateSet:
             for one in self.findings:
                 new = read_number(one.value) if one.effect_mean is not None else None
                 if new is not None and one.effect_mean is not None and one.effect_sd:
-                    old = read_number(read_change(one.title).old)
+                    old = read_number(find_old(one.title, one.value))
                     axes[one.axis].append(Shift(old, new, sign * one.effect_mean, one.effect_sd))
             levels = {axis: [(one.value, one.mean) for one in estimate_levels(axes[axis])] for axis in axes}
             by_gain = sorted(levels, key=lambda axis: min((level for _, level in levels[axis]), default=0.0))

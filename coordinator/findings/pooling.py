@@ -19,7 +19,7 @@ WIDE_STEP = 1.9
 """Neighbouring values further apart than by this factor leave room for one between them."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-
+_CHANGE = re.compile(r"([^\s>]+?)(?:\s*(?:->|=>|\N{RIGHTWARDS ARROW})\s*|\s+to\s+)([^\s,;)]+)")
 
 OUTLYING = 4.685
 """Standard deviations from which on an effect counts for nothing: of normal effects, Tukey's biweight then keeps 95 %
@@ -110,6 +110,11 @@ def read_number(value: str) -> float | None:
     return float(found[0]) if len(found) == 1 else None
 
 
+def find_old(title: str, value: str) -> str:
+    """The value that a title says a change began from, as in `WIDTH 64 -> 128`; empty where it says none."""
+    return next((old for old, new in _CHANGE.findall(title) if new == value), "")
+
+
 class Shift(NamedTuple):
     """A change of an axis: from `old`, None where that is not known, to `new`, with its effect on the metric."""
 
@@ -139,12 +144,18 @@ def estimate_levels(shifts: Sequence[Shift]) -> list[ValueLevel]:
     if not begun:
         return []
     reference = max(begun, key=lambda value: (begun[value], value is not None))
-    known: list[float | None] = [reference]
-    for value in known:  # grows as it goes
-        ends = [end for shift in shifts for end in (shift.old, shift.new) if value in (shift.old, shift.new)]
-        known += [end for end in dict.fromkeys(ends) if end not in known]
+    neighbours: dict[float | None, set[float | None]] = {}
+    for shift in shifts:
+        neighbours.setdefault(shift.old, set()).add(shift.new)
+        neighbours.setdefault(shift.new, set()).add(shift.old)
+    known = {reference: None}
+    waiting = [reference]
+    while waiting:
+        new = [value for value in neighbours[waiting.pop()] if value not in known]
+        known |= dict.fromkeys(new)
+        waiting += new
     told = [shift for shift in shifts if shift.new in known and shift.old != shift.new]
-    free = {value: at for at, value in enumerate(known[1:])}
+    free = {value: at for at, value in enumerate(value for value in known if value != reference)}
     if not free:
         return []
     design = np.zeros((len(told), len(free)))
@@ -154,7 +165,7 @@ def estimate_levels(shifts: Sequence[Shift]) -> list[ValueLevel]:
                 design[row, free[value]] += side
     weights = 1 / np.array([shift.sd for shift in told]) ** 2
     effects = np.array([shift.effect for shift in told])
-    covariance = np.linalg.pinv(design.T @ (weights[:, None] * design))
+    covariance = np.linalg.inv(design.T @ (weights[:, None] * design))  # the graph is connected
     means = covariance @ (design.T @ (weights * effects))
     spare = len(told) - len(free)
     misfit = float(weights @ (effects - design @ means) ** 2) / spare if spare else 1.0

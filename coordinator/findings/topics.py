@@ -11,8 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.findings import paper_queries, queries, service, topic_counts
 from coordinator.findings.paper_queries import EffectRow, OutcomeRow
-from coordinator.findings.pooling import MIN_POOLED, estimate_levels, list_shifts, list_untested, pool
-from coordinator.findings.steps import read_change
+from coordinator.findings.pooling import MIN_POOLED, estimate_levels, find_old, list_shifts, list_untested, pool
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page, decode_id_cursor, sort_page
@@ -138,7 +137,7 @@ def list_effects(
 
 def _view_effects(session: Session, slug: str, rows: Sequence[EffectRow]) -> list[TopicEffect]:
     """The effects, with the values that they began from: as their titles or else their parents' settings say."""
-    named = {row.experiment_id: read_change(row.title).old for row in rows}
+    named = {row.experiment_id: find_old(row.title, row.value) for row in rows}
     settings = paper_queries.map_parent_settings(session, [number for number, old in named.items() if not old])
     for number, known in settings.items():
         named[number] = next((str(value) for name, value in known.items() if name_topic(name) == slug), "")

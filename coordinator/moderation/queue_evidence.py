@@ -83,7 +83,7 @@ def _owner(session: Session, worker_id: int) -> str:
 
 def _view_finding(session: Session, finding_id: int) -> list[Fact]:
     finding = view_words(session, finding_id, with_hidden=True)
-    words = [("Mechanism", finding.mechanism), ("Confounds", finding.caveats), ("Follow-ups", finding.follow_ups)]
+    words = [("Mechanism", finding.mechanism), ("Caveats", finding.caveats), ("Follow-ups", finding.follow_ups)]
     return [Fact(name, text) for name, text in words if text]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from coordinator.selection.importances import Importance
 from shared.experiments import AxisDirection
 from shared.findings import FindingSummary, Topic, TopicEffect, TopicPool
-from shared.formatting import format_effect, format_measure, list_ticks
+from shared.formatting import count_noun, format_effect, format_measure, list_ticks
 from shared.records import Estimate, ExperimentEvidence, ExperimentSummary, LineageStep
 
 SPREAD = 2.0
@@ -290,7 +290,7 @@ def _draw_effect(effect: TopicEffect, scale: Scale) -> Bar:
 
 def _draw_pool(pool: TopicPool, scale: Scale) -> Bar:
     differ = f"; their true effects differ by about {pool.between_sd:.2g}" if pool.between_sd else ""
-    outliers = f"; {pool.outliers} outliers have no weight" if pool.outliers else ""
+    outliers = f"; {count_noun(pool.outliers, 'outlier')} without weight" if pool.outliers else ""
     detail = f"{pool.experiments} together{differ}{outliers}"
     return scale.draw(
         f"all {pool.direction}", format_effect(pool.mean, pool.sd), "pool", pool.mean, pool.sd, detail=detail

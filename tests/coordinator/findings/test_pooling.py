@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.findings.pooling import Shift, estimate_levels, list_untested, pool, read_number
+from coordinator.findings.pooling import Shift, estimate_levels, find_old, list_untested, pool, read_number
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.findings import TopicEffect
 
@@ -117,6 +117,18 @@ def test_levels_of_steps_that_contradict_each_other_are_uncertain_and_strays_are
     assert [one.value for one in agree] == [one.value for one in differ] == [1, 2]
     assert differ[1].sd > 10 * agree[1].sd
     assert estimate_levels([]) == [] and estimate_levels([Shift(3, 3, 0.1, 0.1)]) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "value", "old"),
+    [
+        ("WIDTH 64 -> 128", "128", "64"), ("wd 0.2->0.4 \N{EM DASH} worse", "0.4", "0.2"),
+        ("depth 8 to 9, aspect 64 to 57", "57", "64"), ("RoPE base 10K\N{RIGHTWARDS ARROW}200K", "200K", "10K"),
+        ("a wider model", "128", ""), ("LR 1e-3 -> 3e-3, BETA 0.9 -> 0.95", "0.95", "0.9"),
+    ],
+)  # fmt: skip
+def test_a_title_says_where_a_change_began(title: str, value: str, old: str) -> None:
+    assert find_old(title, value) == old
 
 
 def test_a_proposed_value_fits_the_axis() -> None:
