@@ -33,6 +33,8 @@ class AuditAction(StrEnum):
     RESUME_WORKER = "resume-worker"
     CREATE_TOKEN = "create-token"  # noqa: S105  the name of an action
     REVOKE_TOKEN = "revoke-token"  # noqa: S105  likewise
+    LABEL_TOKEN = "label-token"  # noqa: S105  likewise
+    CREATE_CODE = "create-login-code"
     CREATE_LINK = "create-sign-in-link"
     CREATE_INVITATION = "create-invitation"
     REVOKE_INVITATION = "revoke-invitation"
@@ -131,6 +133,18 @@ class TokenRequest(Message):
     days: Days | None = None
 
 
+class TokenLabel(Message):
+    """Other words for what a token is for."""
+
+    label: ShortText
+
+
+class TokenRevocation(Explained):
+    """Ends a token and those that were made with it, or it `alone`."""
+
+    alone: bool = False
+
+
 class InvitationRequest(Explained):
     """An invitation for so many accounts, which ends after so many days."""
 
@@ -162,6 +176,7 @@ class TokenView(Message):
     id: Count
     label: Text
     scope: TokenScope
+    made_with_id: Count | None = None
     created_at: Timestamp
     expires_at: Timestamp | None
     revoked_at: Timestamp | None

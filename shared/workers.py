@@ -43,10 +43,19 @@ class Account(Message):
 
 
 class SignIn(Message):
-    """A sign-in link's secret; `label` says what the token is for that comes for it."""
+    """A sign-in link's secret, or a code for a machine; `label` says what the token is for that comes for it."""
 
     secret: Secret
     label: ShortText = "sign-in"
+
+
+class OwnAccount(Message):
+    """The account that a request's token belongs to, and that token's number and scope."""
+
+    volunteer: Slug
+    role: Role
+    token_id: Count
+    scope: TokenScope
 
 
 class WorkerState(StrEnum):

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from worker.authoring.cli import app as authoring
 from worker.commands import options
 from worker.commands.cli import app as commands
+from worker.commands.tokens import app as tokens
 
 _EXAMPLES = """
 Examples:
@@ -175,6 +176,7 @@ def show_sandbox(sandbox: options.Sandbox = None) -> None:
 
 app.add_typer(authoring)
 app.add_typer(commands)
+app.add_typer(tokens, name="tokens")
 
 
 def main() -> None:

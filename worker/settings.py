@@ -253,13 +253,32 @@ class WorkerSettings(BaseSettings):
         """The token. Raises SettingsError if there is none."""
         if self.token is not None:
             return check_token(self.token.get_secret_value(), "the setting 'token' (SWARM_TOKEN)")
-        path = self.token_file or login_path()
+        path = self.token_path
         if self.token_file is None and not path.exists():
             raise SettingsError(
                 "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself), "
                 "or store it: swarm-worker login"
             )
-        return _read_secret(path.expanduser(), "token")
+        return _read_secret(path, "token")
+
+    @property
+    def token_path(self) -> Path:
+        """The file that holds the token, unless the setting `token` does."""
+        return (self.token_file or login_path()).expanduser()
+
+    def advise_login(self) -> str:
+        """What to do where the coordinator refuses the token."""
+        login = "`swarm-worker login`"
+        if self.token is not None:
+            login = f"it stands in the setting 'token' (SWARM_TOKEN): remove it there, then {login}"
+        elif self.token_file is not None:
+            login = (
+                f"it stands in {self.token_file}: write another into that file, or leave out `token_file` and {login}"
+            )
+        return (
+            f"To go on, {login}; a code for it comes from your page ({self.coordinator_url}/me), from `swarm-worker "
+            "tokens code` where you are logged in, or a token from a maintainer."
+        )
 
 
 def _read_secret(path: Path, what: str) -> SecretStr:

@@ -84,7 +84,7 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except Unauthorized as error:
-        problem = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
+        problem = f"the coordinator does not accept this worker: {error}"
         raise WorkerCommandError(problem, ExitStatus.AUTHENTICATION) from error
     except Unreachable as error:
         raise WorkerCommandError(f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?") from error
@@ -155,7 +155,8 @@ def open_worker(
         clear_leftovers()
         machine, runner = _open_runner(settings, folder, stack)
         pause_reasons = _list_pause_reasons(settings, machine, runner.sandbox_name)
-        client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token)
+        advice = settings.advise_login()
+        client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token, advice=advice)
         stack.callback(client.close)
 
         earlier = read_status(settings.worker_folder)

@@ -1,14 +1,15 @@
-"""Accounts over HTTP: the ways in."""
+"""Accounts over HTTP: the ways in, and whose a token is."""
 
 from fastapi import APIRouter, Request, status
 
 from coordinator.accounts import service
+from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import JoinRules
-from coordinator.db.database import CurrentDatabase
+from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.parameters import KNOWN_ONLY
 from shared.protocol import API_PREFIX
-from shared.workers import Account, SignIn, SignUp
+from shared.workers import Account, OwnAccount, SignIn, SignUp
 
 router = APIRouter(prefix=API_PREFIX, tags=["accounts"], dependencies=KNOWN_ONLY)
 
@@ -22,6 +23,13 @@ def sign_up(asked: SignUp, request: Request, address: ClientAddress, database: C
 
 @router.post("/sign-in", status_code=status.HTTP_201_CREATED)
 def sign_in(asked: SignIn, database: CurrentDatabase) -> Account:
-    """Exchange a sign-in link, once, for a token that lasts 30 days and carries the duties of the account's role."""
+    """Exchange, once, a sign-in link for a token that lasts 30 days and carries the duties of the account's role, or a
+    code for a worker's token."""
     with database.write() as session:
         return service.sign_in(session, asked)
+
+
+@router.get("/account")
+def get_own_account(session: ReadSession, token: BearerToken) -> OwnAccount:
+    """The account that this request's token belongs to."""
+    return service.view_own(session, token)

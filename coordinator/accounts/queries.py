@@ -67,6 +67,13 @@ def find_token(session: Session, token_sha256: str) -> Token | None:
     return session.scalar(select(Token).where(_TOKENS.c.sha256 == token_sha256, IS_VALID_TOKEN), {"moment": now()})
 
 
+def find_ended_token(session: Conn, token_sha256: str) -> tuple[datetime | None, datetime | None] | None:
+    """When a token was revoked and when it ends, valid or not; None for an unknown one."""
+    query = select(_TOKENS.c.revoked_at, _TOKENS.c.expires_at).where(_TOKENS.c.sha256 == token_sha256)
+    row = session.execute(query).first()
+    return (row[0], row[1]) if row else None
+
+
 def find_password(session: Session, name: str) -> Password | None:
     """The password of the account of that name."""
     query = select(Password).join(Volunteer, Volunteer.id == Password.volunteer_id)
@@ -146,7 +153,7 @@ _USE_LINK = (
     update(_LINKS)
     .where(_LINKS.c.sha256 == bindparam("of"), _LINKS.c.used_at.is_(None), _LINKS.c.expires_at > bindparam("moment"))
     .values(used_at=bindparam("moment"))
-    .returning(_LINKS.c.volunteer_id)
+    .returning(_LINKS.c.volunteer_id, _LINKS.c.made_with_id)
 )
 _USE_INVITATION = (
     update(_INVITATIONS)
@@ -161,10 +168,17 @@ _USE_INVITATION = (
 )
 
 
-def use_link(session: Conn, sha256: str) -> int | None:
-    """Use a sign-in link up; returns its account, None for a link that is unknown, used or over."""
-    volunteer_id: int | None = session.scalar(_USE_LINK, {"of": sha256, "moment": now()})
-    return volunteer_id
+def use_link(session: Conn, sha256: str) -> tuple[int, int | None] | None:
+    """Use a sign-in link or a code up; returns its account, and the token that it was made with. None for one that is
+    unknown, used or over, or whose token was revoked."""
+    row = session.execute(_USE_LINK, {"of": sha256, "moment": now()}).first()
+    if row is None or (row[1] is not None and _is_revoked(session, row[1])):
+        return None
+    return row[0], row[1]
+
+
+def _is_revoked(session: Conn, token_id: int) -> bool:
+    return session.scalar(select(_TOKENS.c.revoked_at).where(_TOKENS.c.id == token_id)) is not None
 
 
 def use_invitation(session: Conn, sha256: str) -> bool:

@@ -20,13 +20,17 @@ from coordinator.models import Invitation, SignInLink, Token, Volunteer, view_of
 from coordinator.settings import CoordinatorSettings, Joining
 from shared.moderation import AccountView, InvitationView, TokenView
 from shared.protocol import Page, now
-from shared.workers import Account, Role, SignIn, SignUp, TokenScope
+from shared.workers import Account, OwnAccount, Role, SignIn, SignUp, TokenScope
 
 TOKEN_PREFIX, LINK_PREFIX, INVITATION_PREFIX = "swt_", "swl_", "swi_"
 """Prefixes that secret scanners can look for."""
 
 MAX_LABEL = 80
-LINK_LASTS = timedelta(days=1)
+LINK_LASTS, CODE_LASTS = timedelta(days=1), timedelta(minutes=10)
+CODE_SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CODE_LENGTH = 12
+"""A code for a machine: 60 random bits in Crockford's base 32, which people can type."""
+
 SIGNED_IN_DAYS = 30
 """Days for which a token lasts that came for a sign-in link."""
 
@@ -136,7 +140,10 @@ def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | No
     if queries.count_sign_ups(session, address_sha256, now() - timedelta(hours=1)) >= rules.per_hour:
         raise SignUpBusyError("Try again later, or ask a maintainer for a token.")
     if queries.find_volunteer(session, asked.name) is not None:
-        raise NameTakenError("Choose another. If it is your own, make a token with the account that you have.")
+        raise NameTakenError(
+            "Choose another. If it is your own, make a code for this machine: on your page (/me), or by `swarm-worker "
+            "tokens code` where you are logged in."
+        )
     is_invited = asked.invitation is not None and queries.use_invitation(session, hash_token(asked.invitation))
     if not is_invited and (rules.mode is Joining.INVITATION or asked.invitation is not None):
         raise InvitationInvalidError("Ask a maintainer for an invitation. This one is unknown, used up or over.")
@@ -163,18 +170,30 @@ def create_token(session: Session, volunteer_name: str, label: str, days: int | 
 
 
 def add_token(
-    session: Session, volunteer: Volunteer, label: str, scope: TokenScope, days: int | None
-) -> tuple[Token, str]:
+    session: Session, volunteer: Volunteer, label: str, scope: TokenScope, days: int | None,
+    made_with_id: int | None = None,
+) -> tuple[Token, str]:  # fmt: skip
     """Make a token; returns its row and itself."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     moment = now()
     row = Token(
         volunteer_id=volunteer.id, sha256=hash_token(token), label=label[:MAX_LABEL], scope=scope, created_at=moment,
-        expires_at=moment + timedelta(days=days) if days else None,
+        expires_at=moment + timedelta(days=days) if days else None, made_with_id=made_with_id,
     )  # fmt: skip
     session.add(row)
     session.flush()
     return row, token
+
+
+def list_made_with(session: Session, token_id: int) -> list[int]:
+    """The tokens that were made with a token, or with one of those, and are not revoked."""
+    token = session.get_one(Token, token_id)
+    every = queries.list_tokens(session, token.volunteer_id)[::-1]  # none is older than what it was made with
+    made = {token_id}
+    for row in every:
+        if row.made_with_id in made:
+            made.add(row.id)
+    return [row.id for row in every if row.id in made - {token_id} and row.revoked_at is None]
 
 
 def find_or_add_account(session: Session, name: str) -> Volunteer:
@@ -211,15 +230,41 @@ def create_link(session: Session, volunteer: Volunteer) -> tuple[SignInLink, str
     return row, secret
 
 
+def create_code(session: Session, volunteer_id: int, made_with_id: int | None) -> tuple[SignInLink, str]:
+    """Make a code that is exchanged for a worker's token, once, within minutes; returns its row and itself."""
+    code = "".join(secrets.choice(CODE_SYMBOLS) for _ in range(CODE_LENGTH))
+    moment = now()
+    row = SignInLink(
+        volunteer_id=volunteer_id, sha256=hash_token(code), created_at=moment, expires_at=moment + CODE_LASTS,
+        made_with_id=made_with_id,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row, "-".join(code[at : at + 4] for at in range(0, CODE_LENGTH, 4))
+
+
+def _read_code(text: str) -> str:
+    """A code as it was stored, however it was typed."""
+    return re.sub(r"[\s-]", "", text).upper().translate(str.maketrans("OIL", "011"))
+
+
 def sign_in(session: Session, asked: SignIn) -> Account:
-    """Exchange a sign-in link for a token. Raises SignInInvalidError, AccountStoppedError."""
-    volunteer_id = queries.use_link(session, hash_token(asked.secret))
-    if volunteer_id is None:
-        raise SignInInvalidError("Ask a maintainer for a new one: `swarm-coordinator sign-in-link NAME` prints it.")
-    volunteer = session.get_one(Volunteer, volunteer_id)
+    """Exchange a sign-in link for a token with duties, or a code for a worker's token. Raises SignInInvalidError,
+    AccountStoppedError."""
+    is_link = asked.secret.startswith(LINK_PREFIX)
+    used = queries.use_link(session, hash_token(asked.secret if is_link else _read_code(asked.secret)))
+    if used is None:
+        raise SignInInvalidError(
+            "Ask a maintainer for a new one: `swarm-coordinator sign-in-link NAME` prints it."
+            if is_link
+            else "A code works once, for 10 minutes. Make another: on your page (/me), or by `swarm-worker tokens "
+            "code` where you are logged in."
+        )
+    volunteer = session.get_one(Volunteer, used[0])
     columns = {name: getattr(volunteer, name) for name in Caller._fields if name != "scope"}
     check(Caller(**columns, scope=TokenScope.DUTIES), Permission.WORK)
-    _, token = add_token(session, volunteer, asked.label, TokenScope.DUTIES, SIGNED_IN_DAYS)
+    scope, days = (TokenScope.DUTIES, SIGNED_IN_DAYS) if is_link else (TokenScope.WORK, None)
+    _, token = add_token(session, volunteer, asked.label, scope, days, used[1])
     return Account(volunteer=volunteer.name, token=token)
 
 
@@ -245,11 +290,27 @@ def authorize(session: Conn, token: str | None, permission: Permission) -> Calle
         raise UnauthorizedError("Send the header `Authorization: Bearer <token>`.")
     caller = queries.find_caller(session, hash_token(token))
     if caller is None:
-        raise UnauthorizedError(
-            "This token is unknown, over or was revoked. Ask the coordinator's maintainer for a new one."
-        )
+        raise UnauthorizedError(_explain_refusal(session, token))
     check(caller, permission)
     return caller
+
+
+def _explain_refusal(session: Conn, token: str) -> str:
+    """Why a token does not count."""
+    found = queries.find_ended_token(session, hash_token(token))
+    if found is None:
+        return "This token is unknown here."
+    revoked_at, expires_at = found
+    word, moment = ("was revoked", revoked_at) if revoked_at is not None else ("ended", expires_at)
+    return f"This token {word} on {moment:%Y-%m-%d at %H:%M} UTC."
+
+
+def get_token(session: Session, token: str) -> Token:
+    """The row of a valid token. Raises UnauthorizedError."""
+    row = queries.find_token(session, hash_token(token))
+    if row is None:
+        raise UnauthorizedError("This token just ended.")
+    return row
 
 
 def may(session: Conn, token: str | None, permission: Permission) -> bool:
@@ -264,6 +325,13 @@ def may(session: Conn, token: str | None, permission: Permission) -> bool:
 def authenticate(session: Conn, token: str | None) -> int:
     """The id of the volunteer whom a bearer token belongs to, who may work. Raises as `authorize`."""
     return authorize(session, token, Permission.WORK).id
+
+
+def view_own(session: Session, token: str | None) -> OwnAccount:
+    """The account that a bearer token belongs to. Raises as `authorize`."""
+    caller = authorize(session, token, Permission.WORK)
+    row = get_token(session, token or "")
+    return OwnAccount(volunteer=caller.name, role=Role(caller.role), token_id=row.id, scope=TokenScope(row.scope))
 
 
 def get_name(session: Session, volunteer_id: int) -> str:

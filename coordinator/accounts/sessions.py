@@ -61,7 +61,8 @@ def sign_in(session: Session, secret: str, browser: str) -> str:
     its cookie. Raises SignInInvalidError, AccountSuspendedError."""
     sha256 = hash_token(secret)
     if secret.startswith(LINK_PREFIX):
-        volunteer_id, token_id, scope = queries.use_link(session, sha256), None, TokenScope.DUTIES
+        used = queries.use_link(session, sha256)
+        volunteer_id, token_id, scope = used[0] if used else None, None, TokenScope.DUTIES
     else:
         token = queries.find_token(session, sha256)
         volunteer_id, token_id = (token.volunteer_id, token.id) if token else (None, None)

@@ -42,13 +42,14 @@ from shared.projects import BranchState, ProjectJoining
 from shared.protocol import Versions, now, version_key
 from shared.runs import MAX_SEED, DeviceKind, Hardware
 
-MAX_LEASES_PER_WORKER = 2
-"""One that trains, and one that is drafted meanwhile."""
+MAX_LEASES_PER_WORKER = 3
+"""One that trains, one that is drafted meanwhile, and one that is ready in case that draft takes longer."""
 
 FIRST_LEASES = 16
 LEASES_PER_AGREEMENT = 2
-"""Live leases of an account, however many workers it names: those of eight devices, and of one more for each of its
-measurements that agreed with others' since it was contradicted. An account with an anchor has no limit."""
+"""Live leases of an account, however many workers it names: those of eight devices, or of five whose models are slow,
+and of one more for each of its measurements that agreed with others' since it was contradicted. An account with an
+anchor has no limit."""
 
 ACCOUNTS_PER_ADDRESS = 2
 """An address holds at most so many times the leases that the account may hold which asks."""

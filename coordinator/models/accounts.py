@@ -41,7 +41,7 @@ class Volunteer(Base):
 
 class Token(Base):
     """A bearer token; only its SHA-256 is stored. It counts until `revoked_at` or `expires_at`. Its `scope` is a
-    `shared.workers.TokenScope`."""
+    `shared.workers.TokenScope`; `made_with_id` is the token that signed the request for it, if one did."""
 
     __tablename__ = "tokens"
 
@@ -50,19 +50,22 @@ class Token(Base):
     sha256: Mapped[str] = mapped_column(Sha256, unique=True)
     label: Mapped[str] = mapped_column(String(80))
     scope: Mapped[str] = mapped_column(String(20), default=TokenScope.WORK)
+    made_with_id: Mapped[int | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 
 class SignInLink(Base):
-    """A secret that is exchanged for a token once, before `expires_at`."""
+    """A secret that is exchanged for a token once, before `expires_at`: a sign-in link, or a code for a machine, which
+    may have been made with a token."""
 
     __tablename__ = "sign_in_links"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
     sha256: Mapped[str] = mapped_column(Sha256, unique=True)
+    made_with_id: Mapped[int | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]

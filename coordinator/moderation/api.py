@@ -31,14 +31,12 @@ from shared.moderation import (
     NewSecret,
     RoleChange,
     SubjectKind,
-    TokenRequest,
-    TokenView,
     WorkerMessageRequest,
     WorkerPause,
     WorkerSanction,
 )
 from shared.protocol import API_PREFIX, Page, Sha, Slug
-from shared.workers import Role, TokenScope
+from shared.workers import Role
 
 router = APIRouter(prefix=API_PREFIX, tags=["duties"], dependencies=KNOWN_ONLY)
 
@@ -152,34 +150,10 @@ def send_message(name: Slug, asked: WorkerMessageRequest, token: BearerToken, se
     return service.view(service.send_message(session, actor, name, asked.worker, asked.text))
 
 
-@router.get("/accounts/{name}/tokens")
-def list_tokens(name: Slug, session: ReadSession, token: BearerToken) -> Page[TokenView]:
-    """An account's tokens, newest first: one's own, or as a maintainer those of others."""
-    caller = authorize(session, token, Permission.WORK)
-    if caller.name != name:
-        authorize(session, token, Permission.ADMINISTER)
-    return accounts.view_tokens(session, name)
-
-
-@router.post("/accounts/{name}/tokens", status_code=status.HTTP_201_CREATED)
-def create_token(name: Slug, asked: TokenRequest, token: BearerToken, session: WriteSession) -> NewSecret:
-    """Make a worker's token for an account. It comes with the answer, and never again."""
-    return service.create_token(session, act(session, token, Permission.ADMINISTER), name, asked)
-
-
 @router.post("/accounts/{name}/sign-in-link", status_code=status.HTTP_201_CREATED)
 def create_link(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> NewSecret:
     """Make a sign-in link for an account, as for a forgotten password: the secret signs it in once, within a day."""
     return service.create_link(session, act(session, token, Permission.ADMINISTER), name, asked.reason)
-
-
-@router.post("/tokens/{token_id}/revocation")
-def revoke_token(token_id: RowId, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
-    """Make a token invalid at once: one's own, or as a maintainer somebody else's."""
-    caller = authorize(session, token, Permission.WORK)
-    is_maintainer = caller.scope == TokenScope.DUTIES
-    actor = Actor(caller.name, caller.id, Role(caller.role) if is_maintainer else Role.VOLUNTEER, ActionSource.API)
-    return service.view(service.revoke_token(session, actor, token_id, asked.reason))
 
 
 @router.get("/held")

@@ -35,6 +35,8 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
     AuditAction.RESUME_WORKER: Permission.SANCTION,
     AuditAction.CREATE_TOKEN: Permission.ADMINISTER,
     AuditAction.REVOKE_TOKEN: Permission.ADMINISTER,
+    AuditAction.LABEL_TOKEN: Permission.ADMINISTER,
+    AuditAction.CREATE_CODE: Permission.WORK,
     AuditAction.CREATE_LINK: Permission.ADMINISTER,
     AuditAction.CREATE_INVITATION: Permission.APPROVE,
     AuditAction.REVOKE_INVITATION: Permission.APPROVE,
@@ -176,23 +178,51 @@ def send_message(session: Session, actor: Actor, name: str, worker: str, text: s
     return change(session, actor, AuditAction.MESSAGE_WORKER, SubjectKind.WORKER, key, changes, text)
 
 
-def create_token(session: Session, actor: Actor, name: str, asked: TokenRequest, *, is_new: bool = False) -> NewSecret:
+def create_token(
+    session: Session, actor: Actor, name: str, asked: TokenRequest, *, is_new: bool = False,
+    made_with_id: int | None = None,
+) -> NewSecret:  # fmt: skip
     """Make a worker's token of one's own or another account, which may be `is_new`; its label is the reason.
     Raises NameInvalidError."""
     check_role(actor.role, Permission.WORK if name == actor.name else PERMISSIONS[AuditAction.CREATE_TOKEN])
     account = accounts.find_or_add_account(session, name) if is_new else accounts.get_account(session, name)
-    row, token = accounts.add_token(session, account, asked.label, TokenScope.WORK, asked.days)
+    row, token = accounts.add_token(session, account, asked.label, TokenScope.WORK, asked.days, made_with_id)
     action, values = AuditAction.CREATE_TOKEN, ({"is_revoked": True}, {"is_revoked": False})
     audit.record(session, actor, action, SubjectKind.TOKEN, str(row.id), f"For {name}: {asked.label}", *values)
     return NewSecret(id=row.id, secret=token)
 
 
-def revoke_token(session: Session, actor: Actor, token_id: int, reason: str) -> AuditEntry:
-    """Make a token invalid at once. Its account's own people may do so, too."""
-    action, key = AuditAction.REVOKE_TOKEN, str(token_id)
-    owner = SUBJECTS[SubjectKind.TOKEN].read(session, key)["account"]
+def revoke_token(session: Session, actor: Actor, token_id: int, reason: str, *, alone: bool = False) -> AuditEntry:
+    """Make a token invalid at once and, unless it goes `alone`, those that were made with it: whoever stole it may have
+    made them. Its account's own people may do so, too."""
+    action = AuditAction.REVOKE_TOKEN
+    done = _change_token(session, actor, action, token_id, {"is_revoked": True}, reason)
+    for made in [] if alone else accounts.list_made_with(session, token_id):
+        why = f"It was made with token {token_id}, which was revoked."
+        _change_token(session, actor, action, made, {"is_revoked": True}, why)
+    return done
+
+
+def label_token(session: Session, actor: Actor, token_id: int, label: str) -> AuditEntry:
+    """Say in other words what a token is for; they are the reason. Its account's own people may do so, too."""
+    return _change_token(session, actor, AuditAction.LABEL_TOKEN, token_id, {"label": label}, label)
+
+
+def _change_token(
+    session: Session, actor: Actor, action: AuditAction, token_id: int, changes: State, reason: str
+) -> AuditEntry:
+    owner = SUBJECTS[SubjectKind.TOKEN].read(session, str(token_id))["account"]
     check_role(actor.role, Permission.WORK if owner == actor.name else PERMISSIONS[action])
-    return _change(session, actor, action, SubjectKind.TOKEN, key, {"is_revoked": True}, reason)
+    return _change(session, actor, action, SubjectKind.TOKEN, str(token_id), changes, reason)
+
+
+def create_code(session: Session, actor: Actor, made_with_id: int | None = None) -> NewSecret:
+    """Make a code by which another machine of one's own logs in, once, within minutes."""
+    check_role(actor.role, PERMISSIONS[AuditAction.CREATE_CODE])
+    row, code = accounts.create_code(session, accounts.get_account(session, actor.name).id, made_with_id)
+    why = "For another machine of one's own."
+    audit.record(session, actor, AuditAction.CREATE_CODE, SubjectKind.ACCOUNT, actor.name, why, None, None)
+    return NewSecret(id=row.id, secret=code)
 
 
 def create_link(session: Session, actor: Actor, name: str, reason: str) -> NewSecret:

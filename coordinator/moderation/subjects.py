@@ -121,8 +121,11 @@ def _write_token(session: Session, key: str, changes: State, actor: Actor, _reas
     token, account = _lock_token(session, key)
     if actor.volunteer_id != account.id:
         check_rank(actor.role, Role(account.role))
-    token.revoked_at = now() if changes["is_revoked"] else None
-    sessions.end_sessions_of_token(session, token.id)
+    if "label" in changes:
+        token.label = changes["label"]
+    if "is_revoked" in changes:
+        token.revoked_at = now() if changes["is_revoked"] else None
+        sessions.end_sessions_of_token(session, token.id)
     session.flush()
 
 

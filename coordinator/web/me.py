@@ -50,6 +50,7 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
         "is_listed": accounts.is_listed(session, visitor.id),
         "base_url": base_url(request),
         "new_token": "",
+        "new_code": "",
     }
     return render("me/me.html", page=page | shown)
 
@@ -69,12 +70,23 @@ def create_token(
         return _render_me(request, visitor, session, new_token=made.secret)
 
 
+@router.post("/me/login-code", dependencies=[CsrfChecked])
+def create_code(request: Request, visitor: SignedIn, database: CurrentDatabase) -> Response:
+    """Make a code by which another machine logs in. The page that answers shows it, once."""
+    check(visitor, Permission.WORK)
+    sessions.check_not_by_token(request.state.visit)
+    with database.write() as session:
+        made = moderation.create_code(session, act_as(visitor))
+    with database.read() as session:
+        return _render_me(request, visitor, session, new_code=made.secret)
+
+
 @router.post("/me/tokens/{token_id}/revocation", dependencies=[CsrfChecked])
 def revoke_token(request: Request, token_id: RowId, visitor: SignedIn, session: WriteSession) -> Response:
-    """Make one of my tokens invalid at once."""
+    """Make one of my tokens invalid at once, and those that were made with it."""
     actor = act_as(visitor)._replace(role=Role.VOLUNTEER)  # here somebody acts for himself, whatever his duties
     moderation.revoke_token(session, actor, token_id, "Revoked by its owner.")
-    return redirect(request, "/me", "The token is revoked: no request with it counts any more.")
+    return redirect(request, "/me", "The token is revoked, with those that were made with it: none counts any more.")
 
 
 @router.post("/me/password", dependencies=[CsrfChecked])

@@ -119,6 +119,7 @@ class FormulaRunner:
     hook: Callable[[], None] = lambda: None
     hardware: Hardware = HARDWARE
     sandbox_name: str = "formula"
+    shares: tuple[float, ...] = (0.0, 0.5)
     requests: list[RunRequest] = field(default_factory=list)
     throughput: float | None = 20_000.0
     probe_fault: Exception | None = None
@@ -143,7 +144,7 @@ class FormulaRunner:
         following: Callable[[], RunRequest | None] = lambda: None,
     ) -> RunReport:
         self.requests.append(request)
-        for share in (0.0, 0.5):
+        for share in self.shares:
             on_progress(RunProgress(Phase.TRAINING, round(100 * share), 3.0, share))
         self.hook()
         if stop.is_set():
@@ -176,7 +177,7 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         stop, witness = changes.pop("stop", None) or Stop(), Witness()
-        client = CoordinatorClient(url, changes.pop("token", token), transport)
+        client = CoordinatorClient(url, changes.pop("token", token), transport, changes.pop("read_token", None))
         witness.on_wait = stop.request
         agent, offline = agent or SearchAgent(), None
         if (patience := changes.pop("alone_after", None)) is not None:

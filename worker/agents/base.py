@@ -145,6 +145,11 @@ class Agent(ABC):
         """A sentence about the agent's failures of several jobs; empty if it works."""
         return ""
 
+    @property
+    def substitute(self) -> "Agent | None":
+        """An agent that drafts at once, in another thread, where this one takes longer than the device can wait."""
+        return None
+
     def check(self) -> str:
         """Try the agent on something small; return what that showed. Raises AgentError."""
         return self.name

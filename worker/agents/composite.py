@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
@@ -58,9 +59,6 @@ def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], 
 
 TROUBLE_AFTER = 3
 """Failures in a row after which the first agent rests."""
-
-RESTS_PER_FAILURE, LONGEST_REST_SECONDS = 20.0, 3600.0
-"""After so many failures in a row a rest lasts this many times what the last one took, up to the second number."""
 
 MAX_FIRST_DRAFTS = 3
 """Drafts of one job by the first agent that the coordinator may refuse before the substitute drafts."""
@@ -132,6 +130,10 @@ class FallbackAgent(_Delegate):
         return self._trouble
 
     @property
+    def substitute(self) -> Agent:
+        return self._second
+
+    @property
     def _rests(self) -> bool:
         return time.monotonic() < self._rests_until
 
@@ -147,7 +149,6 @@ class FallbackAgent(_Delegate):
     def propose(self, task: Task) -> Draft:
         """See `Agent`; raises what the second agent raises."""
         if not self._rests:
-            began = time.monotonic()
             try:
                 if len(task.refused) >= MAX_FIRST_DRAFTS:
                     raise AgentError(f"{self.name} proposed only what is known already, {MAX_FIRST_DRAFTS} times")
@@ -156,7 +157,7 @@ class FallbackAgent(_Delegate):
             except AgentInterrupted:
                 raise
             except AgentError as error:
-                self._record_failure(error, time.monotonic() - began)
+                self._record_failure(error)
             else:
                 self._failures, self._trouble = 0, ""
                 self._backoff.reset()
@@ -171,12 +172,9 @@ class FallbackAgent(_Delegate):
         with _errors_of(self._author(draft)):
             return super().write_finding(task, draft, report)
 
-    def _record_failure(self, error: AgentError, seconds: float = 0.0) -> None:
-        """Keep a failure that took so long; the device may have waited for it, so a long one is not repeated soon."""
+    def _record_failure(self, error: AgentError) -> None:
         self._failures += 1
         rest = self._backoff.next_wait(error.retry_after_seconds if isinstance(error, AgentUnavailable) else None)
-        if self._failures >= TROUBLE_AFTER:
-            rest = max(rest, min(LONGEST_REST_SECONDS, RESTS_PER_FAILURE * seconds))
         self._notify(f"{error}; the {self._second.name} agent proposes instead")
         if isinstance(error, AgentUnavailable):
             self._trouble = f"{error}. Meanwhile the {self._second.name} agent proposes."
@@ -215,6 +213,11 @@ class AgentByKind(_Delegate):
     def kinds(self) -> frozenset[JobKind]:
         left_out = {kind for kind, until in self._left_out_until.items() if time.monotonic() < until}
         return self._first.kinds.union(self._others) - left_out
+
+    @cached_property
+    def substitute(self) -> Agent | None:
+        first = self._first.substitute
+        return AgentByKind(first, self._others) if first is not None else None
 
     def propose(self, task: Task) -> Draft:
         try:

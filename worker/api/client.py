@@ -11,7 +11,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -28,6 +28,7 @@ from shared.leases import (
     ResultReply,
     ResultUpload,
 )
+from shared.moderation import AuditView, NewSecret, TokenLabel, TokenRequest, TokenRevocation, TokenView
 from shared.projects import CommitFiles, ProjectView
 from shared.protocol import (
     API_PREFIX,
@@ -40,7 +41,7 @@ from shared.protocol import (
     Versions,
     now,
 )
-from shared.workers import Account, MessageReceipt, SignUp, WorkerNotice, WorkerView
+from shared.workers import Account, MessageReceipt, OwnAccount, SignIn, SignUp, WorkerNotice, WorkerView
 from worker.settings import SettingsError
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -72,6 +73,10 @@ class Unauthorized(ClientError):
     """The coordinator does not know the token, or the account may not do this. A foreign lease is Rejected instead."""
 
 
+class AccountStopped(Unauthorized):
+    """The token is right, but its account may do nothing now: a maintainer has not approved it, or has stopped it."""
+
+
 class Rejected(ClientError):
     """The coordinator rejects this request and would reject it again. `code` is the problem's short name."""
 
@@ -101,11 +106,13 @@ class CoordinatorClient:
         token: SecretStr | None,
         transport: httpx.BaseTransport | None = None,
         read_token: Callable[[], SecretStr] | None = None,
+        advice: str = "",
     ) -> None:
-        """`read_token` reads the token again when it is refused, because it may have changed."""
+        """`read_token` reads the token again when it is refused, because it may have changed; `advice` says what to do
+        where it has not."""
         self.url = url.rstrip("/")
         self.clock_error_seconds = 0.0
-        self._token, self._read_token = token, read_token
+        self._token, self._read_token, self._advice = token, read_token, advice
         self._lock = Lock()
         self._http = httpx.Client(
             base_url=self.url + API_PREFIX,
@@ -121,13 +128,29 @@ class CoordinatorClient:
     def close(self) -> None:
         self._http.close()
 
-    def check_token(self) -> None:
-        """Check the token by releasing a lease that does not exist. Raises Unauthorized if the token is refused."""
-        try:
-            self.release(uuid4(), ReleaseRequest(token="none", reason="a check of the token"))  # noqa: S106 - of a lease
-        except Rejected as error:
-            if error.status not in (403, 404, 410):
-                raise
+    def fetch_account(self) -> OwnAccount:
+        """The account that the token belongs to. Raises Unauthorized, AccountStopped."""
+        return self._get("/account", OwnAccount)
+
+    def list_tokens(self, account: str) -> list[TokenView]:
+        return self._get(f"/accounts/{account}/tokens", Page[TokenView]).items
+
+    def create_token(self, account: str, asked: TokenRequest) -> NewSecret:
+        return self._send("POST", f"/accounts/{account}/tokens", asked, NewSecret)
+
+    def create_code(self) -> str:
+        """A code by which another machine of the account's logs in."""
+        return self._request(self._http.build_request("POST", "/login-codes"), NewSecret).secret
+
+    def label_token(self, number: int, label: TokenLabel) -> None:
+        self._send("POST", f"/tokens/{number}/label", label, AuditView)
+
+    def revoke_token(self, number: int, asked: TokenRevocation) -> None:
+        self._send("POST", f"/tokens/{number}/revocation", asked, AuditView)
+
+    def sign_in(self, asked: SignIn) -> Account:
+        """Exchange a code for a token; this needs no token."""
+        return self._send("POST", "/sign-in", asked, Account)
 
     def claim(self, request: ClaimRequest) -> ClaimReply:
         """Claim a job. Raises Outdated."""
@@ -219,7 +242,7 @@ class CoordinatorClient:
         response = self._send_with(token, request)
         if response.status_code == UNAUTHORIZED and (changed := self._find_changed_token(token)) is not None:
             response = self._send_with(changed, request)
-        raise_for_problem(self.url, response.status_code, response.headers, response.content)
+        raise_for_problem(self.url, response.status_code, response.headers, response.content, self._advice)
         try:
             return reply.model_validate_json(response.content, extra="ignore")  # of a newer coordinator
         except ValidationError as error:
@@ -258,16 +281,18 @@ def program_version() -> str:
     return importlib.metadata.version("research-swarm")
 
 
-def raise_for_problem(url: str, status: int, headers: Headers, content: bytes) -> None:
-    """Raise the ClientError for an answer with this status, if it is an error."""
+def raise_for_problem(url: str, status: int, headers: Headers, content: bytes, advice: str = "") -> None:
+    """Raise the ClientError for an answer with this status, if it is an error; `advice` is for a refused token."""
     if 200 <= status < 300:
         return
     problem = _problem(headers, content)
     reason = f"{problem.title}: {problem.detail}".rstrip(": ") if problem else f"HTTP {status}"
     if status == UPGRADE_REQUIRED and problem is not None:
         raise Outdated(_explain_versions(problem, url))
-    if status in (401, 403) and problem is not None and not problem.code.startswith("lease-"):
-        raise Unauthorized(reason)
+    if status == UNAUTHORIZED and problem is not None:
+        raise Unauthorized(f"{problem.detail} {advice}".strip())
+    if status == 403 and problem is not None and not problem.code.startswith("lease-"):
+        raise AccountStopped(problem.detail) if problem.code.startswith("account-") else Unauthorized(reason)
     if status in (408, 425, 429) or status >= 500:
         raise Unreachable(f"{url} cannot answer now: {reason}", _retry_after(headers))
     if status >= 400 and problem is not None:

@@ -25,9 +25,13 @@ def login(
     coordinator: options.Coordinator = None,
     new: Annotated[str | None, typer.Option(metavar="NAME", help="Create an account with this name.")] = None,
     invitation: Annotated[str | None, typer.Option(help="An invitation, where new accounts need one.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="With --new: lose the token that is stored now.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also if this machine is logged in to another account.")
+    ] = False,
 ) -> None:
-    """Store a token: that of a new account, from a pipe, or typed in. Only you can read its file.
+    """Log this machine in: by a code from another machine or your page, by a token, or with a new account.
+
+    Only you can read the token's file.
 
     \b
     Examples:
@@ -36,32 +40,49 @@ def login(
       swarm-worker login < token.txt
     """
     from worker.api.client import ClientError
-    from worker.commands.account import refuse_loss, sign_up, store_login
+    from worker.commands.account import log_in, sign_up, store_address
     from worker.settings import SettingsError, load_settings, login_path
+
+    def print_line(line: str) -> None:
+        typer.echo(line, err=True)
 
     if invitation is not None and new is None:
         raise typer.BadParameter("an invitation opens a new account: give --new NAME, too", param_hint="--invitation")
     try:
         flags: dict[str, Any] = {"coordinator_url": coordinator}
         options.ask_for_coordinator(flags)
-        url = load_settings(flags).require_coordinator()
+        settings = load_settings(flags)
+        url = settings.require_coordinator()
         if new is not None:
-            if not replace:
-                refuse_loss(login_path())
-            text = sign_up(new, url, invitation)
-        elif not sys.stdin.isatty():
-            text = sys.stdin.read()
+            sign_up(new, url, invitation, print_line, replace=replace)
         else:
-            typer.echo("Enter your token. To create an account, use `login --new NAME`.", err=True)
-            text = str(typer.prompt("Token", hide_input=True, err=True))
-        path = store_login(text, url, flags["coordinator_url"] is not None, lambda line: typer.echo(line, err=True))
+            log_in(_read_login(), url, print_line, replace=replace)
+        if flags["coordinator_url"] is not None:
+            store_address(url, print_line)
     except SettingsError as error:
         raise options.WorkerCommandError(str(error), options.ExitStatus.AUTHENTICATION) from error
     except ClientError as error:
-        raise options.WorkerCommandError(f"the account could not be created: {error}") from error
+        raise options.WorkerCommandError(f"this machine could not be logged in: {error}") from error
     except OSError as error:
         raise options.WorkerCommandError(f"cannot store the token: {error.strerror or error}") from error
-    typer.echo(f"The token is stored in {path}.")
+    typer.echo(f"The token is stored in {login_path()}.")
+    if settings.token is not None or settings.token_file is not None:
+        which = "token" if settings.token is not None else "token_file"
+        print_line(
+            f"the setting {which!r} (SWARM_{which.upper()}) comes before it: remove that, or workers use that one"
+        )
+
+
+def _read_login() -> str:
+    """The token or code, typed or from a pipe."""
+    if not sys.stdin.isatty():
+        return sys.stdin.read()
+    typer.echo(
+        "Enter a code, from `swarm-worker tokens code` or your page, or a token. "
+        "To create an account, use `login --new NAME`.",
+        err=True,
+    )
+    return str(typer.prompt("Code or token", hide_input=True, err=True))
 
 
 @app.command()

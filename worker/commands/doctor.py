@@ -19,7 +19,14 @@ from shared.faults import find_fault
 from shared.protocol import PROTOCOL_VERSION, version_key
 from shared.seeds import SEEDS_FOLDER, read_seed
 from worker.agents.base import AgentError
-from worker.api.client import UPDATE_COMMAND, ClientError, CoordinatorClient, Unauthorized, program_version
+from worker.api.client import (
+    UPDATE_COMMAND,
+    AccountStopped,
+    ClientError,
+    CoordinatorClient,
+    Unauthorized,
+    program_version,
+)
 from worker.data.prepare import PreparedData, is_prepared
 from worker.loop.stop import Stop
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
@@ -226,15 +233,20 @@ def _check_coordinator(settings: WorkerSettings) -> str:
         raise CheckFailed("none is given", str(error)) from error
     try:
         with closing(CoordinatorClient(url, settings.read_token())) as client:
-            client.check_token()
+            account = client.fetch_account()
             versions = client.read_versions()
     except SettingsError as error:
         raise CheckFailed("no token", str(error)) from error
+    except AccountStopped as error:
+        raise CheckFailed(str(error), "ask a maintainer; nothing is wrong with this machine") from error
     except Unauthorized as error:
-        raise CheckFailed(f"{url} does not accept the token: {error}", "swarm-worker login") from error
+        raise CheckFailed(f"{url} does not accept the token: {error}", settings.advise_login()) from error
     except ClientError as error:
         raise CheckFailed(str(error), "is it running, and is the address right? --coordinator") from error
-    found = f"{url} accepts the token; it is of version {versions.version}, this worker of {program_version()}"
+    found = (
+        f"{url} accepts the token of {account.volunteer}; it is of version {versions.version}, this worker of "
+        f"{program_version()}"
+    )
     fits = versions.oldest_protocol <= PROTOCOL_VERSION <= versions.protocol
     fits = fits and version_key(program_version()) >= version_key(versions.oldest_worker)
     return _require(fits, found, f"it gives no jobs to this version: {UPDATE_COMMAND}")

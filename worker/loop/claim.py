@@ -5,6 +5,7 @@ from uuid import UUID
 
 from shared.leases import ClaimRequest, GrantedLease, SeedProbe
 from shared.protocol import PROTOCOL_VERSION
+from worker.agents.base import Agent
 from worker.api.client import ClientError, Outdated, Unauthorized, Unreachable
 from worker.api.retry import Backoff
 from worker.loop.deliver import deliver
@@ -63,8 +64,8 @@ class JobClaimer:
         """Whether no more jobs will be claimed: after the only attempt, or because this worker is too old."""
         return (self._once and self._has_asked) or self.outdated is not None
 
-    def claim(self, held: list[UUID]) -> GrantedLease | None:
-        """Deliver waiting results and claim a job; None if there is none, which begins a wait.
+    def claim(self, held: list[UUID], agent: Agent) -> GrantedLease | None:
+        """Deliver waiting results and claim a job that `agent` can do; None if there is none, which begins a wait.
 
         `held` are the leases of current jobs. While the coordinator has been away for long, it is asked at the times
         of the backoff, and in between this worker gives itself jobs. Raises Unauthorized, and any ClientError or
@@ -77,9 +78,12 @@ class JobClaimer:
         try:
             self._parts.outbox.make_room()
             deliver(self._parts)
-            reply = self._parts.client.claim(self._request(held))
-        except Unauthorized:
-            raise
+            reply = self._parts.client.claim(self._request(held, agent))
+        except Unauthorized as error:
+            if not held:
+                raise
+            self._wait(str(error), DEFAULT_WAIT_SECONDS)  # the token may be replaced before the current jobs are done
+            return None
         except Outdated as error:  # current jobs are finished and reported
             self.outdated = error
             return None
@@ -119,7 +123,7 @@ class JobClaimer:
         if self._waits_for_jobs:
             self._waits_until = 0.0
 
-    def _request(self, held: list[UUID]) -> ClaimRequest:
+    def _request(self, held: list[UUID], agent: Agent) -> ClaimRequest:
         parts = self._parts
         probed, throughput = parts.throughputs.newest if parts.throughputs is not None else (None, None)
         return ClaimRequest(
@@ -130,8 +134,8 @@ class JobClaimer:
             hardware=parts.runner.hardware,
             project=self._project,
             holding=list(dict.fromkeys([*held, *parts.outbox.leases()]))[:MAX_HOLDING],
-            wants_trials=parts.agent.wants_trials,
-            kinds=sorted(parts.agent.kinds),
+            wants_trials=agent.wants_trials,
+            kinds=sorted(agent.kinds),
             branch=self._branch,
             seed_throughput=throughput,
             probed_seed=probed,

@@ -10,7 +10,15 @@ from typing import Self
 
 from shared.leases import GrantedLease, Heartbeat, LeaseState, Phase
 from shared.workers import MessageReceipt, WorkerMessage
-from worker.api.client import ClientError, CoordinatorClient, Rejected, Unauthorized, UnexpectedReply, Unreachable
+from worker.api.client import (
+    AccountStopped,
+    ClientError,
+    CoordinatorClient,
+    Rejected,
+    Unauthorized,
+    UnexpectedReply,
+    Unreachable,
+)
 from worker.loop.offline import OfflineMode
 from worker.runs.spec import RunProgress
 
@@ -23,12 +31,21 @@ class HeartbeatDied(Exception):
 
 
 class MessageReader:
-    """Shows messages of moderators, each once, and confirms them. Heartbeats of several jobs bring the same one."""
+    """Shows messages of moderators, each once, and confirms them; and once that the token is refused. Heartbeats of
+    several jobs bring the same one."""
 
     def __init__(self, client: CoordinatorClient, show: Callable[[str], None]) -> None:
         self._client, self._show = client, show
         self._lock = Lock()
         self._newest = 0
+        self._refusal = ""
+
+    def show_refusal(self, error: Unauthorized) -> None:
+        """Show that the coordinator refuses the token, while a run is under way."""
+        with self._lock:
+            is_new, self._refusal = str(error) != self._refusal, str(error)
+        if is_new:
+            self._show(f"{error} The run under way is finished, and its result kept until then.")
 
     def read(self, message: WorkerMessage) -> None:
         """Show a message on one line, if it is new. One whose receipt gets lost comes again, and is confirmed again."""
@@ -48,8 +65,9 @@ LeaseClient = CoordinatorClient | OfflineMode
 class LeaseHeartbeat:
     """Sends a heartbeat every `lease.heartbeat_seconds`, and when the phase changes. A context manager.
 
-    A heartbeat that gets no answer, or a conflict, is sent again at the next interval. When the lease is gone, `lost`
-    gets the reason and heartbeats end; a run that has begun is still worth finishing.
+    A heartbeat that gets no answer, a conflict, or whose token is refused, which may be replaced, is sent again at the
+    next interval. When the lease is gone, `lost` gets the reason and heartbeats end; a run that has begun is still
+    worth finishing.
     """
 
     def __init__(self, client: LeaseClient, lease: GrantedLease, messages: MessageReader | None = None) -> None:
@@ -91,6 +109,12 @@ class LeaseHeartbeat:
             self._wake.set()
         self.check()
 
+    @property
+    def progress(self) -> RunProgress:
+        """The latest progress."""
+        with self._lock:
+            return self._progress
+
     def check(self) -> None:
         """Raise HeartbeatDied if an unexpected error has ended the thread."""
         if self._thread is not None and self._thread.done() and (error := self._thread.exception()) is not None:
@@ -115,9 +139,15 @@ class LeaseHeartbeat:
             reply = self._client.heartbeat(self._lease.id, heartbeat)
         except (Unreachable, UnexpectedReply):
             return
-        except (Rejected, Unauthorized) as error:
+        except Unauthorized as error:
+            if isinstance(error, AccountStopped):
+                self.lost = str(error)
+            elif self._messages is not None:
+                self._messages.show_refusal(error)
+            return
+        except Rejected as error:
             # A conflict means that the proposal's answer overtook this heartbeat, or that the proposal never arrived.
-            if not isinstance(error, Rejected) or error.status != CONFLICT:
+            if error.status != CONFLICT:
                 self.lost = str(error)
             return
         if reply.message is not None and self._messages is not None:

@@ -103,7 +103,7 @@ class Job:
 
     `plan` is None for a measurement; `report` is the last run's, `stored` the result's file in the outbox, and `error`
     the reason why there is no result. With `own_id` nobody answered the proposal: the result is delivered under a lease
-    of the worker's own with this id, as one from offline mode is.
+    of the worker's own with this id, as one from offline mode is. A spare was drafted by the agent's substitute.
     """
 
     lease: GrantedLease
@@ -113,9 +113,11 @@ class Job:
     plan: PlannedExperiment | None = None
     report: RunReport | None = None
     stored: Path | None = None
+    finding: FindingDraft | None = None
     error: Exception | None = None
     own_id: UUID | None = None
     repairs_left: int = MAX_REPAIRS
+    is_spare: bool = False
 
     @property
     def title(self) -> str:
@@ -230,14 +232,18 @@ def store_result(job: Job, parts: WorkerParts) -> None:
 
 
 def write_finding(job: Job, parts: WorkerParts) -> None:
-    """Replace the plain finding by the agent's own, if it has one, and let the result be delivered."""
-    assert job.report is not None and job.stored is not None
-    finding = None
+    """Let the agent write the finding of a measured job."""
+    assert job.report is not None
     if job.plan is not None:
         with suppress(AgentError, ValidationError):
-            finding = parts.agent.write_finding(job.plan.task, job.plan.draft, job.report)
+            job.finding = parts.agent.write_finding(job.plan.task, job.plan.draft, job.report)
+
+
+def release_result(job: Job, parts: WorkerParts) -> None:
+    """Let the result be delivered, with the agent's own finding in place of the plain one, if it has one."""
+    assert job.stored is not None
     _record_usage(job)
-    parts.outbox.release(job.stored, _make_entry(job, parts, finding) if finding is not None else None)
+    parts.outbox.release(job.stored, _make_entry(job, parts, job.finding) if job.finding is not None else None)
 
 
 def _record_usage(job: Job) -> None:

@@ -1,11 +1,12 @@
 """The prefetcher: a thread that prepares the next job while one is measured, and reports measured jobs.
 
-    main thread (worker/loop/loop.py)       prefetcher
-    measures  ◄───── next_job() ─────  claims, drafts, checks novelty
-              ──── return_job() ────►  repairs a crash, writes the finding, delivers, shows the summary
+    main thread (worker/loop/loop.py)    prefetcher                    author (worker/loop/author.py)
+    measures  ◄──── next_job() ─────  claims, checks novelty  ────►  drafts
+              ─── return_job() ────►  delivers, shows         ────►  repairs a crash, writes the finding
 
-Only the prefetcher calls the agent, and only the main thread uses the device. The prefetcher's thread has a low
-priority, so that it takes no CPU time from a run.
+Only the main thread uses the device, and only the author asks the agent. Where the agent is not ready when the device
+soon is, its substitute drafts another job, the spare, at once; the agent goes on, and its draft keeps the lease, the
+parent and the context that it was made for. The thread has a low priority, so that it takes no CPU time from a run.
 """
 
 import os
@@ -14,24 +15,36 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from shared.commits import CommitError
 from shared.contract import ContractError
 from shared.leases import GrantedLease, ReleaseRequest, SeedProbe
 from shared.protocol import now
-from worker.agents.base import AgentError, AgentFinished, AssignmentImpossible
+from worker.agents.base import Agent, AgentError, AgentFinished, AssignmentImpossible
 from worker.api.client import ClientError, Unauthorized
 from worker.data.download import DataError
+from worker.loop.author import NICENESS, Author
 from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
-from worker.loop.job import Draining, Job, LeaseLost, WorkerParts, prepare_job, repair_job, write_finding
+from worker.loop.job import (
+    Draining,
+    Job,
+    LeaseLost,
+    WorkerParts,
+    prepare_job,
+    release_result,
+    repair_job,
+    write_finding,
+)
 from worker.runs.spec import MachineFault, RunImpossible, RunStopped
 from worker.ui.events import AgentTrouble, JobClaimed, JobDropped, WaitStarted
 
@@ -39,7 +52,12 @@ POLL_INTERVAL_SECONDS = 0.25
 STOP_TIMEOUT_SECONDS = 3.0
 """Seconds that a stop waits for the prefetcher's thread, for example for the answer of a model."""
 
-NICENESS = 10
+SPARE_SECONDS = 5.0
+"""Seconds of training left at which a spare is made ready if the agent is not."""
+
+MAX_HELD, MAX_HELD_WITH_SPARE = 2, 3
+"""Jobs held at the same time, as the coordinator allows."""
+
 _EXPECTED = (AgentError, ClientError, CommitError, ContractError, DataError, RunImpossible, OSError)
 
 
@@ -52,21 +70,26 @@ class Prefetcher:
     def __init__(self, parts: WorkerParts, claimer: JobClaimer, crash_log: Path, max_jobs: int | None) -> None:
         self._parts, self._claimer, self._crash_log, self._max_jobs = parts, claimer, crash_log, max_jobs
         self._messages = MessageReader(parts.client, parts.warn)
+        self._substitute = parts.agent.substitute
         self._changed = Condition()
         self._ready: deque[Job] = deque()
         self._returned: deque[Job] = deque()
         self._running: Job | None = None
         self._drafting: GrantedLease | None = None
+        self._finishing: list[Job] = []
+        self._asked: deque[tuple[Future[Any], Callable[[Callable[[], Any]], None]]] = deque()
         self._device_is_idle = False
         self._idle_reason = self._trouble = ""
         self._leaving = False
         self._ended = False
         self._error: Exception | None = None
+        self._author = Author(self._wake)
         self._thread = Thread(target=self._run, name="prefetch", daemon=True)
         self.reported = 0
         self.finished: str | None = None
 
     def __enter__(self) -> Self:
+        self._author.start()
         self._thread.start()
         return self
 
@@ -80,12 +103,12 @@ class Prefetcher:
             self._thread.join(POLL_INTERVAL_SECONDS)
             if not self._parts.stop.now.is_set():
                 deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-            elif time.monotonic() > deadline:  # the thread is blocked, and ends with the process
+            elif time.monotonic() > deadline:  # the author is blocked, and ends with the process
                 if (lease := self._drafting) is not None:
                     self._give_back(lease, "the worker was stopped while it drafted")
                 break
-        while self._returned:
-            self._drop_returned(self._returned.popleft())
+        for job in (*self._finishing, *self._returned):
+            self._drop_returned(job)
 
     def next_job(self) -> Job | SeedProbe | None:
         """Wait for the next job to measure, or a seed to probe; None if there will be none.
@@ -132,6 +155,7 @@ class Prefetcher:
         except Exception as error:  # noqa: BLE001 - the thread's outermost: `next_job` raises it
             self._error = error
         finally:
+            self._author.end()
             while self._ready:
                 self._drop(self._ready.popleft(), "the worker is stopping")
             with self._changed:
@@ -145,16 +169,30 @@ class Prefetcher:
                 obstacle = self._parts.stop.pause or ("the worker is stopping" if self._must_leave() else None)
                 if self._returned:
                     return partial(self._finish, self._returned.popleft())
+                if self._asked and self._asked[0][0].done():
+                    answer, then = self._asked.popleft()
+                    return partial(then, answer.result)
                 if obstacle and self._ready:
                     return partial(self._drop, self._ready.popleft(), obstacle)
-                if self._ready and (lost := self._ready[-1].heartbeat.lost) is not None:
-                    return partial(self._fail_job, self._ready.pop(), LeaseLost(lost))
-                if self._running is None and not self._ready and self._claims_no_more():
+                if (lost := next((job for job in self._ready if job.heartbeat.lost is not None), None)) is not None:
+                    self._ready.remove(lost)
+                    return partial(self._fail_job, lost, LeaseLost(lost.heartbeat.lost))
+                is_idle = self._running is None and not self._ready and not self._asked
+                if is_idle and self._claims_no_more():
                     return None
-                if not obstacle and self._may_claim():
-                    return self._claim
+                if not obstacle and (agent := self._choose_agent()) is not None:
+                    return partial(self._claim, agent)
                 self._show_idle_reason()
                 self._changed.wait(POLL_INTERVAL_SECONDS)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _ask(self, work: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
+        """Let the author do `work`; this thread calls `then` with a function that returns its result, or raises."""
+        with self._changed:
+            self._asked.append((self._author.ask(work), then))
 
     def _must_leave(self) -> bool:
         return self._leaving or self._parts.stop.draining.is_set()
@@ -163,12 +201,29 @@ class Prefetcher:
         enough = self._max_jobs is not None and self.reported >= self._max_jobs
         return self._must_leave() or enough or self.finished is not None or self._claimer.is_over
 
-    def _may_claim(self) -> bool:
-        """Whether to claim a job: at most one is held besides the one that is measured, as the coordinator allows."""
-        if self._ready or self._claimer.seconds_left or self._claims_no_more():
-            return False
-        running = int(self._running is not None)
-        return self._max_jobs is None or self.reported + running < self._max_jobs
+    def _choose_agent(self) -> Agent | None:
+        """The agent to claim a job for: the worker's own if it has nothing to do, its substitute if the device would
+        have to wait; None to claim none now."""
+        held = len(self._list_held())
+        enough = self._max_jobs is not None and self.reported + held >= self._max_jobs
+        if self._claimer.seconds_left or self._claims_no_more() or enough:
+            return None
+        if not self._asked and all(job.is_spare for job in self._ready) and held < MAX_HELD + len(self._ready):
+            return self._parts.agent
+        may_spare = self._asked and not self._ready and held < MAX_HELD_WITH_SPARE and self._is_device_needed()
+        return self._substitute if may_spare else None
+
+    def _is_device_needed(self) -> bool:
+        """Whether the device is idle, or will be within seconds."""
+        if (job := self._running) is None:
+            return self._device_is_idle
+        left = (1.0 - job.heartbeat.progress.share) * job.project.contract.budget.training_seconds * job.lease.pace
+        return left <= SPARE_SECONDS
+
+    def _list_held(self) -> list[GrantedLease]:
+        """The leases of all jobs that are not reported yet."""
+        jobs = [*self._finishing, *self._returned, *self._ready, *([self._running] if self._running else [])]
+        return [job.lease for job in jobs] + ([self._drafting] if self._drafting is not None else [])
 
     def _show_idle_reason(self) -> None:
         """Show once why the device is idle, unless it waits for a draft."""
@@ -180,25 +235,36 @@ class Prefetcher:
             self._parts.events.handle(WaitStarted(reason, POLL_INTERVAL_SECONDS if pause else left))
         self._idle_reason = reason
 
-    def _claim(self) -> None:
-        lease = self._claimer.claim([] if self._running is None else [self._running.lease.id])
+    def _claim(self, agent: Agent) -> None:
+        """Claim a job for an agent, and let it be drafted: by the author, or if it is the substitute's at once."""
+        lease = self._claimer.claim([lease.id for lease in self._list_held()], agent)
         if lease is None:
             return
-        self._drafting = lease
         self._parts.events.handle(JobClaimed(lease))
         heartbeat = LeaseHeartbeat(self._parts.client_for(lease), lease, self._messages)
         heartbeat.start()
-        try:
-            job = prepare_job(lease, heartbeat, self._parts)
-        except Exception as error:  # noqa: BLE001 - an error of one job must not end the worker
+        prepare = partial(prepare_job, lease, heartbeat, replace(self._parts, agent=agent))
+        if agent is self._substitute:
+            self._take(lease, heartbeat, prepare)
+        else:
+            self._drafting = lease
+            self._ask(prepare, partial(self._take, lease, heartbeat))
+
+    def _take(self, lease: GrantedLease, heartbeat: LeaseHeartbeat, prepare: Callable[[], Job]) -> None:
+        """Take a job that is ready for the device."""
+        is_spare = lease is not self._drafting
+        if not is_spare:
             self._drafting = None
+        try:
+            job = prepare()
+            job.is_spare = is_spare
+        except Exception as error:  # noqa: BLE001 - an error of one job must not end the worker
             heartbeat.stop()
             self._fail(lease, error)
             return
         finally:
             self._show_trouble()
         with self._changed:
-            self._drafting = None
             self._ready.append(job)
             self._changed.notify_all()
 
@@ -209,21 +275,32 @@ class Prefetcher:
             self._parts.events.handle(AgentTrouble(trouble))
 
     def _finish(self, job: Job) -> None:
-        """Repair a returned job so that it is measured again, or write its finding and report it."""
+        """Let a returned job be repaired, so that it is measured again, or its finding be written."""
+        if job.error is not None:
+            self._fail_job(job, job.error)
+            return
+        conclude = partial(_conclude, job, self._parts)
+        is_quick = job.plan is None or (self._substitute is not None and job.plan.draft.agent != self._parts.agent.name)
+        self._finishing.append(job)
+        if is_quick:
+            self._report(job, conclude)
+        else:
+            self._ask(conclude, partial(self._report, job))
+
+    def _report(self, job: Job, conclude: Callable[[], bool]) -> None:
+        """Report a job that has its finding, or let a repaired one be measured again."""
+        self._finishing.remove(job)
         try:
-            if job.error is not None:
-                raise job.error
-            if job.needs_repair and repair_job(job, self._parts):
-                with self._changed:
-                    self._ready.appendleft(job)
-                    self._changed.notify_all()
-                return
-            write_finding(job, self._parts)
-            job.heartbeat.stop()
-            job.heartbeat.check()
+            is_repaired = conclude()
         except Exception as error:  # noqa: BLE001 - as above
             self._fail_job(job, error)
             return
+        if is_repaired:
+            with self._changed:
+                self._ready.appendleft(job)
+                self._changed.notify_all()
+            return
+        release_result(job, self._parts)
         self._claimer.record_success()
         self.reported += 1
         report_result(job, self._parts)
@@ -277,6 +354,16 @@ class Prefetcher:
             self._parts.notify(f"the job could not be given back, its lease will expire: {error}")
         self._claimer.record_release()
         self._parts.events.handle(JobDropped(lease))
+
+
+def _conclude(job: Job, parts: WorkerParts) -> bool:
+    """Repair a job whose run crashed, and return True, or write its finding."""
+    if job.needs_repair and repair_job(job, parts):
+        return True
+    write_finding(job, parts)
+    job.heartbeat.stop()
+    job.heartbeat.check()
+    return False
 
 
 def record_crash(path: Path, error: Exception) -> None:

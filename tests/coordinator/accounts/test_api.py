@@ -191,3 +191,54 @@ def test_a_token_is_listed_ends_and_is_revoked_at_once(http: TestClient, databas
     assert code_of(ada.post(f"/audit/{done.json()['id']}/undo", {"reason": "found it"})) == (403, "not-allowed")
     assert boss.post(f"/audit/{done.json()['id']}/undo", {"reason": "found it"}).status_code == 201
     assert box.beat(lease, Phase.STARTING).status_code == 200
+
+
+def test_a_code_logs_another_machine_in_once_within_minutes_and_without_duties(
+    http: TestClient, database: Database
+) -> None:
+    boss = make_person(database, http, "boss", Role.MAINTAINER)
+    codes = [boss.post("/login-codes").json()["secret"] for _ in range(2)]
+
+    def sign_in(code: str) -> httpx.Response:
+        return http.post("/api/v1/sign-in", json={"secret": code, "label": "laptop"})
+
+    later = now() + timedelta(minutes=11)
+    with use_clock(lambda: later):
+        late = sign_in(codes[0])
+    assert code_of(late) == (403, "sign-in-invalid") and "swarm-worker tokens code" in late.json()["detail"]
+    made = sign_in(f" {codes[1].lower().replace('-', ' ')}")
+    assert made.json()["volunteer"] == "boss" and sign_in(codes[1]).status_code == 403
+    laptop = Person(http, "boss", made.json()["token"])
+    assert laptop.get("/account").json() == {"volunteer": "boss", "role": "maintainer", "token_id": 2, "scope": "work"}
+    assert code_of(laptop.get("/audit")) == (403, "not-allowed"), "the code came from a token with duties"
+    assert laptop.get("/accounts/boss/tokens").json()["items"][0]["made_with_id"] == 1
+    assert not any(code in str(dump(database)) for code in (*codes, codes[1].replace("-", "")))
+
+
+def test_what_was_made_with_a_token_ends_with_it_unless_it_is_revoked_alone(
+    http: TestClient, database: Database
+) -> None:
+    ada = make_person(database, http, "ada", scope=TokenScope.WORK)
+
+    def grow(person: Person, label: str) -> tuple[int, Person]:
+        made = person.post("/accounts/ada/tokens", {"label": label}).json()
+        return made["id"], Person(http, "ada", made["secret"])
+
+    number, first = grow(ada, "first")
+    _, second = grow(first, "second")
+    code = second.post("/login-codes").json()["secret"]
+    own, apart = grow(ada, "apart")
+    assert apart.post(f"/tokens/{number}/revocation", {"reason": "stolen"}).status_code == 200
+    refused = first.get("/account")
+    assert code_of(refused) == (401, "unauthorized") and "was revoked on" in refused.json()["detail"]
+    assert code_of(second.get("/account")) == (401, "unauthorized"), "a thief could have made it"
+    assert http.post("/api/v1/sign-in", json={"secret": code}).status_code == 403, "nor does its code count"
+    new, successor = grow(apart, "apart")
+    assert successor.post(f"/tokens/{own}/revocation", {"reason": "replaced", "alone": True}).status_code == 200
+    assert (apart.get("/account").status_code, successor.get("/account").status_code) == (401, 200)
+    assert successor.post(f"/tokens/{new}/label", {"label": "the attic"}).status_code == 200
+    labels = {one["id"]: one["label"] for one in ada.get("/accounts/ada/tokens").json()["items"]}
+    assert labels[new] == "the attic"
+    eve = make_person(database, http, "eve", scope=TokenScope.WORK)
+    assert code_of(eve.post("/accounts/ada/tokens", {"label": "mine"})) == (403, "not-allowed")
+    assert code_of(eve.post(f"/tokens/{new}/label", {"label": "mine"})) == (403, "not-allowed")

@@ -79,8 +79,9 @@ def test_a_worker_that_starts_anew_gives_up_what_it_forgot(worker: MiniWorker) -
     assert worker.beat(first, Phase.STARTING).status_code == 410
     third = worker.claim_job(holding=[str(second.id)])
     assert worker.beat(second, Phase.DRAFTING).status_code == 200
-    reply = worker.claim(holding=[str(second.id), str(third.id)])
-    assert reply.lease is None and "holds 2 jobs" in reply.reason
+    fourth = worker.claim_job(holding=[str(second.id), str(third.id)])
+    reply = worker.claim(holding=[str(lease.id) for lease in (second, third, fourth)])
+    assert reply.lease is None and "holds 3 jobs" in reply.reason
 
 
 def test_heartbeats_renew_and_are_seen(worker: MiniWorker) -> None:

@@ -86,6 +86,7 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "POST /join": EVERYBODY,
     "GET /me": ACCOUNTS,
     "POST /me/leaderboard": ACCOUNTS,
+    "POST /me/login-code": ACCOUNTS,
     "POST /me/password": ACCOUNTS,
     "POST /me/sign-out-everywhere": ACCOUNTS,
     "POST /me/tokens": ACCOUNTS,
@@ -172,9 +173,12 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "POST /projects/{name}/settings/restoration": (
         "/projects/none/settings/restoration", WHY | {"version": 0}, Permission.ADMINISTER
     ),
+    "GET /account": ("/account", None, Permission.WORK),
+    "POST /login-codes": ("/login-codes", None, Permission.WORK),
     "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
     "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
     "POST /accounts/{name}/sign-in-link": ("/accounts/none/sign-in-link", WHY, Permission.ADMINISTER),
+    "POST /tokens/{token_id}/label": ("/tokens/1/label", {"label": "box"}, Permission.ADMINISTER),
     "POST /tokens/{token_id}/revocation": ("/tokens/1/revocation", WHY, Permission.ADMINISTER),
     "GET /held": ("/held", None, Permission.LOOK),
     "POST /projects/{name}/held/{sha}/decision": (
@@ -237,6 +241,7 @@ AUTHORED = {
     f"POST {API_PREFIX}/findings/{{finding_id}}/versions": frozenset({Visitor.AUTHOR}),
     f"POST {API_PREFIX}/findings/{{finding_id}}/retraction": STAFF | {Visitor.AUTHOR},
     f"POST {API_PREFIX}/findings/{{finding_id}}/restoration": STAFF | {Visitor.AUTHOR},
+    f"POST {API_PREFIX}/tokens/{{token_id}}/label": MAINTAINERS | {Visitor.AUTHOR},
     f"POST {API_PREFIX}/tokens/{{token_id}}/revocation": MAINTAINERS | {Visitor.AUTHOR},
 }
 """Routes about a finding or token that is the author's own."""

@@ -17,6 +17,7 @@ from shared.protocol import PROBLEM_MEDIA_TYPE, PROTOCOL_HEADER, PROTOCOL_VERSIO
 from tests.support.messages import claim_request, make_run
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import (
+    AccountStopped,
     ClientError,
     CoordinatorClient,
     Outdated,
@@ -87,7 +88,8 @@ def test_versions_that_do_not_fit_are_told_with_what_to_do(theirs: dict[str, Any
     ("response", "error", "words"),
     [
         (problem(401, "token-invalid"), Unauthorized, "Because"),
-        (problem(403, "account-closed"), Unauthorized, "Because"),
+        (problem(403, "account-pending"), AccountStopped, "Because"),
+        (problem(403, "not-allowed"), Unauthorized, "Because"),
         (problem(403, "lease-foreign"), Rejected, "lease-foreign"),
         (problem(409, "result-conflict"), Rejected, "result-conflict"),
         (problem(426, "protocol-unsupported"), Outdated, "Because"),

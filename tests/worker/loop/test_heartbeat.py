@@ -14,7 +14,7 @@ from shared.protocol import now
 from shared.workers import MessageReceipt, WorkerMessage
 from tests.worker.agents.tasks import sha_of
 from tests.worker.workers import wait_until
-from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
+from worker.api.client import AccountStopped, ClientError, Rejected, Unauthorized, Unreachable
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
 from worker.runs.spec import RunProgress
 
@@ -99,7 +99,7 @@ def test_an_error_that_may_pass_is_tried_again(error: ClientError) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [Rejected(410, "lease-ended", "It is expired"), Unauthorized("who?"), LeaseState.EXPIRED, LeaseState.RELEASED],
+    [Rejected(410, "lease-ended", "It is expired"), AccountStopped("spam"), LeaseState.EXPIRED, LeaseState.RELEASED],
 )
 def test_a_lost_lease_is_remembered_and_beats_no_more(answer: LeaseState | Exception) -> None:
     keeper = Keeper(LeaseState.RUNNING, answer)
@@ -108,6 +108,16 @@ def test_a_lost_lease_is_remembered_and_beats_no_more(answer: LeaseState | Excep
         time.sleep(0.1)
         heartbeat.update(TRAINING)  # no error: the run is worth finishing
     assert len(keeper.beats) == 2
+
+
+def test_a_refused_token_is_said_once_and_may_be_replaced() -> None:
+    refused = Unauthorized("This token was revoked.")
+    keeper, shown = Keeper(refused, refused, LeaseState.RUNNING), list[str]()
+    reader = MessageReader(Coordinator(), shown.append)  # type: ignore[arg-type]
+    with LeaseHeartbeat(keeper, make_lease(), reader) as heartbeat:
+        wait_until(lambda: len(keeper.beats) >= 3)
+        assert heartbeat.lost is None
+    assert shown == [f"{refused} The run under way is finished, and its result kept until then."]
 
 
 def test_a_thread_that_dies_is_noticed() -> None:

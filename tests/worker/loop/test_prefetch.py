@@ -5,11 +5,15 @@ from threading import Event, Thread
 
 import pytest
 
+from shared.experiments import JobKind
+from shared.findings import FindingDraft
 from shared.runs import RunReport
 from tests.worker.conftest import FormulaRunner, LiveCoordinator
 from tests.worker.workers import Wire, Worker, WorkerFactory, make_script, refuse, wait_until
-from worker.agents.base import Draft, Task
+from worker.agents.base import Agent, AgentError, Draft, Task
+from worker.agents.composite import AgentByKind, FallbackAgent
 from worker.agents.scripted import Script, ScriptedAgent
+from worker.agents.search import SearchAgent
 from worker.loop.loop import Ending
 from worker.loop.stop import Stop
 
@@ -31,16 +35,16 @@ def worker(live: LiveCoordinator, make_worker: WorkerFactory) -> Worker:
 def test_the_next_job_is_ready_before_the_run_is_over(
     worker: Worker, live: LiveCoordinator, runner: FormulaRunner
 ) -> None:
-    seen = []
+    expected = [["DEPTH 5", "DEPTH 6"], ["DEPTH 6", "DEPTH 7"]]
 
     def look() -> None:
-        if len(seen) < 2:
-            wait_until(lambda: phases(live) == ["training", "ready"])
-            seen.append([lease["title"] for lease in live.list("leases")])
+        if expected:  # heartbeats may be late, and a job's end
+            both = list(zip(expected.pop(0), ["training", "ready"], strict=True))
+            wait_until(lambda: [(lease["title"], lease["phase"]) for lease in live.list("leases")] == both)
 
     runner.hook = look
     assert worker.loop.run() is Ending.DONE
-    assert seen == [["DEPTH 5", "DEPTH 6"], ["DEPTH 6", "DEPTH 7"]]
+    assert expected == []
     assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5", "DEPTH 6", "DEPTH 7"]
     assert [receipt.posterior is not None for receipt in worker.witness.summaries] == [True] * 3
     assert runner.foretold == [None, *runner.requests[2:], None], "the runner knew what follows"
@@ -205,3 +209,80 @@ def test_stopping_now_waits_for_no_idea(
     assert not agent.over.is_set()
     assert live.list("leases") == [] and worker.witness.summaries == []
     agent.over.set()
+
+
+class SlowModel(Agent):
+    """Answers only when it is let; each draft names the parent that it was made for."""
+
+    name = "model"
+    kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
+
+    def __init__(self) -> None:
+        self.may_answer, self.fails = Event(), False
+        self.asked: list[Task] = []
+
+    def propose(self, task: Task) -> Draft:
+        self.asked.append(task)
+        assert self.may_answer.wait(PATIENCE_SECONDS)
+        if self.fails:
+            raise AgentError("it refuses")
+        draft = SearchAgent().propose(task)
+        files = {path: f"{text}BY_MODEL = {len(self.asked)}\n" for path, text in draft.files.items()}
+        words = {"title": f"A model's idea on {task.base.sha}", "insists": "Its own."}
+        return replace(draft, proposal=draft.proposal.model_copy(update=words), files=files, agent=self.name)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        return FindingDraft(claim="The model's words.", agent=self.name)
+
+
+def with_substitute(model: Agent) -> Agent:
+    return AgentByKind(FallbackAgent(model, SearchAgent(), lambda _: None), {JobKind.TUNE: SearchAgent()})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_device_never_waits_for_a_slow_model_and_no_draft_is_lost(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner, fails: bool
+) -> None:
+    """The model answers while the fourth job runs; without spares there would be no second run before."""
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
+    model = SlowModel()
+    model.fails = fails
+    worker = make_worker(live.url, with_substitute(model))
+    most: list[int] = []
+
+    def run() -> None:
+        most.append(len(live.list("leases")))
+        if len(runner.requests) == 1 + 4:
+            model.may_answer.set()
+            wait_until(lambda: "ready" in phases(live))
+
+    runner.hook = run
+    assert worker.loop.run(max_jobs=7) is Ending.DONE
+    assert max(most) <= 3, "what the coordinator allows"
+    assert [request.files["train.py"].count("BY_MODEL") for request in runner.requests[1:5]] == [0] * 4
+    done = {one["title"]: live.get(f"experiments/{one['id']}") for one in live.list("experiments")}
+    by_model = {title for title, one in done.items() if one["finding"]["agent"] == "model"}
+    assert by_model == {title for title in done if title.startswith("A model's idea")}
+    assert fails or by_model, "what it drafted during four runs is measured"
+    for title in by_model:
+        assert title.endswith(done[title]["parent_sha"]), "the parent is the one that the draft was made for"
+    lost = [lease for lease in worker.witness.claimed if lease.id not in {s.lease.id for s in worker.witness.summaries}]
+    assert lost == [] and worker.witness.waits == []
+
+
+def test_a_spare_that_is_ready_is_given_back_with_the_draft(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
+    model = SlowModel()
+    worker = make_worker(live.url, with_substitute(model))
+
+    def stop() -> None:
+        wait_until(lambda: phases(live) == ["drafting", "training", "ready"])
+        worker.stop.request()
+        worker.stop.request()
+
+    runner.hook, runner.shares = stop, (0.0, 0.9)
+    assert worker.loop.run() is Ending.STOPPED
+    assert live.list("leases") == []
+    model.may_answer.set()
