@@ -55,6 +55,9 @@ STOP_TIMEOUT_SECONDS = 3.0
 SPARE_SECONDS = 5.0
 """Seconds of training left at which a spare is made ready if the agent is not."""
 
+PATIENCE_SECONDS = 0.5
+"""Seconds that the agent may take before the device does not wait for it."""
+
 MAX_HELD, MAX_HELD_WITH_SPARE = 2, 3
 """Jobs held at the same time, as the coordinator allows."""
 
@@ -78,6 +81,7 @@ class Prefetcher:
         self._drafting: GrantedLease | None = None
         self._finishing: list[Job] = []
         self._asked: deque[tuple[Future[Any], Callable[[Callable[[], Any]], None]]] = deque()
+        self._asked_at = 0.0
         self._device_is_idle = False
         self._idle_reason = self._trouble = ""
         self._leaving = False
@@ -192,6 +196,8 @@ class Prefetcher:
     def _ask(self, work: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
         """Let the author do `work`; this thread calls `then` with a function that returns its result, or raises."""
         with self._changed:
+            if not self._asked:
+                self._asked_at = time.monotonic()
             self._asked.append((self._author.ask(work), then))
 
     def _must_leave(self) -> bool:
@@ -210,7 +216,8 @@ class Prefetcher:
             return None
         if not self._asked and all(job.is_spare for job in self._ready) and held < MAX_HELD + len(self._ready):
             return self._parts.agent
-        may_spare = self._asked and not self._ready and held < MAX_HELD_WITH_SPARE and self._is_device_needed()
+        is_slow = self._asked and time.monotonic() > self._asked_at + PATIENCE_SECONDS
+        may_spare = is_slow and not self._ready and held < MAX_HELD_WITH_SPARE and self._is_device_needed()
         return self._substitute if may_spare else None
 
     def _is_device_needed(self) -> bool:
@@ -244,16 +251,17 @@ class Prefetcher:
         heartbeat = LeaseHeartbeat(self._parts.client_for(lease), lease, self._messages)
         heartbeat.start()
         prepare = partial(prepare_job, lease, heartbeat, replace(self._parts, agent=agent))
-        if agent is self._substitute:
-            self._take(lease, heartbeat, prepare)
+        if agent is self._substitute or not lease.kind.makes_experiment:
+            self._take(lease, heartbeat, prepare, is_spare=agent is self._substitute)
         else:
             self._drafting = lease
             self._ask(prepare, partial(self._take, lease, heartbeat))
 
-    def _take(self, lease: GrantedLease, heartbeat: LeaseHeartbeat, prepare: Callable[[], Job]) -> None:
+    def _take(
+        self, lease: GrantedLease, heartbeat: LeaseHeartbeat, prepare: Callable[[], Job], *, is_spare: bool = False
+    ) -> None:
         """Take a job that is ready for the device."""
-        is_spare = lease is not self._drafting
-        if not is_spare:
+        if lease is self._drafting:
             self._drafting = None
         try:
             job = prepare()
