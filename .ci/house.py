@@ -33,6 +33,7 @@ SMALL_MODULES = {
 BROAD_EXCEPTS = {
     "coordinator/background.py": "outermost loop of each background task: logs the error and records it",
     "worker/agents/composite.py": "what a model's strange answer breaks costs no job: the substitute drafts it",
+    "worker/loop/author.py": "outermost of what is asked of the agent: the future carries the error on",
     "worker/loop/loop.py": "outermost loop of the worker",
     "worker/loop/prefetch.py": "outermost loop of the thread that prepares jobs",
     "worker/start.py": "outermost: a line for people, a file for the rest",

@@ -267,7 +267,7 @@ class WorkerSettings(BaseSettings):
         return (self.token_file or login_path()).expanduser()
 
     def advise_login(self) -> str:
-        """What to do where the coordinator refuses the token."""
+        """The advice for a token that the coordinator refuses."""
         login = "`swarm-worker login`"
         if self.token is not None:
             login = f"it stands in the setting 'token' (SWARM_TOKEN): remove it there, then {login}"
