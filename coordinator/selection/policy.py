@@ -51,7 +51,7 @@ class Snapshot:
     """The input of the policy. Counts are of this worker, in this project and its hardware class.
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
-    `own` counts how often its volunteer measured or made a commit, in any class, and names those that it may not
+    `own` counts how often its volunteer measured a commit in the class, or made it, and names those that it may not
     measure; `is_alone` says that nobody else is in the class. `to_confirm` is a commit that it may confirm,
     `to_promote` a run that it may make on a rung. `expected` is the commit that the model of all runs expects most of.
     `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.

@@ -226,14 +226,19 @@ _OTHER_VOLUNTEER = (
     )
     .limit(1)
 )
+_MAKERS = [kind for kind in JobKind if kind.makes_experiment]
 _MEASURED_BY = (
     select(_RUNS.c.commit_sha)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _RUNS.c.rung.is_(None))
+    .where(
+        (_RUNS.c.hardware_class == HARDWARE_CLASS) | is_one_of(_RUNS.c.kind, [k for k in JobKind if k.makes_experiment])
+    )
     .union_all(
         select(_LEASES.c.base_sha)
         .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
         .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.base_sha.in_(SHAS))
+        .where(_LEASES.c.hardware_class == HARDWARE_CLASS)
         .where(_LEASES.c.issued_at > bindparam("since"), _LEASES.c.state != LeaseState.DONE)
         .where(is_one_of(_LEASES.c.kind, (JobKind.REPLICATE, JobKind.CONTROL)))
         .group_by(_LEASES.c.base_sha)
@@ -359,11 +364,11 @@ def has_other_volunteer(session: Conn, project_id: int, hardware_class: str, vol
     return session.scalar(_OTHER_VOLUNTEER, given) is not None
 
 
-def count_measured_by(session: Conn, volunteer_id: int, shas: Sequence[str]) -> Counter[str]:
-    """How often a volunteer made or measured each of the commits, or is measuring it, on whatever hardware. One for
-    which it let LOST_TRIES leases come to nothing counts, too, so that nobody holds a commit up."""
-    given = {"volunteer_id": volunteer_id, "shas": list(shas), "moment": now(), "since": now() - LOST_WITHIN}
-    return Counter(sha for (sha,) in session.execute(_MEASURED_BY, given).all())
+def count_measured_by(session: Conn, volunteer_id: int, hardware_class: str, shas: Sequence[str]) -> Counter[str]:
+    """How often a volunteer measured each of the commits in a class, or is measuring it; or made it, on whatever
+    hardware. One for which it let LOST_TRIES leases come to nothing counts, too, so that nobody holds a commit up."""
+    given = {"volunteer_id": volunteer_id, "hardware_class": hardware_class, "shas": list(shas), "moment": now()}
+    return Counter(session.scalars(_MEASURED_BY, given | {"since": now() - LOST_WITHIN}))
 
 
 def map_checks(session: Conn, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:

@@ -145,7 +145,8 @@ def _take_snapshot(
         reserved = frozenset(checks) | (measured - {project.root_sha})
         reserved = asked if is_doubted(session, project.id, volunteer_id) else reserved - disputed
         reserved -= anchored
-    own = dict.fromkeys(reserved, 0) | queries.count_measured_by(session, volunteer_id, [*looked_at, *due])
+    of_volunteer = queries.count_measured_by(session, volunteer_id, hardware_class, [*looked_at, *due])
+    own = dict.fromkeys(reserved, 0) | of_volunteer
     return replace(
         snapshot,
         to_confirm=to_confirm,
@@ -177,7 +178,7 @@ def needs_run(session: Conn, contract: Contract, hardware_class: str, sha: str, 
         return not queries.has_crashed_by_itself(session, sha, hardware_class)
     is_open = posterior.standing == Standing.PROVISIONAL and posterior.runs < policy.MAX_RUNS_OF_ONE_COMMIT
     is_gain = contract.objective.sign * posterior.effect_mean < 0
-    return is_open and is_gain and not queries.count_measured_by(session, volunteer_id, [sha])
+    return is_open and is_gain and not queries.count_measured_by(session, volunteer_id, hardware_class, [sha])
 
 
 def _view_branches(

@@ -7,14 +7,18 @@ from random import Random
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.evidence.quarantine import set_anchor
+from coordinator.models import Project
 from coordinator.projects.service import create_project
+from shared.experiments import JobKind
 from shared.leases import GrantedLease, ResultUpload
-from tests.support.messages import HARDWARE, make_result, make_run
+from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.seeds import write_seed
+from tests.support.swarm_data import History
 from tests.support.village import Village
 from tests.support.volunteers import MiniWorker
 
@@ -115,7 +119,7 @@ def test_an_honest_machine_that_drifts_is_not_doubted(village: Village) -> None:
 def test_a_class_of_one_machine_has_no_record_and_says_why(
     project: str, make_worker: Callable[..., MiniWorker], http: TestClient
 ) -> None:
-    rare = HARDWARE.model_copy(update={"model": "A chip that nobody else has"})
+    rare = HARDWARE.model_copy(update={"isa": "riscv64"})
     only = make_worker("w1", "only")
     for at in range(8):
         lease = only.claim_job(hardware=rare.model_dump(mode="json"))
@@ -176,3 +180,28 @@ def test_who_abandons_checks_does_not_hold_a_commit_up(
     assert other is None or other.base.sha != held.base.sha
     checked = claim_check(bo)
     assert checked is not None and checked.base.sha == held.base.sha
+
+
+def test_an_anchor_on_two_kinds_of_hardware_checks_in_both(
+    project: str, database: Database, make_worker: Callable[..., MiniWorker]
+) -> None:
+    """Its run in one class says nothing in the other. What it made itself it checks in neither, though that leads."""
+    rare = HARDWARE.model_copy(update={"isa": "riscv64"})
+    with database.write() as session:
+        known = session.scalars(select(Project).where(Project.name == project)).one()
+        here, there = (History(session, known, hardware=one) for one in (HARDWARE, rare))
+        workers = [
+            (of_class.add_worker(f"a-{name}", "ada"), of_class.add_worker(name, "dan", is_anchor=True))
+            for of_class, name in ((here, "w1"), (there, "w2"))
+        ]
+        for of_class, pair in zip((here, there), workers, strict=True):
+            for worker in pair:
+                of_class.measure(worker, known.root_sha, 3.3)
+        (other, anchor), (other_there, _) = workers
+        sha = here.add_experiment(other, known.root_sha, 3.1, make_proposal()).commit_sha
+        own = here.add_experiment(anchor, known.root_sha, 3.0, make_proposal("its own")).commit_sha
+        here.measure(anchor, sha, 3.1)
+        for made, metric in ((sha, 3.1), (own, 3.0)):
+            there.measure(other_there, made, metric)
+    lease = make_worker("w2", "dan").claim_job(hardware=rare.model_dump(mode="json"))
+    assert (lease.kind, lease.base.sha) == (JobKind.REPLICATE, sha)
