@@ -54,7 +54,8 @@ HONEST_JOBS = 12
 CHOOSING = 0.1
 BUDGET = timedelta(seconds=120)
 JOB = timedelta(seconds=140)
-FOREIGN = HARDWARE.model_copy(update={"model": "A chip that nobody else has"})
+FOREIGN = HARDWARE.model_copy(update={"isa": "a chip that nobody else has"})
+assert FOREIGN.hardware_class != HARDWARE.hardware_class
 CONTRACT = f"""\
 [project]
 name = "question"
