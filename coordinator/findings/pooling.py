@@ -227,11 +227,11 @@ def _between(values: Sequence[float], best: float) -> Iterator[UntestedValue]:
 
 
 def _name(value: float, values: Sequence[float], why: str) -> Iterator[UntestedValue]:
-    """The value to three digits, whole where all values are; nothing where it is one of them."""
+    """The value to three digits, whole where all values are; nothing where it is one of them, or rounds to zero."""
     rounded = float(f"{value:.3g}")
     if all(one.is_integer() for one in values):
         rounded = float(round(rounded))
-    if rounded not in values:
+    if rounded not in values and (rounded or values[0] <= 0):
         yield UntestedValue(value=f"{rounded:.15g}", hardware_class=None, why=why)
 
 

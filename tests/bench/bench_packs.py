@@ -1,11 +1,11 @@
-"""Does a context pack tell what a good colleague would? Ten packs of a recorded session, judged by a list.
+"""Does a context pack tell what a good colleague would? Ten packs of recorded sessions, judged by a list.
 
 python -m tests.bench.bench_packs                       this checkout alone
 python -m tests.bench.bench_packs --against ../other    and another one's packs on the same sessions, as "before"
 
-A session of 125 experiments is imported. Packs are composed for ten parents, spaced evenly over its longest line of
-descent, and a second one of each for a job that drafts. Each thing of LIST is looked for in the text with what
-the database says: a pack has it, lacks it, or the session has nothing of the kind.
+Two sessions are imported, one with a long line of descent and one with many losses. Packs are composed for five parents
+of each, spaced evenly over the longest line, and a second one of each for a job that drafts. Each thing of LIST is
+looked for in the text with what the database says: a pack has it, lacks it, or the session has nothing of the kind.
 """
 
 import argparse
@@ -35,10 +35,10 @@ from shared.experiments import JobKind
 from tests.support.in_process import open_client
 from tests.support.sessions import BRANCH, DATA, HARDWARE, replay
 
-PARENTS = 10
+PARENTS = 5
 """Packs of each session."""
 
-SESSION = DATA.parent / "tried" / "session-c.tsv"
+SESSIONS = (DATA / "session-a.tsv", DATA.parent / "tried" / "session-c.tsv")
 
 MANY = 3
 """Negatives that a pack should have."""
@@ -249,7 +249,7 @@ def compose_elsewhere(checkout: Path, sessions: Sequence[Path]) -> list[Texts]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sessions", type=Path, nargs="*", default=[SESSION])
+    parser.add_argument("sessions", type=Path, nargs="*", default=SESSIONS)
     parser.add_argument("--against", type=Path, help="another checkout, whose packs are judged as well")
     parser.add_argument("--append", type=Path, help="add the table to this Markdown file")
     parser.add_argument("--show", type=Path, help="write the packs into this folder")
