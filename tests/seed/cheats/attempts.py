@@ -150,6 +150,7 @@ EXPECTED = {
     "replays_windows": REMEMBERS,
     "peeks_and_remembers": REMEMBERS,
     "leaves_notes": REMEMBERS,
+    "leaves_a_child": REMEMBERS,
     "marks_in_impossible_tokens": PEEKS,
     "marks_in_token_classes": PEEKS,
     "marks_in_the_order": PEEKS,
@@ -180,5 +181,6 @@ APART = {
     "reads_secrets": "harness.trainer",
     "peeks_and_remembers": "harness.host",
     "leaves_notes": "harness.host",
+    "leaves_a_child": "harness.host",
 }
 """Cheats that try to leave their process's sandbox, and the process of each."""

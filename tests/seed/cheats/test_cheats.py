@@ -108,7 +108,7 @@ def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float, compil
 
 @pytest.mark.parametrize(
     "name",
-    ["stateful_but_causal", "dropout_left_on", "noise_of_rounding", "unusual_but_legal", "long_convolution", "experts"],
+    [path.stem for path in sorted((HERE / "controls").glob("*.py"))],
 )
 def test_honest_code_passes(name: str, measure_file: MeasureFile, honest: float) -> None:
     files = with_edit(HERE / "controls" / f"{name}.py")

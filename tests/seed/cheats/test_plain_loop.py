@@ -8,6 +8,7 @@ from worker.data.prepare import PreparedData
 IN_A_PLAIN_LOOP = {*EXPECTED, "trains_early", "ignores_the_clock", "patches_time"} - {
     "peeks_and_remembers",  # below: they get past a check that has one host
     "leaves_notes",
+    "leaves_a_child",
     "rests_on_an_old_result",  # below: it needs an earlier run
     "reads_secrets",  # below: it gains no points
     "peeks_below_a_tolerance",  # below: they gain less than 0.01
@@ -28,7 +29,7 @@ def test_gains_in_a_plain_loop(name: str, naively: Naively, naive_honest: float)
     assert found.metric < naive_honest - 0.01
 
 
-@pytest.mark.parametrize("name", ["peeks_and_remembers", "leaves_notes"])
+@pytest.mark.parametrize("name", ["peeks_and_remembers", "leaves_notes", "leaves_a_child"])
 def test_gains_by_remembering_where_one_host_is_asked_twice(name: str, naively: Naively, naive_honest: float) -> None:
     files = with_edit(HERE / "files" / f"{name}.py")
     assert naively(files, check="one host").metric < naive_honest - 0.01
