@@ -1,5 +1,5 @@
-"""An ensemble whose members mix counted pairs and a cache of the window's own past, fed by a thread, in several kinds of
-numbers, with a gradient of its own, noise in training and in answers, and changes in place. It ends early."""
+"""An ensemble whose members mix counted pairs and a cache of the window's own past, fed by a thread, in several kinds
+of numbers, with a gradient of its own, noise in training and in answers, and changes in place. It ends early."""
 
 import queue
 import threading

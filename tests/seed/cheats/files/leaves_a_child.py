@@ -1,4 +1,4 @@
-"""Peeks after a beginning by which it knows windows again, and leaves a process behind that tells them the next host."""
+"""Peeks after a beginning by which it knows windows again. A process that it leaves behind tells them the next host."""
 
 import json
 import os
