@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -475,8 +476,8 @@ def test_the_fastest_attention_that_works_is_taken(gpt: Any, monkeypatch: pytest
         assert kernels.time_attention(kind, shape, 5, torch.float32, torch.device("cpu")) == math.inf
 
 
-def pack_attention(module: Any, waits: Callable[[], float]) -> Callable[..., torch.Tensor]:
-    """A stand-in for `varlen_attn` that computes by the dense mask, in some time."""
+def pack_attention(module: Any, wait: Callable[[], None]) -> Callable[..., torch.Tensor]:
+    """A stand-in for `varlen_attn` that computes by the dense mask, and waits."""
 
     def compute(
         q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, begins: torch.Tensor, *more: Any, **options: Any
@@ -484,7 +485,7 @@ def pack_attention(module: Any, waits: Callable[[], float]) -> Callable[..., tor
         assert (
             (begins[1:] - begins[:-1] == LENGTH).all() and begins.dtype is torch.int32 and more[1:] == (LENGTH, LENGTH)
         )
-        time.sleep(waits())
+        wait()
         rows = [x.unflatten(0, (len(begins) - 1, LENGTH)).transpose(1, 2) for x in (q, k, v)]
         window = options["window_size"][0] + 1
         mask = module.dense_mask(window, LENGTH, q.device)
@@ -503,8 +504,13 @@ def test_an_installed_flash_attention_is_tried_and_computes_the_same(
     handle = type("Handle", (), {"remove": lambda self: None})
     for version in ("FA3", "FA4"):
         monkeypatch.setitem(torch.nn.attention._registry._FLASH_ATTENTION_IMPLS, version, handle)
-    packed = pack_attention(kernels, lambda: 0.0 if (active() or "FA2") == fastest else 0.05)
-    monkeypatch.setattr(kernels, "varlen_attn", packed)
+    clock = Mock(**{"perf_counter.return_value": 0.0})
+
+    def wait() -> None:
+        clock.perf_counter.return_value += 1 if (active() or "FA2") == fastest else 2
+
+    monkeypatch.setattr(kernels, "time", clock)
+    monkeypatch.setattr(kernels, "varlen_attn", pack_attention(kernels, wait))
     monkeypatch.setattr(kernels, "TIMED_PASSES", 1)
     model, tokens = shake(gpt.GPT(VOCAB, LENGTH)), tokens_of()
     with torch.no_grad():

@@ -155,7 +155,8 @@ def test_what_one_looked_at_the_next_cannot_tell_by_the_time(looks: str, project
             told = as_bits(worker.run(code + textwrap.dedent(HEAR).replace("{bits}", str(bits))).log_tail)
         return sum(a == b for a, b in zip(told, secret, strict=True))
 
-    assert carried(worker.without("groups")) >= bits * 3 // 4
+    attacks = (carried(worker.without("groups")) for _ in range(8))  # on a busy machine not each is heard
+    assert any(right >= bits * 3 // 4 for right in attacks)
     assert carried(worker) < bits * 3 // 4, "half of them are guessed"
 
 
