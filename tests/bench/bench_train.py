@@ -264,10 +264,11 @@ def _describe(values: Sequence[float], digits: int) -> str:
     return f"{mean(values):.{digits}f}{spread}"
 
 
-def compare_toys(runner: TreeRunner, commit: str | None) -> list[tuple[str, ...]]:
+def compare_toys(runner: TreeRunner, commit: str | None, seconds: float | None) -> list[tuple[str, ...]]:
     """A row for gpt's editable files here, and one for a commit's, with the same harness and contract, by turns."""
     ours = choose_trees(on_gpu=False, seconds=None)["gpt, small"]
-    ours = _with(ours, budget=ours.contract.budget.model_dump() | TOY_BUDGET)
+    shorter = {} if seconds is None else {"training_seconds": seconds}
+    ours = _with(ours, budget=ours.contract.budget.model_dump() | TOY_BUDGET | shorter)
     trees = {"here": ours} | ({commit: replace(ours, files=ours.files | read_editable(commit))} if commit else {})
     found: dict[str, list[float]] = {name: [] for name in trees}
     for seed in TOY_SEEDS:
@@ -328,7 +329,7 @@ def main() -> None:
             with open_runner(load_settings(flags), View(as_json=False)) as runner:
                 if given.toy:
                     headings = ("files", *(f"seed {seed}" for seed in TOY_SEEDS), "val_bpb, mean ± sd")
-                    rows = compare_toys(runner, given.against)
+                    rows = compare_toys(runner, given.against, given.seconds)
                 else:
                     trees = choose_trees(on_gpu, given.seconds)
                     rows = [measure(*item, runner, device, given.seeds) for item in trees.items()]

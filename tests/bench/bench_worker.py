@@ -18,6 +18,8 @@ the last step that was logged to the end of the training, belongs to the budget.
 import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -153,10 +155,17 @@ def check_out(commit: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def measure_outside(code: Path, runs: int, cores: int) -> list[tuple[float, ...]]:
-    """The seconds of each of PHASES, for so many runs of gpt-cpu after a first one."""
-    seed = code / "seed" / "gpt-cpu"
-    with tempfile.TemporaryDirectory() as name, serve_project(Path(name), seed, "gpt-cpu", code) as bench:
+def measure_outside(code: Path, runs: int, cores: int, seconds: float | None) -> list[tuple[float, ...]]:
+    """The seconds of each of PHASES, for so many runs of gpt-cpu after a first one. `seconds` is another budget."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        seed = Path(shutil.copytree(code / "seed", folder / "seeds")) / "gpt-cpu"
+        if seconds is not None:
+            contract = re.sub(
+                r"(?m)^training_seconds = 40$", f"training_seconds = {seconds}", (seed / "swarm.toml").read_text()
+            )
+            (seed / "swarm.toml").write_text(contract)
+        bench = stack.enter_context(serve_project(folder, seed, "gpt-cpu", code))
         script = bench.write_script((seed / "train.py").read_text(), runs, 0.0)
         bench.work(runs + 1, script, cores)
         done = bench.list_runs()
@@ -174,13 +183,13 @@ def split_outside(before: RunView, run: RunView) -> tuple[float, ...]:
     return between, seconds.starting, seconds.before_start or 0.0, seconds.scoring, packing, outside
 
 
-def compare_outside(runs: int, cores: int, against: str | None) -> list[tuple[str, ...]]:
+def compare_outside(runs: int, cores: int, against: str | None, seconds: float | None) -> list[tuple[str, ...]]:
     """A row for this code, and one for another commit's, measured by turns."""
     with ExitStack() as stack:
         codes = {"ours": OURS} | ({against: stack.enter_context(check_out(against))} if against else {})
         found: dict[str, list[tuple[float, ...]]] = {name: [] for name in codes}
         for name in [*codes] * TURNS:
-            found[name] += measure_outside(codes[name], max(1, runs // TURNS), cores)
+            found[name] += measure_outside(codes[name], max(1, runs // TURNS), cores, seconds)
     return [
         (name, str(len(rows)), *(f"{mean(phase):.2f} ± {stdev(phase):.2f}" for phase in zip(*rows, strict=True)))
         for name, rows in found.items()
@@ -211,13 +220,14 @@ def main() -> None:
     parser.add_argument("--run-seconds", type=float, default=RUN_SECONDS, help="by which each run is slowed down")
     parser.add_argument("--outside", type=int, metavar="RUNS", help="seconds outside the budget of gpt-cpu, by phase")
     parser.add_argument("--cores", type=int, default=2, help="for --outside")
+    parser.add_argument("--seconds", type=float, help="of CPU time as the budget, for a quick trial of --outside")
     parser.add_argument("--against", metavar="COMMIT", help="measured by turns with this code, for --outside")
     parser.add_argument("--append", type=Path)
     given = parser.parse_args()
     headings, rows = HEADINGS, []
     if given.outside:
         headings = ("code", "runs", *(f"{phase}, s" for phase in PHASES))
-        rows = compare_outside(given.outside, given.cores, given.against)
+        rows = compare_outside(given.outside, given.cores, given.against, given.seconds)
     else:
         rows = [measure(given.runs, given.share, given.run_seconds).describe()]
     print(format_table(headings, rows))
