@@ -5,12 +5,11 @@ Each host shares two memories of its own with the scorer, so that nothing passes
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
 from shared.contract import BudgetClock
-from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
 from worker.runs.draws import derive_draw, derive_substitution, derive_training_seed
 from worker.runs.harness_process import HarnessFault, HarnessProcess
@@ -50,7 +49,6 @@ class RunProcesses:
         self._spec, self._stack = spec, stack
         contract, limits = spec.contract, spec.contract.limits
         editable = contract.files.editable
-        protected = {path: text for path, text in spec.files.items() if path not in editable}
         facts, settings = spec.data.needs.facts, contract.data.settings
         self._begin: dict[str, Any] = {"device": spec.device, "facts": facts, "settings": settings}
         self._begin_edited = self._begin | {"editable": editable, "seed": derive_training_seed(spec.seed)}
@@ -58,10 +56,8 @@ class RunProcesses:
         self.cores = stack.enter_context(claim_cores(spec.cores))
         started = spec.ahead.take(spec.files, contract, self.cores) if spec.ahead is not None else None
         started = started or StartedTrainer(spec.files, contract, spec.device, spec.sandbox, self.cores, stop)
-        stack.enter_context(started)
-        self.trainer, self._whole = started.process, started.setup
-        # The scorer never sees an edited file.
-        self._scoring = replace(self._whole, folder=write_worktree(started.folder / "protected", protected))
+        self._started = stack.enter_context(started)
+        self.trainer = started.process
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
         self._results: list[SharedMemory] = []
         self._result: SharedMemory | None = None  # of the current host, until it is loaded
@@ -70,7 +66,7 @@ class RunProcesses:
         self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))
         self._substitution: HarnessProcess | None = None
         if (module := contract.commands.substitute) is not None:
-            self._substitution = stack.enter_context(HarnessProcess("the substitution", module, self._scoring))
+            self._substitution = stack.enter_context(HarnessProcess("the substitution", module, started.protected))
         self._waiting: list[Host] = []
         self._hosts_started = 0
         self._scorer: HarnessProcess | None = None
@@ -87,7 +83,9 @@ class RunProcesses:
         if self._scorer is None:
             commands = self._spec.contract.commands
             module = (commands.holdout if self._is_sealed else None) or commands.scorer
-            self._scorer = self._stack.enter_context(HarnessProcess("the scorer", module, self._scoring))
+            self._scorer = None if self._is_sealed else self._started.take_judge("scorer")
+            if self._scorer is None:
+                self._scorer = self._stack.enter_context(HarnessProcess("the scorer", module, self._started.protected))
             self._start_host()
 
     def turn_to_sealed(self) -> None:
@@ -109,7 +107,9 @@ class RunProcesses:
         self._hosts_started += 1
         name = "the model host" if self._hosts_started == 1 else f"model host {self._hosts_started}"
         needs, enter = self._spec.data.needs, self._stack.enter_context
-        process = enter(HarnessProcess(name, self._spec.contract.commands.host, self._whole))
+        process = self._started.take_judge("host")
+        if process is None:
+            process = enter(HarnessProcess(name, self._spec.contract.commands.host, self._started.whole))
         request = enter(SharedMemory("request", needs.request_bytes))
         answer = enter(SharedMemory("answer", needs.answer_bytes))
         self._waiting.append(Host(process, [request.descriptor, answer.descriptor]))

@@ -1,12 +1,14 @@
 """A trainer's process from its start on: until a run begins with it, it imports torch and runs no experiment's code.
 
-While one run is scored, `TrainerAhead` already starts the trainer of the next, because imports take seconds. It takes
-nothing from what is measured: its budget begins later, it uses no memory of a GPU before it builds its model, and it is
-started only where a few seconds of one core change nothing that counts in the scoring.
+While one run is scored, `TrainerAhead` already starts the trainer of the next, because imports take seconds; on a CPU
+the scorer and the first host, too, since a budget begins there when all three are ready. They take nothing from what is
+measured: the budget begins later, no memory of a GPU is used before a model is built, and they are started only where a
+few seconds of a core change nothing that counts in the scoring.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -32,9 +34,10 @@ SPARE_CORES = 4
 
 
 class StartedTrainer:
-    """A context manager: leaving it ends the trainer and removes its folder, which holds the work tree `whole`.
+    """A context manager: leaving it ends the processes and removes their folder, which holds their work trees.
 
-    `setup` is that of all processes that see the edited files.
+    `whole` is the setup of all processes that see the edited files, `protected` that of the others. `judges` are those
+    that were started with it: `scorer` and `host`.
     """
 
     def __init__(
@@ -45,22 +48,33 @@ class StartedTrainer:
         sandbox: Sandbox,
         cores: frozenset[int],
         stop: Event,
+        with_judges: bool = False,
     ) -> None:
         limits = contract.limits
         self._key = _describe(files, contract, cores)
         with ExitStack() as stack:
-            self.folder = Path(stack.enter_context(make_scratch("run")))
-            self.folder.chmod(0o755)
-            self.setup = ProcessSetup(
+            folder = Path(stack.enter_context(make_scratch("run")))
+            folder.chmod(0o755)
+            self.whole = ProcessSetup(
                 sandbox,
-                write_worktree(self.folder / "whole", files),
+                write_worktree(folder / "whole", files),
                 ProcessLimits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
                 stop,
                 cores,
                 device,
                 counts_cpu_time=contract.budget.clock is BudgetClock.CPU,
             )
-            self.process = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self.setup))
+            self.process = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self.whole))
+            # The scorer never sees an edited file.
+            others = {path: text for path, text in files.items() if path not in contract.files.editable}
+            self.protected = replace(self.whole, folder=write_worktree(folder / "protected", others))
+            self.judges: dict[str, HarnessProcess] = {}
+            if with_judges:
+                commands = contract.commands
+                scorer = HarnessProcess("the scorer", commands.scorer, self.protected)
+                self.judges["scorer"] = stack.enter_context(scorer)
+                host = HarnessProcess("the model host", commands.host, self.whole)
+                self.judges["host"] = stack.enter_context(host)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -71,6 +85,11 @@ class StartedTrainer:
 
     def end(self) -> None:
         self._stack.close()
+
+    def take_judge(self, role: str) -> HarnessProcess | None:
+        """The process of that role, once, if it was started and lives."""
+        process = self.judges.pop(role, None)
+        return None if process is None or process.has_ended else process
 
     def fits(self, files: Mapping[str, str], contract: Contract, cores: frozenset[int]) -> bool:
         """Whether a run of these files would start the same process."""
@@ -99,8 +118,9 @@ class TrainerAhead:
             return
         if (request := self.following()) is not None:
             with suppress(OSError, SandboxUnavailable):
+                on_cpu = self._device == "cpu"
                 self._started = StartedTrainer(
-                    request.files, request.contract, self._device, self._sandbox, cores, stop
+                    request.files, request.contract, self._device, self._sandbox, cores, stop, with_judges=on_cpu
                 )
 
     def _disturbs_nothing(self, budget: Budget, cores: frozenset[int]) -> bool:

@@ -80,8 +80,10 @@ def test_the_next_run_begins_with_it_and_measures_the_same(
     one, other = request_of("one"), request_of("other")
     measure(local, one, following=other)
     assert witness.phases_of_trainers() == [Phase.STARTING, Phase.SCORING]
+    together = [module for module, phase in witness.started if phase is Phase.SCORING]
+    assert together == ["harness.trainer", "harness.scorer", "harness.host"]
     ahead = measure(local, other)
-    assert len(witness.phases_of_trainers()) == 2, "no other was started"
+    assert [module for module, _ in witness.started[-1:]] == ["harness.substitute"], "nothing else was started"
     assert ahead.metric == measure(local, other).metric
     assert len(witness.phases_of_trainers()) == 3, "it serves one run"
     assert all(process.wait(0) is not None for process in witness.processes), "nothing is left"
@@ -94,10 +96,13 @@ def test_a_run_that_was_not_foretold_or_whose_trainer_has_ended_starts_its_own(
     measure(local, one, following=other)
     measure(local, one, following=other)
     assert witness.phases_of_trainers()[:4] == [Phase.STARTING, Phase.SCORING] * 2
-    (left,) = (process for process in witness.processes if process.wait(0) is None)
-    left.kill()
+    for process in witness.processes:
+        process.kill()
     measure(local, other, following=one)
     assert witness.phases_of_trainers()[4:] == [Phase.STARTING, Phase.SCORING]
+    witness.processes[-1].kill()  # the host alone
+    measure(local, one)
+    assert len(witness.phases_of_trainers()) == 6
     local.drop_ahead()
     assert all(process.wait(0) is not None for process in witness.processes)
 
