@@ -9,10 +9,11 @@ agent is the scripted one; it thinks for that share of a run's time before each 
 First the worker measures the seed, which says how long a run takes. Then it is started anew, for experiments alone: its
 wall time begins with its process and ends with the end of its last run, its first draft included.
 
---outside runs seed/gpt-cpu that often instead, after a first run that does not count, with the worker and the seed of
-this checkout, and by turns with those of another commit. A run's seconds outside its budget are those from the end of
-the run before to its own end, without its training. The warm-up is a part of the start, in CPU seconds; packing, from
-the last step that was logged to the end of the training, belongs to the budget.
+--outside runs seed/gpt-cpu that often instead, after two runs that do not count (while the first is measured, no job
+is drafted), with the worker and the seed of this checkout, and by turns with those of another commit. A run's seconds
+outside its budget are those from the end of the run before to its own end, without its training. The warm-up is a part
+of the start, in CPU seconds; packing, from the last step that was logged to the end of the training, belongs to the
+budget.
 """
 
 import argparse
@@ -156,7 +157,7 @@ def check_out(commit: str) -> Iterator[Path]:
 
 
 def measure_outside(code: Path, runs: int, cores: int, seconds: float | None) -> list[tuple[float, ...]]:
-    """The seconds of each of PHASES, for so many runs of gpt-cpu after a first one. `seconds` is another budget."""
+    """The seconds of each of PHASES, for so many runs of gpt-cpu after two others. `seconds` is another budget."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         seed = Path(shutil.copytree(code / "seed", folder / "seeds")) / "gpt-cpu"
@@ -166,11 +167,11 @@ def measure_outside(code: Path, runs: int, cores: int, seconds: float | None) ->
             )
             (seed / "swarm.toml").write_text(contract)
         bench = stack.enter_context(serve_project(folder, seed, "gpt-cpu", code))
-        script = bench.write_script((seed / "train.py").read_text(), runs, 0.0)
-        bench.work(runs + 1, script, cores)
+        script = bench.write_script((seed / "train.py").read_text(), runs + 1, 0.0)
+        bench.work(runs + 2, script, cores)
         done = bench.list_runs()
-    assert len(done) == runs + 1 and all(run.outcome == "ok" for run in done), [run.reason for run in done]
-    return [split_outside(before, run) for before, run in pairwise(done)]
+    assert len(done) == runs + 2 and all(run.outcome == "ok" for run in done), [run.reason for run in done]
+    return [split_outside(before, run) for before, run in pairwise(done[1:])]
 
 
 def split_outside(before: RunView, run: RunView) -> tuple[float, ...]:
