@@ -4,7 +4,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from types import FrameType
@@ -32,7 +32,7 @@ from coordinator.git_http import api as git_api
 from coordinator.http import health, metrics
 from coordinator.http.errors import install_error_handlers
 from coordinator.http.logs import configure_logs
-from coordinator.http.middleware import BodyLimit, ClosedReading, ReadableElsewhere
+from coordinator.http.middleware import BodyLimit, ClosedReading, ReadableElsewhere, ReadOnly
 from coordinator.http.openapi import describe_api
 from coordinator.http.prefix import PathPrefix
 from coordinator.http.reading import Reading
@@ -66,8 +66,9 @@ JOBS_AT_ONCE_WITH_ENDPOINT = 4
 """The same on SQLite where proposals ask an embeddings endpoint: while one waits for it, others are handled."""
 
 
-def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
-    """The coordinator's application, by default with the settings of the environment. It migrates its database."""
+def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> FastAPI:
+    """The coordinator's application, by default with the settings of the environment. It migrates its database. With
+    the name of a `snapshot` it is read only, and does nothing by itself."""
     settings = given or CoordinatorSettings()
     database = Database(settings.database_url)
 
@@ -75,15 +76,18 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
         repeat, seconds = app.state.background.repeat, settings.epoch_check_seconds
-        async with (
-            run_feed(app), run_held_heartbeats(app), run_meaning(app),
+        async with AsyncExitStack() as tasks:
+            for task in (run_feed(app), run_held_heartbeats(app), run_meaning(app)):
+                await tasks.enter_async_context(task)
+            for task in () if snapshot else (
             repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
             repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
             repeat("digests", seconds, partial(make_due, app.state.database)),
             repeat("history", settings.progress_count_seconds, partial(history.append_pending, app.state.database)),
             repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
-        ):  # fmt: skip
+            ):  # fmt: skip
+                await tasks.enter_async_context(task)
             with ThreadPoolExecutor(_count_jobs_at_once(database, settings), "jobs") as threads:
                 app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads)
                 yield
@@ -111,6 +115,9 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     )
     app.state.similarity = Similarity(database, settings)
     app.state.attempts = PasswordAttempts()
+    app.state.snapshot = snapshot
+    if snapshot:
+        app.add_middleware(ReadOnly, words=snapshot)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.max_body_seconds)

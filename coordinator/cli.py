@@ -6,6 +6,7 @@ Modules that only one command needs are imported in it, so that the others start
 import errno
 import gc
 import os
+import shutil
 import socket
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from coordinator.admin.cli import app as maintenance
 from coordinator.admin.console import CommandFailed, clear_errors
@@ -24,6 +26,7 @@ from coordinator.http.logs import configure_logs
 from coordinator.projects import service as projects
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Direction
+from shared.export import SNAPSHOT_DATABASE, SNAPSHOT_FILE, SnapshotView
 from shared.seeds import SEEDS_FOLDER, resolve_seed
 
 SHUTDOWN_SECONDS = 2
@@ -53,12 +56,16 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.  [default: 8000]")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Server processes; several need PostgreSQL.")] = 1,
+    snapshot: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Serve this snapshot, read only, and no database.")
+    ] = None,
 ) -> None:
     """Serve pages and API. Migrates the database first.
 
     \b
     Examples:
       swarm-coordinator serve --port 8080
+      swarm-coordinator serve --snapshot gpt-2026-11
       SWARM_DATABASE_URL=postgresql://swarm@localhost/swarm swarm-coordinator serve --processes 4
     """
     with clear_errors():
@@ -66,6 +73,9 @@ def serve(
         settings = CoordinatorSettings().model_copy(update=given)
         listener = _listen(settings.host, settings.port)
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        if snapshot is not None:
+            _serve_snapshot(settings, listener, snapshot)
+            return
         database = Database(settings.database_url)
         if processes > 1 and database.backend == "sqlite":
             raise CommandFailed(
@@ -80,7 +90,19 @@ def serve(
             _serve(settings, listener)
 
 
-def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
+def _serve_snapshot(settings: CoordinatorSettings, listener: socket.socket, folder: Path) -> None:
+    """Serve a copy of a snapshot's database, so that the snapshot stays as it is. Raises CommandFailed."""
+    with TemporaryDirectory(prefix="swarm-snapshot-") as place:
+        try:
+            view = SnapshotView.model_validate_json((folder / SNAPSHOT_FILE).read_bytes(), extra="ignore")
+            shutil.copyfile(folder / SNAPSHOT_DATABASE, Path(place) / SNAPSHOT_DATABASE)
+        except (OSError, ValidationError) as error:
+            raise CommandFailed(f"{folder} is no snapshot, or it cannot be copied to {place}: {error}.") from error
+        own = {"database_url": f"sqlite:///{place}/{SNAPSHOT_DATABASE}", "webhooks": "", "smtp_url": ""}
+        _serve(settings.model_copy(update=own), listener, f"Snapshot {view.name} of {view.as_of:%Y-%m-%d}")
+
+
+def _serve(settings: CoordinatorSettings, listener: socket.socket, snapshot: str = "") -> None:
     """Answer requests until a signal comes."""
     gc.disable()  # as in __main__
     configure_logs(settings.log_format)
@@ -89,7 +111,7 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     from coordinator.app import CoordinatorServer, create_app  # noqa: PLC0415 - likewise
 
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, snapshot),
         log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         forwarded_allow_ips=settings.trusted_proxies,
@@ -97,7 +119,7 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     )
     gc.freeze()
     gc.enable()
-    _announce(settings.base_url)
+    _announce(settings.base_url, f"{snapshot}, read only, " if snapshot else "")
     server = CoordinatorServer(config)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])

@@ -5,11 +5,13 @@ from uuid import UUID
 
 from shared.experiments import AxisDirection, Dispute, JobKind, Standing, Verdict
 from shared.findings import FailureClass, FindingState
-from shared.protocol import Count, Message, Number, Sha, Text, Timestamp
+from shared.projects import DataLicence
+from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
 from shared.runs import RunOutcome
 
 HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint"
 MANIFEST_FILE, SUMS_FILE = "manifest.json", "SHA256SUMS"
+SNAPSHOT_FILE, SNAPSHOT_DATABASE = "snapshot.json", "snapshot.db"
 
 
 class ExportTable(StrEnum):
@@ -170,3 +172,39 @@ ROWS: dict[ExportTable, type[Message]] = {
     ExportTable.CITATIONS: ExportedCitation,
     ExportTable.PROMOTIONS: ExportedPromotion,
 }
+
+
+class FrozenEpoch(Message):
+    """The epoch of a hardware class in which a snapshot's evidence was frozen."""
+
+    hardware_class: Text
+    number: Count
+    runs: Count
+    through_run_id: Count
+    started_at: Timestamp
+
+
+class SnapshotRequest(Message):
+    """The name of a snapshot to make."""
+
+    name: Slug
+
+
+class SnapshotView(Message):
+    """The contents of a snapshot. `as_of` is the time of the newest entry of its log."""
+
+    name: Slug
+    project: Slug
+    title: Text
+    question: Text
+    as_of: Timestamp
+    licence: DataLicence
+    people: list[Text]
+    experiments: Count
+    runs: Count
+    findings: Count
+    origin: Text
+    log_size: Count
+    log_root: Text
+    epochs: list[FrozenEpoch]
+    version: Text

@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 
 from shared.contract import Share
 from shared.experiments import HeldDecisionKind, JobKind, Posterior
-from shared.projects import Members, Notice, ProjectJoining, ProjectMode, Weight
+from shared.projects import DataLicence, Members, Notice, ProjectJoining, ProjectMode, Weight
 from shared.protocol import CLEAN, Count, Message, Number, Secret, Sha, ShortText, Slug, Text, Timestamp
 from shared.workers import MessageText, Role, TokenScope
 
@@ -241,6 +241,7 @@ class SettingsChange(Message):
     weight: Weight | None = None
     joining: ProjectJoining | None = None
     members: Members | None = None
+    data_licence: DataLicence | None = None
     jobs: dict[JobKind, Share] = Field(default={})
     version: Count | None = None
 

@@ -45,9 +45,23 @@ class ProjectJoining(StrEnum):
     MEMBERS = "members"
 
 
+class DataLicence(StrEnum):
+    """Licences under which a project's data may be published, by their SPDX names."""
+
+    UNSTATED = ""
+    CC0 = "CC0-1.0"
+    CC_BY = "CC-BY-4.0"
+    CC_BY_SA = "CC-BY-SA-4.0"
+    CC_BY_NC = "CC-BY-NC-4.0"
+    ODBL = "ODbL-1.0"
+    ODC_BY = "ODC-By-1.0"
+    PDDL = "PDDL-1.0"
+
+
 class ProjectSettings(Message):
     """The part of a project that maintainers change. `weight` is its share of the fleet relative to other projects;
-    with 0 it gets only workers that ask for it. `jobs` is the job mix, at first the contract's."""
+    with 0 it gets only workers that ask for it. `jobs` is the job mix, at first the contract's. Without a
+    `data_licence` no snapshot is made."""
 
     title: ShortText
     notice: Notice = ""
@@ -55,6 +69,7 @@ class ProjectSettings(Message):
     weight: Weight = 1.0
     joining: ProjectJoining = ProjectJoining.EVERYBODY
     members: Members = Field(default=[])
+    data_licence: DataLicence = DataLicence.UNSTATED
     jobs: JobMix
 
 

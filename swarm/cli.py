@@ -13,6 +13,7 @@ from swarm.demo import DemoOptions, run_demo
 from swarm.dump import write_dump
 from swarm.listing import CommandError
 from swarm.output import AnyProject, Commit, Project, Url, connected
+from swarm.publish import prepare
 from swarm.reproduce import reproduce, write_files
 from swarm.verify import verify_folder
 
@@ -117,6 +118,23 @@ def verify(
         typer.echo(f"wrong      {problem}.")
     typer.echo("Not verified." if verdict.problems else "Verified: all results and papers are those of the log.")
     raise typer.Exit(1 if verdict.problems else 0)
+
+
+@app.command()
+def publish(
+    snapshot: Annotated[Path, typer.Argument(help="A snapshot, as `swarm-coordinator snapshot` wrote it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+) -> None:
+    """Prepare a snapshot for Zenodo and Hugging Face on this disk, and say what to send by which command.
+
+    Example:  swarm publish gpt-2026-11 to-publish
+    """
+    try:
+        for line in prepare(snapshot, folder):
+            typer.echo(line)
+    except (CommandError, OSError) as error:
+        typer.echo(f"swarm: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 @app.command()

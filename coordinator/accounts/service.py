@@ -381,6 +381,17 @@ def is_listed(session: Session, volunteer_id: int) -> bool:
     return not session.get_one(Volunteer, volunteer_id).is_unlisted
 
 
+def get_cited_name(session: Session, volunteer_id: int) -> str:
+    """The name under which an account's owner agreed to be cited; empty without one."""
+    return session.get_one(Volunteer, volunteer_id).cited_as or ""
+
+
+def set_cited_name(session: Session, volunteer_id: int, name: str) -> None:
+    """Have an account's owner named in citations, or with an empty name not."""
+    session.get_one(Volunteer, volunteer_id).cited_as = name or None
+    session.flush()
+
+
 def set_listing(session: Session, volunteer_id: int, *, is_listed: bool) -> None:
     """Let an account stand on the leaderboard, or not."""
     session.get_one(Volunteer, volunteer_id).is_unlisted = not is_listed

@@ -11,19 +11,21 @@ from coordinator.admin import backup as backups
 from coordinator.admin import branches, queries, queue, verified_backup
 from coordinator.admin import projects as project_commands
 from coordinator.admin import repack as packing
-from coordinator.admin.console import CommandFailed, clear_errors, progress_bars
+from coordinator.admin.console import CommandFailed, clear_errors, progress_bars, read_values
 from coordinator.admin.duties import app as duties
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.events import history
 from coordinator.evidence import epochs
+from coordinator.export.snapshot import write_snapshot
 from coordinator.models import Commit, Run
 from coordinator.projects import service as projects
 from coordinator.projects.holdout import make_secret
 from coordinator.projects.lookup import list_projects
 from coordinator.records import progress
 from coordinator.settings import CoordinatorSettings
+from shared.export import SnapshotRequest
 from shared.formatting import count_noun
 
 app = typer.Typer()
@@ -169,6 +171,33 @@ def rotate_holdout(project: Annotated[str, typer.Argument(help="The project's na
     with clear_errors(), open_database() as database, database.write() as session:
         make_secret(session, projects.get_project(session, project).id)
         typer.echo(f"Jobs that confirm a record of {project} get keys of a new secret from now on.")
+
+
+@app.command()
+def snapshot(
+    name: Annotated[str, typer.Argument(help="Its name: small letters, digits and hyphens, as gpt-2026-11.")],
+    project: Annotated[str | None, typer.Option(help="The project.  [default: the only one]")] = None,
+    folder: Annotated[Path | None, typer.Option(help="The folder to write.  [default: NAME]")] = None,
+) -> None:
+    """Freeze what is public of a project in a folder: tables, code, the signed log, citation, checksums.
+
+    \b
+    Examples:
+      swarm-coordinator snapshot gpt-2026-11 --project gpt
+      swarm-coordinator serve --snapshot gpt-2026-11
+    """
+    with clear_errors(), open_database() as database:
+        chosen = read_values(SnapshotRequest, {"name": name}).name
+        with database.read() as session:
+            known = [one.name for one in list_projects(session)]
+        if project is None and len(known) != 1:
+            raise CommandFailed(f"Name one of the projects with --project: {', '.join(known) or 'there is none'}.")
+        place, url = folder or Path(chosen), CoordinatorSettings().public_url
+        view = write_snapshot(
+            database, project or known[0], chosen, place, url, lambda line: typer.echo(line, err=True)
+        )
+        typer.echo(f"{place}: {view.experiments:,} experiments, {view.runs:,} runs, {view.findings:,} findings.")
+        typer.echo(f"Verify it: swarm verify {place}   Serve it: swarm-coordinator serve --snapshot {place}")
 
 
 @app.command()

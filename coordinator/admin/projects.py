@@ -11,7 +11,7 @@ from coordinator.moderation import projects
 from coordinator.projects import settings as project_settings
 from coordinator.projects.service import get_project
 from shared.moderation import SettingsChange
-from shared.projects import ProjectJoining, ProjectMode
+from shared.projects import DataLicence, ProjectJoining, ProjectMode
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +42,7 @@ def set_settings(
     weight: Annotated[float | None, typer.Option(min=0, max=1000, help="Its share of the fleet, relative.")] = None,
     joining: Annotated[ProjectJoining | None, typer.Option(help="Whose workers get its jobs.")] = None,
     member: Annotated[list[str] | None, typer.Option(help="A member; may be repeated, and replaces the list.")] = None,
+    data_licence: Annotated[DataLicence | None, typer.Option(help="The licence of snapshots of its data.")] = None,
     jobs: Annotated[
         list[str] | None, typer.Option("--share", metavar="KIND=SHARE", help="A share of the job mix; may be repeated.")
     ] = None,
@@ -57,7 +58,7 @@ def set_settings(
     shares = {kind: share for kind, _, share in (text.partition("=") for text in jobs or [])}
     given = {
         "title": title, "notice": notice, "mode": mode, "weight": weight, "joining": joining, "members": member,
-        "jobs": shares,
+        "data_licence": data_licence, "jobs": shares,
     }  # fmt: skip
     with clear_errors():
         if not preview and not reason.strip():

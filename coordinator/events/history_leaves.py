@@ -39,6 +39,12 @@ _RESULTS = (
     .join(Volunteer, Volunteer.id == Worker.volunteer_id)
 )
 
+_PLACED_EXPERIMENTS = (
+    select(Run.experiment_id)
+    .join(HistoryEntry, and_(HistoryEntry.kind == LeafKind.RESULT, HistoryEntry.subject_id == Run.id))
+    .where(HistoryEntry.number.is_not(None), Run.experiment_id.is_not(None))
+)
+
 
 def write_lines(session: Session, entries: Sequence[HistoryEntry]) -> dict[int, str]:
     """The line of each entry by the entry's id, as the rows say it now; entries whose row is gone are left out."""
@@ -94,7 +100,10 @@ def find_differences(session: Session) -> Iterator[str]:
         yield from (f"history of {project.name}: {line}" for line in _check_log(session, project))
     for kind, model in ((LeafKind.RESULT, Run), (LeafKind.PAPER, Finding), (LeafKind.NOTE, FindingNote)):
         is_entered = exists().where(and_(_ENTRIES.c.kind == kind, _ENTRIES.c.subject_id == model.id))
-        for subject_id in session.scalars(select(model.id).where(~is_entered).order_by(model.id)):
+        query = select(model.id).where(~is_entered).order_by(model.id)
+        if model is Finding:  # its first version enters behind the result that it came with
+            query = query.where(Finding.experiment_id.in_(_PLACED_EXPERIMENTS))
+        for subject_id in session.scalars(query):
             yield f"history: {kind} {subject_id} never entered it"
 
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coordinator.accounts.permissions import AccountStoppedError, Permission, check
 from coordinator.accounts.service import UnauthorizedError, authorize
 from coordinator.db.database import Database
-from coordinator.http.errors import BodyTooLargeError, BodyTooSlowError, problem_response
+from coordinator.http.errors import BodyTooLargeError, BodyTooSlowError, SwarmError, problem_response
 from coordinator.http.prefix import read_path
 from coordinator.web.errors import answer_error, wants_page
 from coordinator.web.sessions import SignInNeededError, look_up_visit
@@ -163,6 +163,36 @@ class ClosedReading:
         except (UnauthorizedError, AccountStoppedError) as error:
             return error
         return None
+
+
+class SnapshotReadOnlyError(SwarmError):
+    """A snapshot is what was at one moment: it is read, and never changed."""
+
+    status = 405
+    code = "snapshot-read-only"
+    title = "This is a snapshot"
+
+
+READ_BY_POST = f"{API_PREFIX}/findings/tried"
+
+
+class ReadOnly:
+    """Refuses all that would change a snapshot; `words` name it. git and questions read by POST."""
+
+    def __init__(self, app: ASGIApp, words: str) -> None:
+        self._app, self._words = app, words
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] != "http"
+            or scope["method"] in (*SAFE, "OPTIONS")
+            or (path := read_path(scope)) == READ_BY_POST
+            or path.startswith(GIT)
+        ):
+            await self._app(scope, receive, send)
+        else:
+            error = SnapshotReadOnlyError(f"{self._words}: it is read only. Write to the swarm itself.")
+            await answer_error(Request(scope), error)(scope, receive, send)
 
 
 def _answer_refusal(request: Request, refusal: Refusal) -> Response:

@@ -19,6 +19,7 @@ class Volunteer(Base):
     let it in, by approval, invitation or from the command line. `suspension` is a maintainer's reason for refusing all
     its requests; `quarantine` that for refusing its writes and leaving its runs and papers out. `address_sha256` is of
     the address that it was made from. One that `is_unlisted` does not want to stand on the leaderboard.
+    `cited_as` is the name under which its owner agreed to be named in citations of snapshots.
     """
 
     __tablename__ = "volunteers"
@@ -35,6 +36,7 @@ class Volunteer(Base):
     is_pending: Mapped[bool] = mapped_column(default=False)
     is_approved: Mapped[bool] = mapped_column(default=True)
     is_unlisted: Mapped[bool] = mapped_column(default=False)
+    cited_as: Mapped[str | None] = mapped_column(String(120))
     address_sha256: Mapped[str | None] = mapped_column(Sha256)
     created_at: Mapped[datetime]
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
+from pydantic import StringConstraints
 
 from coordinator.accounts import passwords, sessions
 from coordinator.accounts import queries as accounts_queries
@@ -19,10 +20,12 @@ from coordinator.web.sessions import CsrfChecked, SignedIn, act_as, redirect
 from coordinator.web.sign_in import Password, base_url
 from coordinator.workers import queries as workers_queries
 from shared.moderation import MAX_DAYS, TokenRequest
-from shared.protocol import ShortText
+from shared.protocol import CLEAN, ShortText
 from shared.workers import Role, TokenScope
 
 router = APIRouter(include_in_schema=False)
+
+CitedName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120), CLEAN]
 
 MAX_WORKERS, MAX_EXPERIMENTS = 100, 10
 """Rows that the page lists, the newest."""
@@ -48,6 +51,7 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
         "shortest_password": passwords.SHORTEST,
         "experiments": experiments.list_of_volunteer(session, visitor.id, MAX_EXPERIMENTS),
         "is_listed": accounts.is_listed(session, visitor.id),
+        "cited_as": accounts.get_cited_name(session, visitor.id),
         "base_url": base_url(request),
         "new_token": "",
         "new_code": "",
@@ -111,6 +115,16 @@ def choose_listing(
     accounts.set_listing(session, visitor.id, is_listed=listed)
     said = "stands on the leaderboard" if listed else "stands on no leaderboard any more, within a minute"
     return redirect(request, "/me#listing", f"{visitor.name} {said}.")
+
+
+@router.post("/me/citations", dependencies=[CsrfChecked])
+def choose_cited_name(
+    request: Request, visitor: SignedIn, session: WriteSession, cited_as: Annotated[CitedName, Form()] = ""
+) -> Response:
+    """Be named in citations of snapshots, or not."""
+    accounts.set_cited_name(session, visitor.id, cited_as)
+    said = f"will be named as {cited_as}" if cited_as else "will not name you"
+    return redirect(request, "/me#listing", f"Citations of later snapshots {said}.")
 
 
 @router.post("/me/sign-out-everywhere", dependencies=[CsrfChecked])

@@ -19,7 +19,7 @@ from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Maintainer, Visitor, act_as, redirect
 from shared.contract import JobMix
 from shared.moderation import Reason, SettingsChange
-from shared.projects import Notice, ProjectJoining, ProjectMode, ProjectSettings, Weight
+from shared.projects import DataLicence, Notice, ProjectJoining, ProjectMode, ProjectSettings, Weight
 from shared.protocol import ShortText, Slug
 from shared.workers import Role
 
@@ -48,6 +48,7 @@ class SettingsForm(JobMix):
     weight: Weight
     joining: ProjectJoining
     members: Annotated[str, Field(max_length=40_000)] = ""
+    data_licence: DataLicence = DataLicence.UNSTATED
     version: int
     reason: Reason | Annotated[str, Field(pattern="^$")] = ""
     csrf: str = ""
@@ -101,7 +102,7 @@ def preview_settings(name: Slug, session: ReadSession, _maintainer: Maintainer, 
 
 def _keep(settings: ProjectSettings, given: SettingsForm) -> ProjectSettings:
     """The settings with the form's values, as far as they can be shown again."""
-    values = given.model_dump(include={"title", "notice", "mode", "weight", "joining"})
+    values = given.model_dump(include={"title", "notice", "mode", "weight", "joining", "data_licence"})
     return settings.model_copy(update=values | {"jobs": JobMix(**given.model_dump(include=set(JobMix.model_fields)))})
 
 
@@ -137,6 +138,7 @@ def _view(
         "is_maintainer": is_maintainer,
         "modes": MODES,
         "joinings": JOININGS,
+        "licences": list(DataLicence),
         "mix": [(kind, getattr(shown.jobs, kind)) for kind in JobMix.model_fields],
         "contract_mix": projects.parse_stored(project.contract).jobs,
         "adapted": {row.kind: row.share for row in view_shares(session, project)},

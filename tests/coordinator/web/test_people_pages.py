@@ -61,6 +61,8 @@ def test_the_leaderboard_leaves_out_who_wants_that_and_who_is_stopped(
     assert names_of(http.get("/leaderboard?order=hours").text) == ["bob"] and "Show my name" in ada.get("/me").text
     ada.post("/me/leaderboard", listed="true")
     assert names_of(http.get("/leaderboard?order=hours").text) == ["ada", "bob"]
+    ada.post("/me/citations", cited_as=" Ada <Lovelace> ")
+    assert 'value="Ada &lt;Lovelace&gt;"' in ada.get("/me").text
     with database.write() as session:
         session.scalars(select(Volunteer).where(Volunteer.name == "bob")).one().suspension = "spam"
     assert names_of(http.get("/leaderboard?order=hours&project=tiny").text) == ["ada"]

@@ -1,0 +1,193 @@
+"""Snapshots: the same bytes for the same state, nothing private in them, and archives' own checks of their words."""
+
+import hashlib
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from pyarrow import parquet
+from sqlalchemy import select, update
+
+from coordinator.admin.integrity import find_problems
+from coordinator.app import create_app
+from coordinator.db.database import Database
+from coordinator.evidence import quarantine
+from coordinator.export.snapshot import SnapshotError, write_snapshot
+from coordinator.findings import service as findings
+from coordinator.models import Run, Volunteer
+from coordinator.projects import service as projects
+from coordinator.projects.settings import lock_project, merge, settings_of, store_settings
+from coordinator.settings import CoordinatorSettings
+from shared.export import SnapshotView
+from shared.findings import FindingDraft
+from swarm.publish import prepare
+from swarm.verify import verify_folder
+from tests.support.messages import make_proposal
+from tests.support.swarm_data import EarlierHistory, History
+
+SECRETS = ("mallory's secret paper", "holdout-secret", "moderator's reason", "ada@example.org")
+
+
+@pytest.fixture
+def earlier() -> EarlierHistory:
+    return EarlierHistory(9, others=("other",))
+
+
+@pytest.fixture
+def licensed(database: Database) -> Database:
+    """A project that states a licence, with somebody in quarantine and somebody who agreed to be named."""
+    with database.write() as session:
+        project = projects.get_project(session, "tiny")
+        past = History(session, project)
+        mallory = past.add_worker("w1", "mallory")
+        proposal = make_proposal(SECRETS[0])
+        past.add_experiment(mallory, project.root_sha, 3.1, proposal, FindingDraft(claim=SECRETS[0], agent="search"))
+        quarantine.set_quarantine(session, "mallory", None, SECRETS[2], "root")
+        for account in session.scalars(select(Volunteer)).all():
+            findings.hide_quarantined(session, account.id)
+            account.address_sha256, account.suspension = "ab" * 32, None
+        session.execute(update(Volunteer).where(Volunteer.name == "ada").values(cited_as="Ada King & Co Lovelace"))
+        session.execute(update(Run).values(holdout_metric=1.25))
+        project = lock_project(session, "tiny")
+        changed = merge(settings_of(project), {"data_licence": "CC-BY-4.0", "members": "grace"})
+        store_settings(session, project, changed, "root", "agreed")
+    return database
+
+
+@pytest.fixture
+def snapshot(licensed: Database, tmp_path: Path) -> Path:
+    write_snapshot(licensed, "tiny", "tiny-2026", tmp_path / "snapshot", "https://swarm.example.org", lambda line: None)
+    return tmp_path / "snapshot"
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_state_gives_the_same_bytes_and_both_verify(
+    licensed: Database, snapshot: Path, tmp_path: Path
+) -> None:
+    write_snapshot(licensed, "tiny", "tiny-2026", tmp_path / "again", "https://swarm.example.org", lambda line: None)
+    assert read_sums(snapshot) == read_sums(tmp_path / "again")
+    assert verify_folder(snapshot, None, None).problems == []
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=snapshot, check=False)
+    assert checked.returncode == 0
+    with licensed.write() as session:
+        past = History(session, projects.get_project(session, "tiny"))
+        past.measure(past.add_worker(), past.project.root_sha, 3.3)
+    write_snapshot(licensed, "tiny", "tiny-2026", tmp_path / "later", "https://swarm.example.org", lambda line: None)
+    assert verify_folder(tmp_path / "later", snapshot / "checkpoint", None).problems == []
+    with pytest.raises(SnapshotError, match="exists already"):
+        write_snapshot(licensed, "tiny", "tiny-2026", snapshot, "", lambda line: None)
+
+
+def test_nothing_private_is_in_it(snapshot: Path) -> None:
+    for path in snapshot.iterdir():
+        content = path.read_bytes()
+        for secret in SECRETS:
+            assert secret.encode() not in content, (path.name, secret)
+        assert b"ab" * 32 not in content and b"mallory's" not in content, path.name
+    with closing(sqlite3.connect(snapshot / "snapshot.db")) as database:
+        rows = {name: database.execute(f"select count(*) from {name}").fetchone()[0] for (name,) in database.execute(
+            "select name from sqlite_schema where type = 'table' and name not like 's%'"
+        )}  # fmt: skip
+        private = (
+            "tokens", "browser_sessions", "passwords", "invitations", "audit_entries",
+            "holdout_secrets", "finding_reports", "queue_marks", "context_packs", "events",
+            "project_versions", "notice_positions",
+        )  # fmt: skip
+        assert [rows[name] for name in private] == [0] * len(private)
+        assert rows["projects"] == 1 and rows["experiments"] == 10 and rows["findings"] == 10
+        assert database.execute("select count(*) from runs where holdout_metric is not null").fetchone() == (0,)
+        assert database.execute("select count(*) from history_keys where secret is not null").fetchone() == (0,)
+        assert database.execute("select quarantine from volunteers where name = 'mallory'").fetchone() == (
+            "in quarantine",
+        )
+        assert "grace" not in database.execute("select settings from projects").fetchone()[0]
+
+
+def test_it_describes_itself_as_archives_ask(snapshot: Path) -> None:
+    checker = [
+        str(Path(sys.executable).with_name("check-jsonschema")),
+        "--builtin-schema",
+        "vendor.citation-file-format",
+    ]
+    checked = subprocess.run([*checker, str(snapshot / "CITATION.cff")], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    cff = yaml.safe_load((snapshot / "CITATION.cff").read_text())
+    names = [author.get("family-names") or author["name"] for author in cff["authors"]]
+    assert names == ["Lovelace", "The volunteers of A tiny language model"] or names[0] == "Lovelace", names
+    assert cff["license"] == "CC-BY-4.0" and cff["version"] == "tiny-2026"
+    zenodo = json.loads((snapshot / ".zenodo.json").read_text())
+    assert zenodo["creators"][0] == {"name": "Lovelace, Ada King & Co"} and zenodo["license"] == "cc-by-4.0"
+    bibtex = (snapshot / "citation.bib").read_text()
+    assert r"Ada King \& Co Lovelace" in bibtex and "Snapshot tiny-2026 of 20" in bibtex
+    head = yaml.safe_load((snapshot / "README.md").read_text().split("---\n")[1])
+    assert head["license"] == "cc-by-4.0"
+    for config in head["configs"]:
+        assert parquet.read_table(snapshot / config["data_files"]).num_rows >= 0
+    view = SnapshotView.model_validate_json((snapshot / "snapshot.json").read_bytes())
+    assert view.experiments == 10 and view.epochs
+
+
+def test_a_project_without_a_licence_has_none(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="states no licence"):
+        write_snapshot(database, "tiny", "tiny-2026", tmp_path / "snapshot", "", lambda line: None)
+    assert list(tmp_path.glob("*snapshot*")) == []
+
+
+@pytest.fixture
+def served(snapshot: Path) -> Iterator[TestClient]:
+    settings = CoordinatorSettings(database_url=f"sqlite:///{snapshot}/snapshot.db")
+    with TestClient(create_app(settings, snapshot="Snapshot tiny-2026 of 2026-11-30")) as client:
+        yield client
+
+
+def test_it_is_served_and_refuses_to_be_changed(served: TestClient) -> None:
+    experiments = served.get("/api/v1/experiments?project=tiny&limit=200").json()["items"]
+    assert len(experiments) == 10
+    addresses = [
+        "/", "/projects/tiny", "/projects/tiny/experiments", "/projects/tiny/branches", "/projects/tiny/tree",
+        "/projects/tiny/settings", "/projects/tiny/workers", "/findings?project=tiny", "/projects/tiny/topics",
+        "/workers", "/leaderboard", "/status", "/volunteers/ada", "/projects/tiny/digests",
+        *(f"/experiments/{one['id']}" for one in experiments),
+    ]  # fmt: skip
+    for address in addresses:
+        page = served.get(address, headers={"Accept": "text/html"})
+        assert page.status_code == 200, (address, page.status_code)
+        assert "Snapshot tiny-2026 of 2026-11-30" in page.text, address
+        assert SECRETS[0] not in page.text
+    refused = served.post("/api/v1/accounts", json={"name": "eve"})
+    assert refused.status_code == 405 and "Snapshot tiny-2026 of 2026-11-30" in refused.json()["detail"]
+    assert served.post("/sign-in", data={}, headers={"Accept": "text/html"}).status_code == 405
+    assert served.delete("/api/v1/tokens/1").status_code == 405
+    asked = served.post("/api/v1/findings/tried", json={"project": "tiny", "text": "a lower learning rate"})
+    assert asked.status_code == 200
+    assert served.get("/git/tiny.git/info/refs?service=git-upload-pack").status_code == 200
+
+
+def test_what_is_served_is_whole(snapshot: Path) -> None:
+    with closing(Database(f"sqlite:///{snapshot}/snapshot.db")) as database, database.read() as session:
+        problems = [one for one in find_problems(session, lambda what, done, total: None) if "says of paper" not in one]
+        assert problems == []
+
+
+def test_both_layouts_are_prepared_and_nothing_is_sent(snapshot: Path, tmp_path: Path) -> None:
+    lines = list(prepare(snapshot, tmp_path / "out"))
+    assert "Nothing has been sent" in lines[0] and "hf upload" in lines[1]
+    assert json.loads((tmp_path / "out/zenodo/deposit.json").read_text())["metadata"]["upload_type"] == "dataset"
+    for place in ("huggingface", "zenodo/files"):
+        assert read_sums(tmp_path / "out" / place) == read_sums(snapshot)
+    for command in lines[1:]:
+        assert (
+            re.search(r":  ", command)
+            and subprocess.run(["sh", "-n", "-c", command.split(":  ", 1)[1]]).returncode == 0
+        )
