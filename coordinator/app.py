@@ -80,12 +80,12 @@ def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> 
             for task in (run_feed(app), run_held_heartbeats(app), run_meaning(app)):
                 await tasks.enter_async_context(task)
             for task in () if snapshot else (
-            repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
-            repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
-            repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
-            repeat("digests", seconds, partial(make_due, app.state.database)),
-            repeat("history", settings.progress_count_seconds, partial(history.append_pending, app.state.database)),
-            repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
+                repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
+                repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
+                repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
+                repeat("digests", seconds, partial(make_due, app.state.database)),
+                repeat("history", settings.progress_count_seconds, partial(history.append_pending, app.state.database)),
+                repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
             ):  # fmt: skip
                 await tasks.enter_async_context(task)
             with ThreadPoolExecutor(_count_jobs_at_once(database, settings), "jobs") as threads:

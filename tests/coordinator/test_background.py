@@ -30,6 +30,7 @@ TASKS = {
     "heartbeats",
     "epochs",
     "job mix",
+    "history",
     "progress",
     "digests",
     "notices",
