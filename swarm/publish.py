@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from shared.export import SNAPSHOT_FILE, SUMS_FILE, SnapshotView
-from swarm.client import CommandError
+from swarm.listing import CommandError
 from swarm.verify import verify_folder
 
 ZENODO = "https://zenodo.org/api/deposit/depositions"

@@ -118,7 +118,7 @@ def test_each_revision_keeps_the_rows_of_the_one_before(empty: Database) -> None
             bare = {name: table for name, table in tables.items() if not before[name]}
             fill(connection, bare)
             before |= read_rows(connection, bare)
-            assert all(len(rows) == ROWS for rows in before.values()), f"every table of {revision} has rows"
+            assert all(len(rows) >= ROWS for rows in before.values()), f"every table of {revision} has rows"
     with empty.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": include_name})
         assert compare_metadata(context, Base.metadata) == []

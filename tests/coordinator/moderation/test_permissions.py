@@ -41,7 +41,7 @@ OPEN = frozenset(
         *(
             API_PREFIX + path
             for path in (
-                "/compare", "/events", "/experiments", "/experiments/{experiment_id}",
+                "/compare", "/curves", "/events", "/experiments", "/experiments/{experiment_id}",
                 "/experiments/{experiment_id}/evidence", "/findings", "/findings/search", "/findings/{finding_id}",
                 "/findings/{finding_id}/bibtex", "/findings/{finding_id}/versions/{number}", "/hardware-classes",
                 "/leases", "/leases/{lease_id}/context", "/lineage/{sha}", "/projects", "/projects/{name}",
