@@ -64,7 +64,9 @@ class ExperimentSort(StrEnum):
 
 
 class ExperimentSummary(Message):
-    """An experiment in a list. `quarantine` is a maintainer's reason while its author is in quarantine."""
+    """An experiment in a list. `quarantine` is a maintainer's reason while its author is in quarantine. `metrics` are
+    what its first run measured besides: `training_seconds`, `peak_memory_mib`, `steps`, `tokens` and `parameters` where
+    they are known, and all that an imported session says."""
 
     id: Count
     project: Text
@@ -83,6 +85,7 @@ class ExperimentSummary(Message):
     posterior: Posterior | None
     quarantine: Text | None = None
     has_code: bool = True
+    metrics: dict[Text, Number] = Field(default={})
     created_at: Timestamp
     done_at: Timestamp | None = None
 

@@ -130,7 +130,7 @@ def with_filters(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
         @wraps(command)
         def run(**given: Any) -> None:
             chosen = {name: given.pop(name) for name in names}
-            command(**given, filters={name: _read_filter(name, one) for name, one in chosen.items() if one is not None})
+            command(**given, filters={name: one for name, one in chosen.items() if one is not None})
 
         own = [one for one in signature(command).parameters.values() if one.name != "filters"]
         options = [
@@ -143,12 +143,6 @@ def with_filters(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
         return run
 
     return decorate
-
-
-def _read_filter(name: str, value: Any) -> Any:
-    """A filter as the API takes it: a day begins at 0:00 UTC."""
-    is_day = name in ("since", "until") and len(value) == len("2026-01-31")
-    return f"{value}T00:00:00Z" if is_day else value
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

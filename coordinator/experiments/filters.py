@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, and_, func, select, true
 
 from coordinator.experiments.failures import SLOW_BELOW, WITHOUT_GAIN
+from coordinator.http.parameters import Moment
 from coordinator.models import (
     Branch,
     Commit,
@@ -21,7 +22,7 @@ from coordinator.models import (
 )
 from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass, name_topic
-from shared.protocol import CLEAN, Number, Timestamp
+from shared.protocol import CLEAN, Number
 from shared.records import ExperimentSort
 
 Name = Annotated[str | None, Query(max_length=200), CLEAN]
@@ -46,8 +47,8 @@ class FilterQuery(BaseModel):
     failed: Annotated[bool | None, Query(description="whether the first run failed")] = None
     has_code: Annotated[bool | None, Query(description="whether its code is there")] = None
     text: Annotated[str | None, Query(max_length=200, description="a part of the title or the axis"), CLEAN] = None
-    since: Annotated[Timestamp | None, Query(description="done at or after this moment")] = None
-    until: Annotated[Timestamp | None, Query(description="done before this moment")] = None
+    since: Annotated[Moment | None, Query(description="done at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="done before this moment")] = None
     effect_above: Annotated[
         Number | None, Query(description="metric(child) − metric(parent), posterior mean, at least, in its unit")
     ] = None

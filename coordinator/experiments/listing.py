@@ -101,8 +101,8 @@ def list_page(
     else:
         key = _columns_of(order)[0]
         some = join_measured(select(key, Experiment.id), filters).where(*fits)
-        keys = _list_keys(filters, order)
-        found, end = walk(session, key, lambda place: _arrange(keys, order, place), some, after, limit)
+        keys, indexed = _list_keys(filters, order)
+        found, end = walk(session, key, lambda place: _arrange(keys, order, place, indexed), some, after, limit)
     return found, encode_position(end) if end else None
 
 
@@ -138,9 +138,13 @@ def _columns_of(order: Order) -> tuple[Any, Any]:
     }[order.sort]
 
 
-def _arrange(query: Select[*tuple[Any, ...]], order: Order, after: Position | None) -> Select[*tuple[Any, ...]]:
-    """Rows in an order, behind a position. Those without the value that orders them are left out."""
+def _arrange(
+    query: Select[*tuple[Any, ...]], order: Order, after: Position | None, indexed: Any = None
+) -> Select[*tuple[Any, ...]]:
+    """Rows in an order, behind a position. Those without the value that orders them are left out. `indexed` is the key
+    as another table's index holds it."""
     key, value = _columns_of(order)
+    key = key if indexed is None else indexed
     if order.sort is ExperimentSort.NEWEST:
         if after is not None:
             query = query.where(key > after.key if order.ascending else key < after.key)
@@ -159,24 +163,25 @@ _RANGES = {
 """Filters of the value that orders a list: an index finds both ends."""
 
 
-def _list_keys(filters: Filters, order: Order) -> Select[*tuple[Any, ...]]:
-    """All keys of an order, as one index holds them: of the project, and of one filter that has an index by age."""
+def _list_keys(filters: Filters, order: Order) -> tuple[Select[*tuple[Any, ...]], Any]:
+    """All keys of an order, as one index holds them, and the key's column there: of the project, and of one filter that
+    has an index by number."""
     key, value = _columns_of(order)
     given = filters.given
     bounds = [CONDITIONS[name](given[name]) for name in _RANGES.get(order.sort, ()) if name in given]
     if order.sort in (ExperimentSort.EFFECT, ExperimentSort.METRIC):
         of_class = CommitPosterior.hardware_class == filters.hardware_class
-        return select(key, value).where(CommitPosterior.project_id == filters.project_id, of_class, *bounds)
+        return select(key, value).where(CommitPosterior.project_id == filters.project_id, of_class, *bounds), key
     query = select(key, value).where(*bounds)
     if filters.project_id is None:
-        return query
+        return query, key
     if order.sort is ExperimentSort.NEWEST and filters.first_class is not None:
-        query = query.join(Finding, Finding.experiment_id == Experiment.id)
-        return query.where(Finding.project_id == filters.project_id, Finding.hardware_class == filters.first_class)
+        own, of_class = Finding.project_id == filters.project_id, Finding.hardware_class == filters.first_class
+        return select(Finding.experiment_id, value).where(own, of_class), Finding.experiment_id
     query = query.where(Experiment.project_id == filters.project_id)
     if order.sort is ExperimentSort.NEWEST and filters.topic is not None:
         query = query.where(Experiment.topic == filters.topic)
-    return query
+    return query, key
 
 
 def find_few(session: Session, filters: Filters) -> Sequence[int] | None:

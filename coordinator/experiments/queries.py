@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, func, insert, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, undefer
 
 from coordinator.db.engine import Conn
 from coordinator.models import (
@@ -58,6 +58,7 @@ def _rows() -> Select[*tuple[Any, ...]]:
         .join(Volunteer, Volunteer.id == Worker.volunteer_id)
         .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
         .outerjoin(_ParentExperiment, _ParentExperiment.commit_sha == Experiment.parent_sha)
+        .options(undefer(Run.metrics))
     )
 
 

@@ -16,7 +16,7 @@ from coordinator.http.pagination import Position, decode_position, encode_positi
 from coordinator.models import Branch, Commit, CommitPosterior, Experiment, Finding, Project, Run, Volunteer, Worker
 from coordinator.models.base import UtcDateTime
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
-from shared.protocol import Page
+from shared.protocol import Number, Page
 from shared.runs import RunCurve, RunOutcome, RunSort, RunView
 
 OWN = ("project_id", "hardware_class", "kind", "failed", "worker", "volunteer", "since", "until", "metric_above",
@@ -45,8 +45,8 @@ class RunQuery(FilterQuery):
     failed: Annotated[bool | None, Query(description="whether the run failed")] = None
     outcome: Annotated[RunOutcome | None, Query(description="only runs that ended so")] = None
     experiment: Annotated[Numbers, Query(description="only runs of these experiments; may be repeated")] = ()
-    metric_above: Annotated[float | None, Query(description="the run's own metric, at least")] = None
-    metric_below: Annotated[float | None, Query(description="likewise, at most")] = None
+    metric_above: Annotated[Number | None, Query(description="the run's own metric, at least")] = None
+    metric_below: Annotated[Number | None, Query(description="likewise, at most")] = None
     sort: Annotated[RunSort, Query(description="`done`: by the moment when the run ended")] = RunSort.NEWEST
     ascending: Annotated[bool, Query(description="oldest first")] = False
 

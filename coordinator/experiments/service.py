@@ -26,6 +26,9 @@ from shared.findings import FindingView, name_topic
 from shared.protocol import Page, now
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary
 
+QUANTITIES = ("training_seconds", "peak_memory_mib", "steps", "tokens", "parameters")
+"""Columns of a run that stand beside its metric in lists; 0 is not known."""
+
 NO_COLUMNS = {"new_branch", "steps"}
 """The parts of a proposal that have no column of their own."""
 
@@ -86,6 +89,7 @@ def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
         "worker": row.worker,
         "quarantine": row.quarantine,
         "has_code": row.has_code,
+        "metrics": {name: one for name in QUANTITIES if (one := getattr(row.run, name))} | (row.run.metrics or {}),
         "posterior": evidence.view_posterior(row.posterior),
     }
 

@@ -1,16 +1,19 @@
-"""Refuses parameters that an address does not have, and names the one that was probably meant."""
+"""Parameters of the API's addresses: moments, and the refusal of what an address does not have or has once."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from coordinator.http.errors import RequestInvalidError
-from shared.protocol import clean_text
+from shared.protocol import Timestamp, clean_text
 
+TWICE = "is given more than once, and has one value"
 MAX_NAMED = 100
 """Characters of an unknown name that an answer repeats."""
 
@@ -25,39 +28,59 @@ _MEANT = {
 }  # fmt: skip
 """Names that other APIs have for parameters of ours."""
 
-_known: dict[str, frozenset[str]] = {}
+_DAY, _NUMBER = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"[-+.\d]+")
 
 
-def _list_names(dependant: Dependant) -> Iterator[str]:
+def _read_moment(given: Any) -> Any:
+    """A day as its first moment in UTC. A bare number would be taken for seconds since 1970."""
+    if isinstance(given, str) and _DAY.fullmatch(given):
+        return f"{given}T00:00:00Z"
+    if isinstance(given, str) and _NUMBER.fullmatch(given):
+        raise ValueError("must be a day or a time such as 2026-03-01T12:00:00Z")
+    return given
+
+
+Moment = Annotated[Timestamp, BeforeValidator(_read_moment)]
+"""A moment as a parameter: a time with its zone, or a day."""
+
+_known: dict[str, dict[str, bool]] = {}
+"""By address the names of its parameters, and whether each may be repeated."""
+
+
+def _list_names(dependant: Dependant) -> Iterator[tuple[str, bool]]:
     for field in dependant.query_params:
         kind = field.field_info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from kind.model_fields
+            yield from ((name, _is_list(of.annotation)) for name, of in kind.model_fields.items())
         else:
-            yield field.alias
+            yield field.alias, _is_list(kind)
     for part in dependant.dependencies:
         yield from _list_names(part)
 
 
+def _is_list(kind: Any) -> bool:
+    return any(get_origin(one) in (list, Sequence) for one in (kind, *get_args(kind)))
+
+
 async def refuse_unknown(request: Request) -> None:
-    """Raise RequestInvalidError for a parameter that the address does not have."""
+    """Raise RequestInvalidError for a parameter that the address does not have, or that stands there twice."""
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
     if route.unique_id not in _known:
-        _known[route.unique_id] = frozenset(_list_names(route.dependant))
-    known = _known[route.unique_id]
+        _known[route.unique_id] = dict(_list_names(route.dependant))
+    known, given = _known[route.unique_id], request.query_params
     mistakes = [
-        {"where": f"query.{clean_text(name)[:MAX_NAMED]}", "what": _explain(name, known)}
-        for name in dict.fromkeys(request.query_params)
-        if name not in known
+        {"where": f"query.{clean_text(name)[:MAX_NAMED]}", "what": TWICE if name in known else _explain(name, known)}
+        for name in dict.fromkeys(given)
+        if name not in known or (len(given.getlist(name)) > 1 and not known[name])
     ]
     if mistakes:
         detail = "; ".join(f"{one['where']}: {one['what']}" for one in mistakes[:3])
         raise RequestInvalidError(detail, errors=mistakes[:20])
 
 
-def _explain(name: str, known: frozenset[str]) -> str:
+def _explain(name: str, known: Collection[str]) -> str:
     meant = _MEANT.get(name.lower().replace("-", "_"))
     if meant not in known:
         meant = next(iter(get_close_matches(name.lower().replace("-", "_"), sorted(known), 1)), None)

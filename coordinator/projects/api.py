@@ -9,7 +9,7 @@ from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.pagination import MAX_LIMIT, GivenCursor, Limit, sort_page
-from coordinator.http.parameters import KNOWN_ONLY
+from coordinator.http.parameters import KNOWN_ONLY, Moment
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.projects import lookup, service
@@ -25,7 +25,7 @@ from shared.projects import (
     ProjectSort,
     ProjectView,
 )
-from shared.protocol import API_PREFIX, CLEAN, EARLIEST, LATEST, Page, Sha, Slug, Timestamp
+from shared.protocol import API_PREFIX, CLEAN, EARLIEST, LATEST, Page, Sha, Slug
 
 router = APIRouter(prefix=API_PREFIX, tags=["projects"], dependencies=KNOWN_ONLY)
 
@@ -51,8 +51,8 @@ class BranchQuery(BaseModel):
 
     state: Annotated[BranchState | None, Query(description="only branches in this state")] = None
     text: Annotated[str | None, Query(max_length=200, description="a part of name or theme"), CLEAN] = None
-    since: Annotated[Timestamp | None, Query(description="begun at or after this moment")] = None
-    until: Annotated[Timestamp | None, Query(description="begun before this moment")] = None
+    since: Annotated[Moment | None, Query(description="begun at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="begun before this moment")] = None
     sort: Annotated[BranchSort | None, Query(description="default: in the order in which they began")] = None
     ascending: Annotated[bool, Query(description="oldest or lowest first")] = False
 

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
-from coordinator.http.parameters import KNOWN_ONLY
+from coordinator.http.parameters import KNOWN_ONLY, Moment
 from coordinator.projects import service as projects
 from coordinator.records import contributions, digest, progress, service
 from shared.digests import Digest, DigestSummary, Week
-from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug, Timestamp
+from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug
 from shared.records import (
     Comparison,
     HardwareClass,
@@ -39,8 +39,8 @@ def list_records(
     project: OptionalProject = None,
     hardware_class: Annotated[str | None, Query(max_length=200, description="only this hardware class")] = None,
     has_record: Annotated[bool | None, Query(description="whether a commit is verified there")] = None,
-    since: Annotated[Timestamp | None, Query(description="with a run at or after this moment")] = None,
-    until: Annotated[Timestamp | None, Query(description="with no run at or after this moment")] = None,
+    since: Annotated[Moment | None, Query(description="with a run at or after this moment")] = None,
+    until: Annotated[Moment | None, Query(description="with no run at or after this moment")] = None,
     sort: Annotated[RecordSort | None, Query(description="default: by project, the class with most runs first")] = None,
     ascending: Annotated[bool, Query(description="lowest first")] = False,
 ) -> Page[Record]:

@@ -41,7 +41,6 @@ COLUMNS = (
 POSTERIOR_COLUMNS = (
     "metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing", "dispute",
 )  # fmt: skip
-FORM_FIELDS = ("since", "until")
 SHOWN = {
     "kind": "Kind", "parent": "Parent", "metric": "Metric", "effect": "Effect", "verdict": "Verdict",
     "branch": "Branch", "worker": "Worker", "age": "Age", "class": "Hardware class", "axis": "Axis", "value": "Value",
@@ -65,11 +64,8 @@ class Form(StrEnum):
 
 
 def _read_view(request: Request) -> ListQuery:
-    """The filters and the order of a form, whose empty fields are none. A date without a time begins at 0:00 UTC."""
+    """The filters and the order of a form, whose empty fields are none."""
     given = {name: value for name, value in request.query_params.items() if name in ListQuery.model_fields and value}
-    for name in FORM_FIELDS:
-        if len(given.get(name, "")) == len("2026-01-31"):
-            given[name] += "T00:00:00Z"
     try:
         return ListQuery.model_validate(given)
     except ValidationError as error:

@@ -9,11 +9,11 @@ from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.pagination import Cursor, GivenCursor, Limit
-from coordinator.http.parameters import KNOWN_ONLY
+from coordinator.http.parameters import KNOWN_ONLY, Moment
 from coordinator.workers import service
 from coordinator.workers.queries import WorkerFilters
 from coordinator.workers.service import WorkerMark, WorkerOrder
-from shared.protocol import API_PREFIX, CLEAN, Page, Slug, Timestamp
+from shared.protocol import API_PREFIX, CLEAN, Page, Slug
 from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
 
 router = APIRouter(prefix=API_PREFIX, tags=["workers"], dependencies=KNOWN_ONLY)
@@ -28,8 +28,8 @@ class WorkerQuery(BaseModel):
     volunteer: Annotated[str | None, Query(max_length=200, description="only this volunteer's"), CLEAN] = None
     version: Annotated[str | None, Query(max_length=60, description="only this version of the program"), CLEAN] = None
     mark: Annotated[WorkerMark | None, Query(description="only anchors, those paused, or those in quarantine")] = None
-    since: Annotated[Timestamp | None, Query(description="heard of at or after this moment")] = None
-    until: Annotated[Timestamp | None, Query(description="heard of last before this moment")] = None
+    since: Annotated[Moment | None, Query(description="heard of at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="heard of last before this moment")] = None
     sort: Annotated[WorkerOrder, Query(description="`seen`: by the last sign of life")] = WorkerOrder.NEWEST
     ascending: Annotated[bool, Query(description="oldest first")] = False
 

@@ -106,6 +106,15 @@ def test_dates_are_those_of_what_happened(http: TestClient, database: Database) 
         assert [one[key] for one in read(http, path, sort="done")][-1] == 1
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_lists_have_several_metrics(http: TestClient) -> None:
+    runs = {one["experiment_id"]: one for one in read(http, "/runs", ascending=True) if one["kind"] == "improve"}
+    for one in read(http, "/experiments"):
+        run = runs[one["id"]]
+        assert one["metrics"]["training_seconds"] == run["seconds"]["training"]
+        assert one["metrics"].get("peak_memory_mib", 0) == run["peak_memory_mib"]
+
+
 def test_curves_come_in_bulk(http: TestClient) -> None:
     runs = {one["id"]: one for one in read(http, "/runs")}
     curves = read(http, "/curves", points=10)
@@ -190,6 +199,18 @@ def test_what_an_address_does_not_have_is_refused_with_the_right_name(http: Test
         for path, name in (("/experiments", "effect_above"), ("/findings", "metric_below"), ("/runs", "metric_above")):
             answer = http.get(f"{API_PREFIX}{path}", params={"project": NAME, name: number})
             assert answer.status_code == 422, (path, number)
+    for given in (
+        "since=2026",
+        "until=-1",
+        "since=2026-11-30T00:00:00",
+        "limit=3&limit=4",
+        "verdict=worse&verdict=improved",
+    ):
+        assert http.get(f"{API_PREFIX}/experiments?project={NAME}&{given}").status_code == 422, given
+    assert len(read(http, "/experiments", since="2020-01-01")) == EXPERIMENTS and not read(
+        http, "/runs", until="2020-01-01"
+    )
+    assert http.get(f"{API_PREFIX}/workers?state=working&state=paused").status_code == 200, "a list may be repeated"
     answer = http.get(f"{API_PREFIX}/findings?sort=best")
     assert answer.status_code == 422 and "Name a project" in answer.json()["detail"]
     assert http.get("/projects/tiny/experiments?utm_source=mail").status_code == 200, (
