@@ -70,9 +70,11 @@ def test_a_lucky_run_is_leading_and_never_best(http: TestClient, past: list[int]
 
 
 def test_the_experiment_that_leads_is_the_one_with_the_lowest_posterior(http: TestClient, past: list[int]) -> None:
-    summary = get_page(http, "/projects/tiny").split('id="summary"')[1].split("</dl>")[0]
+    page = get_page(http, "/projects/tiny")
+    summary, rows = page.split('id="summary"')[1].split("</dl>")[0], page.split('id="experiment-rows"')[1]
     assert f'href="/experiments/{past[0]}"' in summary and "WIDTH 96" in summary
-    assert "−0.0990 ± 0.0071" in summary, "posterior mean 3.2010 against 3.3, sd √(0.0050² + 0.0050²)"
+    gain = "−0.0980 ± 0.0070"
+    assert gain in summary and gain in rows, "against the seed, its parent: the effect, and no second number"
 
 
 def test_experiments_stand_newest_first_with_what_came_of_them(http: TestClient, past: list[int]) -> None:
