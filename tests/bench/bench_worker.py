@@ -2,6 +2,7 @@
 
 python -m tests.bench.bench_worker                 prints a table
 python -m tests.bench.bench_worker --runs 20 --share 0.6 --append docs/benchmarks.md
+python -m tests.bench.bench_worker --slow-model 30 --run-seconds 20    how long it waits for a slow model
 python -m tests.bench.bench_worker --outside 8 --against 46910ec    where the seconds go that are no training
 
 A coordinator's process, a worker's process, and real sandboxed runs of seed/codec, slowed down to a few seconds. The
@@ -88,9 +89,9 @@ class Bench:
     """A coordinator with one project, and a folder for one worker, which runs the code in `code`."""
 
     def __init__(self, url: str, token: str, folder: Path, project: str = "codec", code: Path = OURS) -> None:
-        self._url, self._folder, self._project, self._code = url, folder, project, code
+        self.url, self._folder, self._project, self._code = url, folder, project, code
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
-        self._environment = {**kept, "SWARM_TOKEN": token, "XDG_CONFIG_HOME": str(folder / "config")}
+        self.environment = {**kept, "SWARM_TOKEN": token, "XDG_CONFIG_HOME": str(folder / "config")}
 
     def work(self, jobs: int, script: Path, cores: int = 1) -> float:
         """Let a worker carry out so many jobs; when its process was started, in seconds since the epoch."""
@@ -98,16 +99,16 @@ class Bench:
         subprocess.run(
             [
                 sys.executable, "-c", WORK, "--device", "cpu", "--cores", str(cores), "--plain",
-                "--coordinator", self._url, "--data-dir", str(self._folder / "workers"), "--max-jobs", str(jobs),
+                "--coordinator", self.url, "--data-dir", str(self._folder / "workers"), "--max-jobs", str(jobs),
                 "--script", str(script),
             ],
-            env=self._environment, check=True, stdout=subprocess.DEVNULL, cwd=self._code,
+            env=self.environment, check=True, stdout=subprocess.DEVNULL, cwd=self._code,
         )  # fmt: skip
         return began
 
     def list_runs(self) -> list[RunView]:
         """Oldest first."""
-        with Client(self._url) as client:
+        with Client(self.url) as client:
             return client.list_runs(self._project, limit=200)[::-1]
 
     def write_script(self, code: str, steps: int, thinking_seconds: float) -> Path:
@@ -223,10 +224,16 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="for --outside")
     parser.add_argument("--seconds", type=float, help="of CPU time as the budget, for a quick trial of --outside")
     parser.add_argument("--against", metavar="COMMIT", help="measured by turns with this code, for --outside")
+    parser.add_argument("--slow-model", type=float, metavar="SECONDS", help="of each answer of a model on loopback")
     parser.add_argument("--append", type=Path)
     given = parser.parse_args()
     headings, rows = HEADINGS, []
-    if given.outside:
+    if given.slow_model is not None:
+        from tests.bench import bench_slow_model  # noqa: PLC0415 - it imports this module
+
+        headings = bench_slow_model.HEADINGS
+        rows = [bench_slow_model.measure_slow(given.runs, given.slow_model, given.run_seconds)]
+    elif given.outside:
         headings = ("code", "runs", *(f"{phase}, s" for phase in PHASES))
         rows = compare_outside(given.outside, given.cores, given.against, given.seconds)
     else:

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -26,6 +26,7 @@ from worker.agents.base import (
     AgentUnavailable,
     Draft,
     Task,
+    Usage,
     describe_measurement,
 )
 from worker.agents.collect import CollectError, find_strays, read_regular
@@ -36,6 +37,7 @@ from worker.agents.replies import EditError, PaperReply, Statement, check_files
 from worker.agents.search_space import read_settings
 from worker.agents.secrets import collect_secrets, renew, shorten_home
 from worker.agents.tool_room import RoomSettings, ToolRoom
+from worker.agents.tool_usage import read_usage, read_words
 from worker.agents.usage_limit import find_reset, is_usage_limit
 from worker.sandbox.base import ProcessOutcome
 from worker.sandbox.tool import ANSWER, BRIEF, WORK
@@ -100,8 +102,12 @@ class CommandAgent(Agent):
                 raise AnswerError("train.py does not say LEARNING_RATE = 0.006")
             return read_answer(room, STATEMENT, Statement).title
 
-        title = self._run("check", files, "", prompt, ["train.py"], collect, self._tool.seconds)
-        return f"{self.name} did a toy task in {time.monotonic() - began:.0f} s ({title!r})"
+        usage = Usage()
+        title = self._run("check", files, "", prompt, ["train.py"], collect, self._tool.seconds, usage)
+        total = usage.total
+        used = f": {total.describe()}" if total.requests else ", and does not say what it used"
+        cost = f", cost {total.cost:.4f}" if total.cost is not None else ""
+        return f"{self.name} did a toy task in {time.monotonic() - began:.0f} s ({title!r}){used}{cost}"
 
     def propose(self, task: Task) -> Draft:
         """See `Agent`. Raises AgentUnavailable if the tool cannot work now, or its sandbox cannot."""
@@ -111,7 +117,8 @@ class CommandAgent(Agent):
         """See `Agent`: the tool gets the files as they were run."""
         crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
         prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
-        return draft.repair(self._draft("repair", task, {**task.base.files, **draft.files}, prompt).files)
+        files = self._draft("repair", task, {**task.base.files, **draft.files}, prompt).files
+        return draft.repair(files, _cost_of(task))
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         proposal, files = draft.proposal, {**task.tree, **task.base.files, **draft.files}
@@ -130,7 +137,8 @@ class CommandAgent(Agent):
         def collect(room: ToolRoom) -> FindingDraft:
             return read_answer(room, PAPER, PaperReply).to_finding(self.name)
 
-        return self._run("finding", files, task.context, prompt, list(draft.files), collect, PAPER_SECONDS)
+        names = list(draft.files)
+        return self._run("finding", files, task.context, prompt, names, collect, PAPER_SECONDS, task.usage)
 
     def _draft(self, purpose: str, task: Task, editable: Mapping[str, str], prompt: str) -> Draft:
         files = {**task.tree, **editable}
@@ -151,7 +159,9 @@ class CommandAgent(Agent):
             return Draft(statement.to_proposal(after), changed, self.name, is_code=True)
 
         names = task.contract.files.editable
-        return self._run(purpose, files, task.context, prompt, names, collect, self._tool.seconds, collect_at_last)
+        seconds, usage = self._tool.seconds, task.usage
+        draft = self._run(purpose, files, task.context, prompt, names, collect, seconds, usage, collect_at_last)
+        return replace(draft, cost=_cost_of(task))
 
     def _run(
         self,
@@ -162,9 +172,11 @@ class CommandAgent(Agent):
         editable: Sequence[str],
         collect: Callable[[ToolRoom], Answer],
         seconds: float,
+        usage: Usage,
         collect_at_last: Callable[[ToolRoom], Answer] | None = None,
     ) -> Answer:
-        """The answer to a prompt, from as many rounds as it takes and there is time for. Raises AgentError."""
+        """The answer to a prompt, from as many rounds as it takes and there is time for; what they used is added to
+        `usage`. Raises AgentError."""
         deadline = time.monotonic() + seconds
         argv = [word for part in self._tool.argv for word in (editable if part == EDITABLE else [part])]
         mounts = (mount.path for mount in self._tool.room.mounts)
@@ -175,6 +187,7 @@ class CommandAgent(Agent):
         with ToolRoom(self._tool.room, files, fence("other volunteers", context), self._notify) as room:
             for _ in range(MAX_ROUNDS):
                 outcome = room.run(argv, asked, deadline, self._stop)
+                usage.add(read_usage(outcome.log_tail))
                 log, end = self._keep(purpose, outcome), secrets.redact(describe_end(outcome))
                 try:
                     answer = collect(room)
@@ -198,7 +211,7 @@ class CommandAgent(Agent):
 
     def _raise_if_unavailable(self, outcome: ProcessOutcome, end: str, log: str) -> None:
         """Raise AgentUnavailable if what the tool said or its exit status shows that asking again does not help."""
-        said, now, preset = outcome.log_tail[-4000:], datetime.now().astimezone(), self._tool.preset
+        said, now, preset = read_words(outcome.log_tail)[-4000:], datetime.now().astimezone(), self._tool.preset
         if preset is not None and any(phrase in said.lower() for phrase in preset.logged_out):
             raise AgentMisconfigured(f"{self.name} is not logged in ({end}): {preset.log_in}")
         if is_usage_limit(said):
@@ -251,9 +264,14 @@ def describe_end(outcome: ProcessOutcome) -> str:
     how = outcome.killed_for or (
         f"exit status {outcome.exit_status}" if outcome.signal is None else f"signal {outcome.signal}"
     )
-    lines = [line.strip() for line in _COLOR.sub("", outcome.log_tail).splitlines()]
+    lines = [line.strip() for line in _COLOR.sub("", read_words(outcome.log_tail)).splitlines()]
     last = next((line for line in reversed(lines) if line), "")
     return f"{how}: {last[:200]}" if last else how
+
+
+def _cost_of(task: Task) -> str:
+    """What the tool said it used so far, in words; empty where it said nothing."""
+    return task.usage.total.describe() if task.usage.total.requests else ""
 
 
 def _published(answer: object) -> str:

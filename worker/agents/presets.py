@@ -49,7 +49,8 @@ class ToolPreset:
 PRESETS: dict[str, ToolPreset] = {
     # https://code.claude.com/docs/en/headless (the prompt), and there: cli-reference, settings, env-vars, errors
     "claude": ToolPreset(
-        argv=("claude", "-p", "--dangerously-skip-permissions", "--settings", '{"sandbox": {"enabled": false}}'),
+        argv=("claude", "-p", "--dangerously-skip-permissions", "--output-format", "json",
+              "--settings", '{"sandbox": {"enabled": false}}'),
         folder="~/.claude",
         folder_variable="CLAUDE_CONFIG_DIR",
         more_paths=("~/.claude.json",),
@@ -60,14 +61,16 @@ PRESETS: dict[str, ToolPreset] = {
         environment={"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
         log_in="run `claude` once and use /login, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN",
         logged_out=("not logged in", "please run /login", "invalid api key", "oauth token revoked",
-                    "oauth token has expired", "organization has been disabled"),
+                    "oauth token has expired", "organization has been disabled", "api error: 401",
+                    "authentication_error", "invalid bearer token", "invalid x-api-key",
+                    "invalid authentication credentials", "oauth token has been revoked"),
         transcripts="projects",
         protected=("settings.json", "settings.local.json", "CLAUDE.md", "hooks/", "plugins/", "skills/", "commands/",
                    "agents/", "rules/", "output-styles/", "workflows/"),
     ),
     # https://developers.openai.com/codex/noninteractive (`-` reads the prompt), /codex/auth, /codex/cli/reference
     "codex": ToolPreset(
-        argv=("codex", "exec", "--dangerously-bypass-approvals-and-sandbox", "--skip-git-repo-check", "-"),
+        argv=("codex", "exec", "--json", "--dangerously-bypass-approvals-and-sandbox", "--skip-git-repo-check", "-"),
         folder="~/.codex",
         folder_variable="CODEX_HOME",
         logins=("~/.codex/auth.json",),
@@ -82,7 +85,7 @@ PRESETS: dict[str, ToolPreset] = {
     ),
     # https://geminicli.com/docs/cli/headless, and there: trusted-folders, sandbox, ../get-started/authentication
     "gemini": ToolPreset(
-        argv=("gemini", "--approval-mode=yolo"),
+        argv=("gemini", "--approval-mode=yolo", "--output-format", "json"),
         folder="~/.gemini",
         logins=("~/.gemini/oauth_creds.json", "~/.gemini/.env"),
         keys=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
@@ -97,7 +100,7 @@ PRESETS: dict[str, ToolPreset] = {
     ),
     # https://opencode.ai/docs/cli (`run`, auth.json), /docs/config (inline configuration), /docs/permissions
     "opencode": ToolPreset(
-        argv=("opencode", "run"),
+        argv=("opencode", "run", "--format", "json"),
         folder="~/.local/share/opencode",
         more_paths=("~/.config/opencode",),
         logins=("~/.local/share/opencode/auth.json", "~/.config/opencode/opencode.json",

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from shared.findings import FindingDraft
 from shared.leases import BaseCommit, CommitUpload, GrantedLease, OfflineLease, Phase, ResultUpload, SeedProbe
 from shared.protocol import Sha, clean_text, now
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
+from worker.agents.base import Agent, AgentError, AgentInterrupted, Draft, Task, plain_finding
 from worker.api.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
 from worker.api.retry import retry
 from worker.git.projects import RETRY_FOR_SECONDS, LocalProject, Projects
@@ -235,8 +234,12 @@ def write_finding(job: Job, parts: WorkerParts) -> None:
     """Let the agent write the finding of a measured job."""
     assert job.report is not None
     if job.plan is not None:
-        with suppress(AgentError, ValidationError):
+        try:
             job.finding = parts.agent.write_finding(job.plan.task, job.plan.draft, job.report)
+        except AgentInterrupted:
+            return
+        except (AgentError, ValidationError) as error:
+            parts.notify(f"no paper by {job.plan.draft.agent}, so a plain one is sent: {' '.join(str(error).split())}")
 
 
 def release_result(job: Job, parts: WorkerParts) -> None:

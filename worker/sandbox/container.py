@@ -20,6 +20,7 @@ Not covered, besides the list in worker/sandbox/bubblewrap.py:
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
+
+import psutil
 
 from shared.runs import RunLimit
 from worker.machine.scratch import make_scratch
@@ -47,6 +50,9 @@ from worker.sandbox.seccomp import filter_of_run
 ENGINES = ("podman", "docker")
 ENTRY = Path(__file__).with_name("container_init.py")
 ENGINE_SECONDS = 60.0
+_NAME = re.compile(r"swarm-(\d{1,9})-[0-9a-f]{32}")
+"""The name of a container, with the number of its worker's process."""
+
 MOUNT_POINTS = ("dev", "etc", "proc", "project", "swarm", "sys", "tmp")
 
 READ_MEMORY_LIMIT = """
@@ -98,6 +104,7 @@ class ContainerSandbox:
         if answer.returncode != 0:
             raise SandboxUnavailable(f"{name} does not work ({_last_line(answer)})")
         self._engine, self.name = program, f"container ({name})"
+        _remove_leftovers(program)
         self._image = _provide_image(program)
         if problem := try_out(self):
             raise SandboxUnavailable(f"{name} cannot run a container here ({problem})")
@@ -105,7 +112,7 @@ class ContainerSandbox:
             self.limits = (*ContainerSandbox.limits, RunLimit.MEMORY_LIMITED_BY_KERNEL)
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
-        name, uid = f"swarm-{uuid4().hex}", os.geteuid() or unused_uid()
+        name, uid = f"swarm-{os.getpid()}-{uuid4().hex}", os.geteuid() or unused_uid()
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         rlimits = resource_limits(request, other_processes=threads_of_user(uid))
         task = {
@@ -131,6 +138,15 @@ class ContainerSandbox:
             "-I", "-S", "/swarm/container_init.py", f"/swarm/socket/{SOCKET_NAME}",
         )  # fmt: skip
         return ConfinedProcess(command, request, None, folder=Path("/"), on_end=folder.cleanup, container=connection)
+
+
+def _remove_leftovers(engine: str) -> None:
+    """Remove containers whose worker has ended without them, as after `kill -9`. Raises SandboxUnavailable."""
+    listed = _run(engine, "ps", "--all", "--filter", "name=swarm-", "--format", "{{.Names}}").stdout.decode()
+    for name in listed.split():
+        found = _NAME.fullmatch(name)
+        if found is not None and not psutil.pid_exists(int(found[1])):
+            _run(engine, "rm", "--force", name)
 
 
 def _provide_image(engine: str) -> str:

@@ -31,8 +31,8 @@ USER = "volunteer"
 ACCOUNTS = {"/etc/passwd": f"{USER}:x:1000:1000:{USER}:{{home}}:/bin/sh\n", "/etc/group": f"{USER}:x:1000:\n"}
 """Programs ask for the name and the home of their user there."""
 
-SAID_LINES, SAID_LINE_CHARACTERS = 2000, 4000
-"""Of what the tool says so much is kept."""
+SAID_LINES, SAID_LINE_CHARACTERS = 1000, 32_000
+"""Of what the tool says so much is kept: an answer in JSON is one long line."""
 
 LIMITS = ProcessLimits(memory_mib=8192, processes=512, disk_mib=256, open_files=4096)
 WORK, BRIEF, ANSWER = "/swarm/work", "/swarm/brief", "/swarm/answer"

@@ -152,3 +152,13 @@ def test_auto_takes_a_container_where_bubblewrap_does_not_work(tmp_path: Path, m
         choose_sandbox("container")
     assert "podman does not work (cannot re-exec process)" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_containers_of_killed_workers_are_removed_and_no_others(
+    calls: Callable[[], list[list[str]]], tmp_path: Path
+) -> None:
+    gone, own, foreign = f"swarm-999999999-{'a' * 32}", f"swarm-{os.getpid()}-{'b' * 32}", "swarm-of-somebody"
+    (tmp_path / "engine" / "containers").write_text("\n".join((gone, own, foreign)))
+    choose_sandbox("container")
+    removed = [call[-1] for call in calls() if call[0] == "rm" and call[-1] in (gone, own, foreign)]
+    assert removed == [gone]
