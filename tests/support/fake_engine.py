@@ -1,9 +1,10 @@
 """A stand-in for docker or podman, for machines that have neither: it keeps to the options it is given, by bubblewrap.
 
-Installed under an engine's name it answers `info`, `ps`, `image inspect`, `import`, `run` and `rm`; the file `containers` beside it is what `ps` lists. `run` shows the image's
-links and the bound folders, makes the in-memory file systems, becomes the user and starts the entry point, without a
-network; it refuses any option that it does not know. What only a real engine does (control groups, devices of a GPU)
-it leaves out. Each call is one line of JSON in `calls.jsonl` beside it.
+Installed under an engine's name it answers `info`, `ps`, `image inspect`, `import`, `run` and `rm`; the file
+`containers` beside it is what `ps` lists. `run` shows the image's links and the bound folders, makes the in-memory file
+systems, becomes the user and starts the entry point, without a network; it refuses any option that it does not know.
+What only a real engine does (control groups, devices of a GPU) it leaves out. Each call is one line of JSON in
+`calls.jsonl` beside it.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def main() -> None:
         case ["info"] | ["rm", *_]:
             return
         case ["ps", *_]:
-            print((HERE / "containers").read_text() if (HERE / "containers").exists() else "")
+            sys.stdout.write((HERE / "containers").read_text() if (HERE / "containers").exists() else "")
         case ["image", "inspect", image]:
             sys.exit(0 if find_image(image).exists() else 1)
         case ["import", "-", image]:

@@ -270,7 +270,7 @@ def describe_end(outcome: ProcessOutcome) -> str:
 
 
 def _cost_of(task: Task) -> str:
-    """What the tool said it used so far, in words; empty where it said nothing."""
+    """The usage that the tool printed so far, in words; empty where it printed none."""
     return task.usage.total.describe() if task.usage.total.requests else ""
 
 

@@ -1,4 +1,4 @@
-"""What coding tools say they used, in the forms that their documentation shows, and in forms that nobody promised."""
+"""The usage that coding tools print, in the forms of their documentation, and in forms that nobody promised."""
 
 import json
 
