@@ -59,7 +59,7 @@ def measure_slow(runs: int, answer_seconds: float, run_seconds: float) -> tuple[
             began, log = work_until(bench, server.url, Path(name), 1 + runs)
         done = bench.list_runs()[1 : 1 + runs]
         with Client(bench.url) as client:
-            every = [client.get_experiment(row.id) for row in client.iterate_experiments("codec")]
+            every = [client.get_experiment(row.id) for row in client.list_experiments("codec")]
     by_model = sum(one.finding is not None and one.finding.agent == "openai slow" for one in every)
     gaps = [(after.started_at - before.finished_at).total_seconds() for before, after in pairwise(done)]
     total, wall = sum(run.seconds.total for run in done), done[-1].finished_at.timestamp() - began
