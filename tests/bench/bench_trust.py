@@ -46,7 +46,7 @@ ATTACKS = (
 WITH_OLD_RULE = 8
 """Attacks by at most so many sybils, and at most so many honest volunteers, are tried under the old rule, too."""
 
-PATIENCE = (0.5, 2.0)
+PATIENCE = (2.0, 0.5)
 PATIENT_JOBS = 40
 """Jobs of each sybil while it is honest, in the table on patience: so many that most come to be vouched."""
 
@@ -133,7 +133,7 @@ def list_patient() -> Iterator[Attack]:
     """The attacks of the table on patience."""
     for days in PATIENCE:
         attack = replace(PATIENT, sybils=3, honest=2, patience=days * DAY, anchor_leaves=True)
-        attack = replace(attack, patient_jobs=PATIENT_JOBS)
+        attack = replace(attack, patient_jobs=PATIENT_JOBS, rounds=30)
         yield from (attack, replace(attack, vouched_verify=True))
 
 
