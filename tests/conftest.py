@@ -8,12 +8,19 @@ import pytest
 
 from tests.support.databases import Past, PostgresServer, SqliteFolder, run_postgres
 from tests.support.examples import register_profiles
+from tests.support.leftovers import end_leftovers_with_this_process
 from tests.support.preloaded_sandbox import PreloadedSandbox, enter_sandbox
 from tests.support.statements import share_statements
 from worker.sandbox.choose import choose_sandbox
 
 register_profiles()
 share_statements()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # a process that runs tests
+        end_leftovers_with_this_process()
+
 
 gc.disable()  # while modules load: their objects live as long as the process
 

@@ -75,7 +75,7 @@ class Swarm:
 
     def find_record(self) -> RecordCommit | None:
         with Client(self.volunteers["ada"].url) as client:
-            records = client.list_records(NAME)
+            records = list(client.list_records(NAME))
         return records[0].record if records else None
 
     def vouch(self, name: str) -> None:

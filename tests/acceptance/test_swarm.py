@@ -87,7 +87,7 @@ def test_two_unequal_workers_do_research(swarm: tuple[str, list[Volunteer]]) -> 
     environment = {**quick.environment, "SWARM_DATABASE_URL": database_url}
     subprocess.run([BIN / "swarm-coordinator", "new-epoch"], env=environment, check=True, capture_output=True)
     with Client(quick.url) as client, httpx.Client(base_url=quick.url, timeout=60) as http:
-        runs = client.list_runs("codec", limit=200)
+        runs = list(client.list_runs("codec", limit=200))
         check_runs(runs)
         check_offsets(client, runs)
         experiments = quick.list_experiments()
