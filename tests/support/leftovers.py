@@ -4,7 +4,7 @@ import os
 from uuid import uuid4
 
 VARIABLE = "TESTS_THAT_STARTED_THIS"
-"""What is started inherits it; the sandboxed have none of it, and end with who started them."""
+"""Name of the mark, which programs inherit from who starts them; the sandboxed do not, and end with their worker."""
 
 SCRIPT = """
 cat
