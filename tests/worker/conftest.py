@@ -124,6 +124,7 @@ class FormulaRunner:
     throughput: float | None = 20_000.0
     probe_fault: Exception | None = None
     probed: list[RunRequest] = field(default_factory=list)
+    waits_for_next: bool = False
     foretold: list[RunRequest | None] = field(default_factory=list)
 
     def drop_ahead(self) -> None:
@@ -150,7 +151,9 @@ class FormulaRunner:
         if stop.is_set():
             raise RunStopped("the worker was stopped")
         on_progress(RunProgress(Phase.SCORING, 100, 3.0, 1.0))
-        self.foretold.append(following())
+        while (next_request := following()) is None and self.waits_for_next:
+            time.sleep(0.01)
+        self.foretold.append(next_request)
         metric = self.formula(request)
         reason = "" if metric is not None else "heads must divide width"
         changes = {"seconds": SECONDS, "started_at": now() - timedelta(seconds=SECONDS.total)}
