@@ -76,6 +76,27 @@ def sign(checkpoint: Checkpoint, secrets: Sequence[bytes]) -> str:
     return f"{checkpoint.format()}\n{''.join(lines)}"
 
 
+def endorse(key: str, secret: bytes) -> str:
+    """The signature with which an older key says that a verifier key takes its place."""
+    return b64encode(Ed25519PrivateKey.from_private_bytes(secret).sign(_words_for(key))).decode()
+
+
+def is_endorsed(key: str, signature: str, before: str) -> bool:
+    """Whether the verifier key `before` has said that `key` takes its place in the same log."""
+    try:
+        origin, public = parse_key(before)
+        if parse_key(key)[0] != origin:
+            return False
+        Ed25519PublicKey.from_public_bytes(public).verify(b64decode(signature, validate=True), _words_for(key))
+    except (CheckpointError, BadBase64, InvalidSignature):
+        return False
+    return True
+
+
+def _words_for(key: str) -> bytes:
+    return f"the key of this log is now\n{key}\n".encode()
+
+
 def parse(note: str) -> Checkpoint:
     """The contents of a note, whoever signed it. Raises CheckpointError."""
     try:

@@ -43,6 +43,7 @@ class _Log:
     papers: dict[int, tuple[int, str]] = field(default_factory=dict)
     retracted: set[int] = field(default_factory=set)
     restored: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     root_before: bytes | None = None
 
 
@@ -56,7 +57,7 @@ def verify_folder(folder: Path, since: Path | None, key: str | None) -> Verifica
         head = _parse(note, CHECKPOINT_FILE)
         old = _parse(old_note, str(since)) if old_note is not None else None
         log = _read_log(folder / HISTORY_FILE, old.size if old else None)
-        verdict.problems += _check_head(log, head, note, key)
+        verdict.problems += [*_check_head(log, head, note, key), *log.wrong]
         if old is not None and old_note is not None:
             verdict.problems += _check_since(log, head, old, old_note)
         verdict.problems += _check_runs(folder, log, verdict.notes)
@@ -119,12 +120,25 @@ def _read_log(file: Path, old_size: int | None) -> _Log:
 
 
 def _take(log: _Log, kind: LeafKind, content: dict[str, Any]) -> None:
-    if kind in (LeafKind.LOG, LeafKind.KEY):
+    if kind is LeafKind.LOG and not log.tree.size:
+        log.keys.append(content["key"])
+    elif kind is LeafKind.LOG:
+        log.wrong.append(f"entry {log.tree.size} begins a log, in the midst of one")
+    elif kind is LeafKind.KEY:
+        if not log.keys or not checkpoints.is_endorsed(content["key"], content["signed"], log.keys[-1]):
+            log.wrong.append(f"the key of entry {log.tree.size} has no signature of the key before it")
         log.keys.append(content["key"])
     elif kind is LeafKind.RESULT:
+        if content["id"] in log.runs:
+            log.wrong.append(f"run {content['id']} was entered again, at entry {log.tree.size}: what it was counts")
+            return
         log.runs[content["id"]] = hash_text(write_canonical(content))
     elif kind is LeafKind.PAPER:
-        log.papers[content["finding_id"]] = (content["version"], content["words_sha256"])
+        number, version = content["finding_id"], content["version"]
+        if version <= log.papers.get(number, (0, ""))[0]:
+            log.wrong.append(f"version {version} of finding {number} was entered again, at entry {log.tree.size}")
+            return
+        log.papers[number] = (version, content["words_sha256"])
     elif kind is LeafKind.NOTE and content["kind"] == NoteKind.RETRACTION:
         log.retracted.add(content["finding_id"])
     elif kind is LeafKind.NOTE and content["kind"] == NoteKind.RESTORATION:

@@ -154,11 +154,13 @@ def _add_key(session: Session) -> HistoryKey:
 def rotate_key(session: Session) -> None:
     """Let a new key sign from now on. The checkpoints that first hold that are signed by both."""
     lock_until_commit(session, AdvisoryLock.HISTORY)
-    _list_keys(session)  # a log begins with the first one
+    before = _list_keys(session)[-1].secret
+    assert before is not None, "a snapshot, which has no secret keys, takes no changes"
     key = _add_key(session)
     for head in session.scalars(select(HistoryHead)):
         origin = find_origin(session, session.get_one(Project, head.project_id))
-        content = {"key": checkpoints.format_key(origin, key.public)}
+        following = checkpoints.format_key(origin, key.public)
+        content = {"key": following, "signed": checkpoints.endorse(following, before)}
         _enter_lines(session, [head.project_id], LeafKind.KEY, content)
 
 

@@ -89,8 +89,10 @@ def read_model(session: Conn, project: Project) -> Known | None:
 def _fit(session: Conn, project: Project, newest: int) -> Known | None:
     began, contract = thread_time(), projects.contract_of(project)
     evidence, sign = contract.evidence, contract.objective.sign
-    tried = step_queries.list_measured(session, project.id)
     runs = step_queries.list_runs(session, project.id)
+    if sum(run.sha != project.root_sha for run in runs) < MIN_RUNS:
+        return None
+    tried = step_queries.list_measured(session, project.id)
     reference = find_reference(tried, project.root_sha)
     commits = limit_axes(describe_commits(tried, project.root_sha, reference))
     told = [run for run in runs if run.sha in commits]

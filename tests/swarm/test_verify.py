@@ -75,6 +75,11 @@ def test_what_a_server_exports_is_verified(swarm: Swarm, tmp_path: Path) -> None
     assert verify_folder(tmp_path / "dump", None, None).problems == []
 
 
+def rotate(new: bytes, old: bytes) -> str:
+    key = checkpoints.format_key(ORIGIN, checkpoints.public_of(new))
+    return json.dumps({"key": {"key": key, "signed": checkpoints.endorse(key, old)}}, separators=(",", ":"))
+
+
 ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "a run is removed": ("runs.jsonl", lambda rows: [*rows[:3], *rows[4:]], "is in the log and not in runs.jsonl"),
     "a metric is changed": ("runs.jsonl", lambda rows: [better(rows[0]), *rows[1:]], "metric is 0.5, it was 3.301"),
@@ -113,6 +118,9 @@ def test_who_has_no_key_cannot_sign_what_they_changed(folder: Path, whole: Path)
     publish(folder, [f'{{"log":{{"key":"{own}"}}}}', better(lines[1]), *lines[2:]], other, ORIGIN)
     pinned = verify_folder(folder, None, KEY).problems
     assert any("never signed by the key that you named" in one for one in pinned)
+    publish(folder, [lines[0], better(lines[1]), *lines[2:], rotate(other, other)], other, ORIGIN)
+    assert any("no signature of the key before it" in one for one in verify_folder(folder, None, KEY).problems)
+    publish(folder, [f'{{"log":{{"key":"{own}"}}}}', better(lines[1]), *lines[2:]], other, ORIGIN)
     assert any(
         "no signature of a key of this log" in one
         for one in verify_folder(folder, whole / CHECKPOINT_FILE, None).problems
@@ -138,8 +146,7 @@ def test_a_coordinator_that_rewrites_is_found_by_who_kept_a_checkpoint(
 
 def test_a_log_that_went_on_agrees_with_what_was_kept(folder: Path, whole: Path) -> None:
     new = checkpoints.make_key()
-    rotation = f'{{"key":{{"key":"{checkpoints.format_key(ORIGIN, checkpoints.public_of(new))}"}}}}'
-    publish(folder, [*read(folder), '{"moderation":{"volunteer":"ada"}}', rotation], new, ORIGIN)
+    publish(folder, [*read(folder), '{"moderation":{"volunteer":"ada"}}', rotate(new, SECRET)], new, ORIGIN)
     assert verify_folder(folder, whole / CHECKPOINT_FILE, KEY).problems == []
 
 
@@ -149,6 +156,13 @@ def test_a_retraction_that_is_hidden_is_found(folder: Path) -> None:
     assert any("finding 2 was retracted" in problem for problem in verify_folder(folder, None, None).problems)
     publish(folder, [*read(folder), note.replace("retraction", "restoration")], SECRET, ORIGIN)
     assert verify_folder(folder, None, None).problems == []
+
+
+def test_who_holds_the_key_cannot_enter_what_stands_there_anew(folder: Path) -> None:
+    lines = read(folder)
+    edit(folder, "runs.jsonl", lambda rows: [better(rows[0]), *rows[1:]])
+    publish(folder, [*lines, better(lines[1])], SECRET, ORIGIN)
+    assert any("was entered again" in one for one in verify_folder(folder, None, KEY).problems)
 
 
 @pytest.mark.parametrize(
