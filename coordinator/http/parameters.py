@@ -22,7 +22,7 @@ _MEANT = {
     "class": "hardware_class", "count": "limit", "device": "hardware_class", "from": "since", "gpu": "hardware_class",
     "hash": "sha", "max_effect": "effect_below", "max_metric": "metric_below", "min_effect": "effect_above",
     "min_metric": "metric_above", "offset": "cursor", "order": "sort", "order_by": "sort", "page": "cursor",
-    "page_size": "limit", "parameter": "axis", "per_page": "limit", "query": "q", "reverse": "ascending",
+    "page_size": "limit", "parameter": "axis", "per_page": "limit", "q": "text", "query": "q", "reverse": "ascending",
     "search": "q", "size": "limit", "sort_by": "sort", "status": "outcome", "to": "until", "top": "limit",
     "topic": "axis", "user": "volunteer",
 }  # fmt: skip

@@ -64,7 +64,7 @@ def test_all_formats_hold_the_same(past: None, http: TestClient, table: str, mon
 def test_an_empty_table_has_its_columns(past: None, http: TestClient) -> None:
     other = API.replace("tiny", "other")
     assert http.get(f"{other}/runs.jsonl").content == b""
-    assert http.get(f"{other}/runs.csv").text.startswith("id,uuid,project")
+    assert http.get(f"{other}/runs.csv").text.startswith("id,uuid,lease_id,project")
     assert "metric" in parquet.read_table(io.BytesIO(http.get(f"{other}/runs.parquet").content)).column_names
 
 

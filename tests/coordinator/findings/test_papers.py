@@ -192,7 +192,8 @@ def test_what_was_slow_and_lost_is_told_apart(http: TestClient, database: Databa
     assert [paper.summary.failure for paper in papers] == ["slower", None, "worse"]
     for failure in ("slower", "no_effect", "worse"):
         for path in ("", "/search"):
-            found = http.get(f"{API_PREFIX}/findings{path}", params={"q": "tokens 280000 390000", "failure": failure})
+            words = {"q": "tokens 280000 390000"} if path else {}
+            found = http.get(f"{API_PREFIX}/findings{path}", params={"failure": failure} | words)
             told = {item.get("finding", item)["id"] for item in found.json()["items"]}
             assert told == {paper.summary.id for paper in papers if paper.summary.failure == failure}
     for _ in range(3):
