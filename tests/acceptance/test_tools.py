@@ -15,7 +15,8 @@ JOBS = 20
 BAD = ["question", "question", "question", "leak"]
 """A question in each of a draft's three rounds, and a login in the code: no draft. A job takes two good answers."""
 
-PLAN = ["good"] * 11 + BAD[:3] + ["good"] * 13 + ["wordless"] + ["good"] * 8 + BAD[3:]
+PLAN = ["good"] * 4 + BAD[:3] + ["good"] * 4 + ["wordless"] + ["good"] * 2 + BAD[3:] + ["good"] * 25
+"""The bad ones come early: a tool takes longer than a run of this project, so search does many of the 20 jobs."""
 
 
 def work(levels: Volunteer, tool: StandIn, jobs: int, plan: list[str]) -> str:
@@ -49,8 +50,8 @@ def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer) -> No
         if author != "search":
             assert experiment.finding.claim.startswith((f"Written by {author}.", experiment.title))
     for name, lines in said.items():
-        # A worker's first job may measure the seed; one draft or finding is lost to questions, one to a leak.
-        assert by_author[name] >= JOBS - 5, by_author
+        # How many depends on the machine; one draft or finding is lost to questions, one to a leak.
+        assert by_author[name] >= 4, by_author
         assert lines.count("the search agent proposes instead") <= 4, lines
     assert by_author.get("search", 0) >= 2 and "copied a secret from ~/" in "".join(messages)
     # A usage limit: the tool is asked once, and search works until it ends.
