@@ -86,7 +86,8 @@ class World:
             Candidate(sha, known.metric.mean, known.metric.sd, known.runs, 0, known.standing is Standing.VERIFIED)
             for sha, known in self.known.items()
         ]
-        own = frozenset(sha for sha, runs in self.runs.items() if any(run.worker_id == worker for run in runs))
+        counts = {sha: sum(run.worker_id == worker for run in runs) for sha, runs in self.runs.items()}
+        own = {sha: count for sha, count in counts.items() if count}
         return Snapshot("root", 1, 0, turn, candidates, JobMix(), own=own, is_alone=False, is_anchor=worker == ANCHOR)
 
     def find_record(self) -> str | None:

@@ -102,7 +102,7 @@ def test_gains_of_two_lines_are_put_together(
     assert newest["parent_sha"] == lease.base.sha and newest["why"] == lease.why
     assert runner.requests[-1].files["train.py"] == BOTH
     assert newest["posterior"]["verdict"] == "improved"
-    assert newest["finding"]["agent"] == "assembly" and "by 0.1" in newest["finding"]["claim"]
+    assert newest["finding"]["agent"] == "assembly" and "better by 0." in newest["finding"]["claim"]
     assert newest["predicted_effect"] == pytest.approx(-0.1, abs=0.01)
     assert live.get("projects/tiny/branches")["items"][0]["head_sha"] == newest["sha"]
     with database.read() as session:

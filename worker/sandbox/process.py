@@ -182,8 +182,7 @@ class ConfinedProcess:
         return self._cpu_time.read() if self._outcome is None else self._cpu_time.last
 
     def wait(self, timeout: float) -> ProcessOutcome | None:
-        self._ended.wait(timeout)
-        return self._outcome
+        return self._outcome if self._ended.wait(timeout) else None
 
     def kill(self, print_stacks: bool = False) -> ProcessOutcome:
         self._end_all("", print_stacks)
