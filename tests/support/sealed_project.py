@@ -1,7 +1,8 @@
 """A project with sealed windows whose runs take a second: its harness needs the standard library only.
 
-The edited file states a LEVEL. Training adds noise to it, each window that is scored adds its own, and windows are
-drawn as those of the seeds are: by the run's seed, or by the key to the sealed ones.
+The edited file states a LEVEL. Training adds noise to it, a third of what the contract says so that checkers agree
+closely; each window that is scored adds its own, and windows are drawn as those of the seeds are: by the run's seed, or
+by the key to the sealed ones.
 """
 
 from pathlib import Path
@@ -80,7 +81,7 @@ from harness.channel import run
 
 def prepare(channel, begin, train, validation):
     random = Random(5)
-    windows = {name: [random.gauss(0, 0.002) for _ in range(512)] for name in ("pool", "sealed")}
+    windows = {name: [random.gauss(0, 0.0006) for _ in range(512)] for name in ("pool", "sealed")}
     for descriptor, content in ((train, b"-"), (validation, json.dumps(windows).encode())):
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -101,7 +102,7 @@ def train(channel, begin, handover):
     module = import_edited(begin, "find_level")
     channel.send("start")
     channel.expect("started")
-    result = repr(module.find_level() + Random(begin["seed"]).gauss(0, 0.0006)).encode()
+    result = repr(module.find_level() + Random(begin["seed"]).gauss(0, 0.0002)).encode()
     os.pwrite(handover, result, 0)
     channel.send("trained", size=len(result))
 
@@ -152,7 +153,7 @@ run(score)
 def average_windows(kind: str, draw: str | int) -> float:
     """The average of the windows that a run scores: of `kind` pool by a lease's seed, or sealed by a key."""
     random = Random(5)
-    windows = {name: [random.gauss(0, 0.002) for _ in range(512)] for name in ("pool", "sealed")}
+    windows = {name: [random.gauss(0, 0.0006) for _ in range(512)] for name in ("pool", "sealed")}
     drawn = Random(draw if isinstance(draw, str) else derive_draw(draw)).sample(windows[kind], 16)
     return sum(drawn) / len(drawn)
 
