@@ -25,7 +25,12 @@ _OLD: tuple[tuple[str, str], ...] = (
 _OLD_PATTERNS = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), words) for pattern, words in _OLD]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d*\.?\d+|[:.]$")
-_ONE_RUN = re.compile(r"(?<!than )\b(?:one|a single|1) run\b", re.IGNORECASE)
+_ONE_RUN = re.compile(
+    r"(?:(?<=\()|(?<=\bin )|(?<=\bon )|(?<=\bfrom )|(?<=\bafter )|(?<=\bonly )|(?<=, )|^)(?:one|a single|1) run"
+    r"(?=[),.;:]|$| (?:it|this|that|alone|only|so far|with one seed)\b)",
+    re.IGNORECASE,
+)
+"""A result's number of runs, and not what a run is or takes ("the noise of one run", "one run takes 5 minutes")."""
 
 
 def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:

@@ -57,6 +57,18 @@ def test_findings_from_before_placeholders_follow_the_evidence(old: str, new: st
     assert write_out(old, BETTER) == new
 
 
+def test_what_a_run_is_and_takes_is_no_number_of_runs() -> None:
+    for words in (
+        "The noise of one run is 0.004",
+        "one run takes 5 minutes",
+        "A single run has 200 steps",
+        "more than one run",
+    ):
+        assert write_out(words, BETTER) == words
+    assert write_out("It helped (one run)", BETTER) == "It helped (3 runs)"
+    assert write_out("Only one run so far.", BETTER) == "Only 3 runs so far."
+
+
 def test_other_braces_and_other_words_stay_as_they_are() -> None:
     for words in ("A {dict} of {}", "The parent's mechanism is not known", "f'{x:.3f}'", "Unknown optimizers help"):
         assert write_out(words, BETTER) == words == drop_numbers(words)

@@ -1,10 +1,10 @@
 """The prefetcher: a thread that prepares the next job while one is measured, and reports measured jobs.
 
-    main thread (worker/loop/loop.py)    prefetcher                    author (worker/loop/author.py)
+    main thread (worker/loop/loop.py)    prefetcher                    agent (worker/loop/agent_thread.py)
     measures  ◄──── next_job() ─────  claims, checks novelty  ────►  drafts
               ─── return_job() ────►  delivers, shows         ────►  repairs a crash, writes the finding
 
-Only the main thread uses the device, and only the author asks the agent. Where the agent is not ready when the device
+Only the main thread uses the device, and only its own thread asks the agent. Where it is not ready when the device
 soon is, its substitute drafts another job, the spare, at once; the agent goes on, and its draft keeps the lease, the
 parent and the context that it was made for. The thread has a low priority, so that it takes no CPU time from a run.
 """
@@ -31,7 +31,7 @@ from shared.protocol import now
 from worker.agents.base import Agent, AgentError, AgentFinished, AssignmentImpossible
 from worker.api.client import ClientError, Unauthorized
 from worker.data.download import DataError
-from worker.loop.author import NICENESS, Author
+from worker.loop.agent_thread import NICENESS, AgentThread
 from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
@@ -87,13 +87,13 @@ class Prefetcher:
         self._leaving = False
         self._ended = False
         self._error: Exception | None = None
-        self._author = Author(self._wake)
+        self._agent_thread = AgentThread(self._wake)
         self._thread = Thread(target=self._run, name="prefetch", daemon=True)
         self.reported = 0
         self.finished: str | None = None
 
     def __enter__(self) -> Self:
-        self._author.start()
+        self._agent_thread.start()
         self._thread.start()
         return self
 
@@ -107,7 +107,7 @@ class Prefetcher:
             self._thread.join(POLL_INTERVAL_SECONDS)
             if not self._parts.stop.now.is_set():
                 deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-            elif time.monotonic() > deadline:  # the author is blocked, and ends with the process
+            elif time.monotonic() > deadline:  # the agent is blocked, and ends with the process
                 if (lease := self._drafting) is not None:
                     self._give_back(lease, "the worker was stopped while it drafted")
                 break
@@ -159,7 +159,7 @@ class Prefetcher:
         except Exception as error:  # noqa: BLE001 - the thread's outermost: `next_job` raises it
             self._error = error
         finally:
-            self._author.end()
+            self._agent_thread.end()
             while self._ready:
                 self._drop(self._ready.popleft(), "the worker is stopping")
             with self._changed:
@@ -194,11 +194,11 @@ class Prefetcher:
             self._changed.notify_all()
 
     def _ask(self, work: Callable[[], Any], then: Callable[[Callable[[], Any]], None]) -> None:
-        """Let the author do `work`; this thread calls `then` with a function that returns its result, or raises."""
+        """Let the agent's thread do `work`; this one calls `then` with what returns its result, or raises."""
         with self._changed:
             if not self._asked:
                 self._asked_at = time.monotonic()
-            self._asked.append((self._author.ask(work), then))
+            self._asked.append((self._agent_thread.ask(work), then))
 
     def _must_leave(self) -> bool:
         return self._leaving or self._parts.stop.draining.is_set()
@@ -243,7 +243,7 @@ class Prefetcher:
         self._idle_reason = reason
 
     def _claim(self, agent: Agent) -> None:
-        """Claim a job for an agent, and let it be drafted: by the author, or if it is the substitute's at once."""
+        """Claim a job for an agent, and let it be drafted: in its thread, or if it is the substitute's at once."""
         lease = self._claimer.claim([lease.id for lease in self._list_held()], agent)
         if lease is None:
             return

@@ -12,8 +12,8 @@ NICENESS = 10
 Answer = TypeVar("Answer")
 
 
-class Author:
-    """Does what it is asked for in the order of asking. `notify` is called after each, in the author's thread.
+class AgentThread:
+    """Does what it is asked for in the order of asking. `notify` is called after each, in that thread.
 
     The thread has a low priority, so that it takes no CPU time from a run, and ends with the process, should an answer
     never come.
@@ -22,7 +22,7 @@ class Author:
     def __init__(self, notify: Callable[[], None]) -> None:
         self._notify = notify
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="author", daemon=True)
+        self._thread = Thread(target=self._run, name="agent", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
