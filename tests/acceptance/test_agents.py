@@ -89,7 +89,10 @@ def test_a_model_repairs_its_crash_and_its_key_stays_secret(codec: Volunteer) ->
 
 
 def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
-    """Search drafts the job of a refusal; the next meets all other faults; then nobody answers any more."""
+    """Search drafts the job of a refusal; the next meets all other faults; then nobody answers any more.
+
+    Spare jobs take what the limit of jobs leaves beside those two: how many those are depends on the machine's speed.
+    """
     kept = "NICE_LENGTH = 100"  # which is not among the file's choices, so that no search draws the same
     model = Clumsy("codec.py", "NICE_LENGTH = 64", kept, kept)
     with serve_chat(model) as server:
@@ -99,7 +102,7 @@ def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
             say("no JSON"), say("", finish="length"), refuse(400, "context_length_exceeded"),
         ]  # fmt: skip
         waits = {"SWARM_REQUEST_SECONDS": "15", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
-        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=3, **waits)
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=6, **waits)
         assert "openai m: the model refuses; the search agent proposes instead" in done.stderr
         assert "did not answer in time; retrying in" in done.stderr
         assert done.stderr.count("retrying in") >= 3
@@ -107,12 +110,16 @@ def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
         assert "cannot be used" in server.prompts()
     done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
     assert done.stderr.count("the search agent proposes instead") >= 1
-    of_refusal, by_model, by_search = codec.list_experiments()
-    assert of_refusal.finding is not None and of_refusal.finding.agent == "search"
-    assert (by_model.title, by_model.outcome) == ("Another value", "ok")
-    assert by_search.runs, "measured, though what it drew at random need not run"
-    assert by_model.runs[0].usage is not None and by_search.runs[0].usage is None
-    assert "->" in by_search.title and by_search.finding is not None and by_search.finding.agent == "search"
+    experiments = codec.list_experiments()
+    by_model, *_ = of_model = [one for one in experiments if one.finding and one.finding.agent != "search"]
+    assert {(one.title, one.outcome) for one in of_model} == {("Another value", "ok")}
+    assert by_model.runs[0].usage is not None
+    *_, of_nobody = by_search = [one for one in experiments if one not in of_model]
+    assert any(one.runs[0].usage is not None for one in by_search), "the refusal is counted, too"
+    assert of_nobody.runs[0].usage is None
+    for one in by_search:
+        assert one.runs, "measured, though what it drew at random need not run"
+        assert "->" in one.title and one.finding is not None and one.finding.agent == "search"
 
 
 def test_a_tool_a_search_and_a_script_on_a_compressor(codec: Volunteer, tmp_path: Path) -> None:
