@@ -83,9 +83,7 @@ class RunProcesses:
         if self._scorer is None:
             commands = self._spec.contract.commands
             module = (commands.holdout if self._is_sealed else None) or commands.scorer
-            self._scorer = None if self._is_sealed else self._started.take_judge("scorer")
-            if self._scorer is None:
-                self._scorer = self._stack.enter_context(HarnessProcess("the scorer", module, self._started.protected))
+            self._scorer = self._stack.enter_context(HarnessProcess("the scorer", module, self._started.protected))
             self._start_host()
 
     def turn_to_sealed(self) -> None:
@@ -107,9 +105,7 @@ class RunProcesses:
         self._hosts_started += 1
         name = "the model host" if self._hosts_started == 1 else f"model host {self._hosts_started}"
         needs, enter = self._spec.data.needs, self._stack.enter_context
-        process = self._started.take_judge("host")
-        if process is None:
-            process = enter(HarnessProcess(name, self._spec.contract.commands.host, self._started.whole))
+        process = enter(HarnessProcess(name, self._spec.contract.commands.host, self._started.whole))
         request = enter(SharedMemory("request", needs.request_bytes))
         answer = enter(SharedMemory("answer", needs.answer_bytes))
         self._waiting.append(Host(process, [request.descriptor, answer.descriptor]))

@@ -1,9 +1,8 @@
 """A trainer's process from its start on: until a run begins with it, it imports torch and runs no experiment's code.
 
-While one run is scored, `TrainerAhead` already starts the trainer of the next, because imports take seconds; on a CPU
-the scorer and the first host, too, since a budget begins there when all three are ready. They take nothing from what is
-measured: the budget begins later, no memory of a GPU is used before a model is built, and they are started only where a
-few seconds of a core change nothing that counts in the scoring.
+While one run is scored, `TrainerAhead` already starts the trainer of the next, because imports take seconds. It takes
+nothing from what is measured: the budget begins later, no memory of a GPU is used before a model is built, and it is
+started only where a few seconds of a core change nothing that counts in the scoring.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,14 +29,13 @@ AHEAD_MEMORY_MIB = 2048
 """Memory that has to be available for a trainer ahead: several times what one takes before its run begins."""
 
 SPARE_CORES = 4
-"""A worker with so many cores has one to spare while it scores with a GPU."""
+"""A worker with so many cores has one to spare while it scores; with two the scoring took longer by what was saved."""
 
 
 class StartedTrainer:
     """A context manager: leaving it ends the processes and removes their folder, which holds their work trees.
 
-    `whole` is the setup of all processes that see the edited files, `protected` that of the others. `judges` are those
-    that were started with it: `scorer` and `host`.
+    `whole` is the setup of all processes that see the edited files, `protected` that of the others.
     """
 
     def __init__(
@@ -48,7 +46,6 @@ class StartedTrainer:
         sandbox: Sandbox,
         cores: frozenset[int],
         stop: Event,
-        with_judges: bool = False,
     ) -> None:
         limits = contract.limits
         self._key = _describe(files, contract, cores)
@@ -68,13 +65,6 @@ class StartedTrainer:
             # The scorer never sees an edited file.
             others = {path: text for path, text in files.items() if path not in contract.files.editable}
             self.protected = replace(self.whole, folder=write_worktree(folder / "protected", others))
-            self.judges: dict[str, HarnessProcess] = {}
-            if with_judges:
-                commands = contract.commands
-                scorer = HarnessProcess("the scorer", commands.scorer, self.protected)
-                self.judges["scorer"] = stack.enter_context(scorer)
-                host = HarnessProcess("the model host", commands.host, self.whole)
-                self.judges["host"] = stack.enter_context(host)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -85,11 +75,6 @@ class StartedTrainer:
 
     def end(self) -> None:
         self._stack.close()
-
-    def take_judge(self, role: str) -> HarnessProcess | None:
-        """The process of that role, once, if it was started and lives."""
-        process = self.judges.pop(role, None)
-        return None if process is None or process.has_ended else process
 
     def fits(self, files: Mapping[str, str], contract: Contract, cores: frozenset[int]) -> bool:
         """Whether a run of these files would start the same process."""
@@ -118,18 +103,15 @@ class TrainerAhead:
             return
         if (request := self.following()) is not None:
             with suppress(OSError, SandboxUnavailable):
-                on_cpu = self._device == "cpu"
                 self._started = StartedTrainer(
-                    request.files, request.contract, self._device, self._sandbox, cores, stop, with_judges=on_cpu
+                    request.files, request.contract, self._device, self._sandbox, cores, stop
                 )
 
     def _disturbs_nothing(self, budget: Budget, cores: frozenset[int]) -> bool:
         """Whether nothing of the scoring is measured by wall time on cores that the trainer's start would share."""
-        if psutil.virtual_memory().available < AHEAD_MEMORY_MIB * MIB:
+        if psutil.virtual_memory().available < AHEAD_MEMORY_MIB * MIB or len(cores) < SPARE_CORES:
             return False
-        if self._device == "cpu":
-            return budget.clock is BudgetClock.CPU
-        return budget.answer_seconds is None and len(cores) >= SPARE_CORES
+        return budget.clock is BudgetClock.CPU if self._device == "cpu" else budget.answer_seconds is None
 
     def take(self, files: Mapping[str, str], contract: Contract, cores: frozenset[int]) -> StartedTrainer | None:
         """The trainer, once, if it lives and is such a run's; None otherwise."""
