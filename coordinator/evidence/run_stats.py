@@ -10,7 +10,17 @@ from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
-from coordinator.models import ClassProgress, CommitPosterior, EvidenceEpoch, Project, Run, Worker, table_of
+from coordinator.models import (
+    WORKER_NAME,
+    ClassProgress,
+    CommitPosterior,
+    EvidenceEpoch,
+    Project,
+    Run,
+    Volunteer,
+    Worker,
+    table_of,
+)
 from coordinator.models.evidence import REPORT
 from coordinator.projects import service as projects
 from shared.experiments import JobKind
@@ -86,7 +96,12 @@ _CLASS_COUNTS = (
     .select_from(_EPOCHS.outerjoin(_CLASSES, _IS_KEPT))
     .where(_EPOCHS.c.project_id == bindparam("project_id"))
 )
-_RUN_ROWS = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).options(undefer_group(REPORT))
+_RUN_ROWS = (
+    select(Run, WORKER_NAME)
+    .join(Worker, Worker.id == Run.worker_id)
+    .join(Volunteer, Volunteer.id == Worker.volunteer_id)
+    .options(undefer_group(REPORT))
+)
 
 
 def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, aliased, undefer
 
 from coordinator.db.engine import Conn
 from coordinator.models import (
+    WORKER_NAME,
     AssembledStep,
     Branch,
     Commit,
@@ -46,7 +47,7 @@ def _rows() -> Select[*tuple[Any, ...]]:
             Run,
             CommitPosterior,
             Branch.name,
-            Worker.name,
+            WORKER_NAME,
             _ParentExperiment.id,
             func.coalesce(Volunteer.quarantine, Worker.quarantine),
             Commit.has_code,

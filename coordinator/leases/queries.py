@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import Conn
 from coordinator.leases.validation import WorkerTime, count_at_once
 from coordinator.models import (
+    WORKER_NAME,
     Branch,
     Commit,
     ContextPack,
@@ -34,8 +35,8 @@ from shared.experiments import JobKind
 from shared.protocol import now
 from shared.runs import RunOutcome
 
-LiveLease = tuple[Lease, Worker, str]
-"""A lease, its worker, and its branch's name."""
+LiveLease = tuple[Lease, Worker, str, str]
+"""A lease, its worker, that as others see it, and its branch's name."""
 
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
 _PACKS, _TOKENS, _RUNS, _COMMITS = table_of(ContextPack), table_of(Token), table_of(Run), table_of(Commit)
@@ -333,8 +334,9 @@ def list_live_leases(session: Session, project_id: int, limit: int, *, latest: b
     # Of one state an index gives them in order. By `issued_at` SQLite would go through all leases ever given.
     order = Lease.expires_at.desc() if latest else Lease.expires_at
     query = (
-        select(Lease, Worker, Branch.name)
+        select(Lease, Worker, WORKER_NAME, Branch.name)
         .join(Worker, Worker.id == Lease.worker_id)
+        .join(Volunteer, Volunteer.id == Worker.volunteer_id)
         .join(Branch, Branch.id == Lease.branch_id)
         .where(Lease.project_id == project_id, Lease.state == bindparam("of_state"), Lease.expires_at > now())
         .order_by(order)
@@ -342,7 +344,9 @@ def list_live_leases(session: Session, project_id: int, limit: int, *, latest: b
     )
     found: list[LiveLease] = []
     for state in LIVE_STATES:
-        found += ((lease, worker, branch) for lease, worker, branch in session.execute(query, {"of_state": state}))
+        found += (
+            (lease, worker, name, branch) for lease, worker, name, branch in session.execute(query, {"of_state": state})
+        )
     found.sort(key=lambda row: row[0].expires_at, reverse=latest)
     return sorted(found[:limit], key=lambda row: row[0].issued_at)
 

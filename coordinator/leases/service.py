@@ -232,7 +232,7 @@ def view_live_leases(
         LeaseView(
             id=lease.id,
             project=project.name,
-            worker=worker.name,
+            worker=worker_name,
             worker_state=WorkerState(worker.state),
             agent=worker.agent,
             kind=JobKind(lease.kind),
@@ -249,5 +249,5 @@ def view_live_leases(
             heartbeat_at=lease.heartbeat_at,
             expires_at=lease.expires_at,
         )
-        for lease, worker, branch in queries.list_live_leases(session, project.id, limit, latest=latest)
+        for lease, worker, worker_name, branch in queries.list_live_leases(session, project.id, limit, latest=latest)
     ]

@@ -1,6 +1,7 @@
 """All tables. Importing this package is what Alembic and `create_all` need to know them."""
 
 from coordinator.models.accounts import (
+    WORKER_NAME,
     AuditEntry,
     BrowserSession,
     Invitation,

@@ -178,6 +178,10 @@ class Worker(Base):
     last_seen_at: Mapped[datetime]
 
 
+WORKER_NAME = Volunteer.name + "/" + Worker.name
+"""A worker as others see it, in queries that read both tables."""
+
+
 _TOKENS, _VOLUNTEERS, _WORKERS = table_of(Token), table_of(Volunteer), table_of(Worker)
 IS_VALID_TOKEN = _TOKENS.c.revoked_at.is_(None) & or_(
     _TOKENS.c.expires_at.is_(None), _TOKENS.c.expires_at > bindparam("moment")

@@ -69,16 +69,11 @@ def view_evidence(session: Session, item: QueueItem) -> QueueEvidence:
 def _list_runs(session: Session, sha: str, hardware_class: str) -> list[Measured]:
     return [
         Measured(
-            run.id, f"{_owner(session, run.worker_id)}/{worker}", run.outcome, run.metric, run.counts,
+            run.id, worker, run.outcome, run.metric, run.counts,
             run.hardware_class == hardware_class,
         )
         for run, worker in list_runs_of_commit(session, sha)[:MAX_RUNS]
     ]  # fmt: skip
-
-
-def _owner(session: Session, worker_id: int) -> str:
-    query = select(Volunteer.name).join(Worker, Worker.volunteer_id == Volunteer.id).where(Worker.id == worker_id)
-    return session.scalars(query).one()
 
 
 def _view_finding(session: Session, finding_id: int) -> list[Fact]:

@@ -7,7 +7,18 @@ from sqlalchemy import ColumnElement, Table, and_, case, func, select, union_all
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.run_stats import list_hardware_classes
-from coordinator.models import Calibration, Commit, CommitPosterior, EvidenceEpoch, Experiment, Run, Worker, table_of
+from coordinator.models import (
+    WORKER_NAME,
+    Calibration,
+    Commit,
+    CommitPosterior,
+    EvidenceEpoch,
+    Experiment,
+    Run,
+    Volunteer,
+    Worker,
+    table_of,
+)
 from shared.experiments import Standing
 
 _EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
@@ -94,9 +105,10 @@ def list_steps(session: Session, shas: Sequence[str]) -> list[StepRow]:
     """Commits with their experiments, the deepest first."""
     first_run = select(func.min(_RUNS.c.id)).where(_RUNS.c.commit_sha == Commit.sha).correlate(Commit)
     query = (
-        select(Commit, Experiment, Worker.name, _RUNS.c.hardware_class)
+        select(Commit, Experiment, WORKER_NAME, _RUNS.c.hardware_class)
         .outerjoin(Experiment, Experiment.commit_sha == Commit.sha)
         .outerjoin(Worker, Worker.id == Experiment.worker_id)
+        .outerjoin(Volunteer, Volunteer.id == Worker.volunteer_id)
         .outerjoin(_RUNS, _RUNS.c.id == first_run.scalar_subquery())
         .where(Commit.sha.in_(shas))
         .order_by(Commit.depth.desc())

@@ -198,7 +198,7 @@ def _propose(axis: str, before: float, value: float) -> Proposal:
 
 
 def _write_paper(axis: str, value: float, effect: float, has_crashed: bool) -> FindingDraft:
-    claim = f"{axis} of {value:g} {'helps' if effect < -0.01 else 'does not help'} in 40 CPU seconds."
+    claim = f"{axis} of {value:g} {'helps' if effect < -0.004 else 'does not help'} in 40 CPU seconds."
     if has_crashed:
         claim = f"{axis} of {value:g} does not run: the shapes of two matrices differ."
     return FindingDraft(claim=claim, mechanism=IDEAS[axis][1], caveats=IDEAS[axis][2], agent="search",
@@ -240,7 +240,8 @@ def _spread_over_weeks(session: Session, experiments: int) -> None:
     for run in session.scalars(select(Run).order_by(Run.id)):
         moment = now() - step * (newest - run.id)
         run.created_at, run.finished_at = moment, moment
-        session.execute(update(table_of(Lease)).where(Lease.id == run.lease_id).values(issued_at=moment))
+        ends = {"issued_at": moment - step, "heartbeat_at": moment, "ended_at": moment}
+        session.execute(update(table_of(Lease)).where(Lease.id == run.lease_id).values(**ends))
         if run.experiment_id:
             for model in (Experiment, Finding):
                 column = Experiment.id if model is Experiment else Finding.experiment_id

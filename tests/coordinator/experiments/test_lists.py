@@ -65,7 +65,7 @@ def test_findings_and_runs_are_filtered_as_experiments_are(http: TestClient, is_
             of_runs = read(http, "/runs", **{name: value})
             assert {one["experiment_id"] for one in of_runs} - {None} == set(wanted) or name == "has_code", name
     assert ids(read(http, "/runs", outcome="crashed")) == [one["id"] for one in runs if one["outcome"] == "crashed"]
-    assert ids(read(http, "/runs", worker="ada/w1")) == [one["id"] for one in runs if one["worker"] == "w1"]
+    assert ids(read(http, "/runs", worker="ada/w1")) == [one["id"] for one in runs if one["worker"] == "ada/w1"]
     assert ids(read(http, "/runs", kind="replicate")) == [one["id"] for one in runs if one["kind"] == "replicate"]
     numbers = [one["experiment_id"] for one in runs if one["experiment_id"]][:2]
     assert {one["experiment_id"] for one in read(http, "/runs", experiment=numbers)} == set(numbers)

@@ -89,7 +89,9 @@ def test_heartbeats_renew_and_are_seen(worker: MiniWorker) -> None:
     reply = worker.beat(lease, Phase.TRAINING, step=120, loss=3.5, share=0.4)
     assert reply.status_code == 200 and reply.json()["state"] == "running"
     live = worker.get_json("/leases?project=tiny")["items"]
-    assert [(row["worker"], row["phase"], row["step"], row["share"]) for row in live] == [("w1", "training", 120, 0.4)]
+    assert [(row["worker"], row["phase"], row["step"], row["share"]) for row in live] == [
+        ("ada/w1", "training", 120, 0.4)
+    ]
     wrong = worker.beat(lease.model_copy(update={"token": "guess"}), Phase.TRAINING)
     assert (wrong.status_code, wrong.json()["type"]) == (403, "/problems/lease-token-wrong")
 
