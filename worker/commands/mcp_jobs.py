@@ -2,14 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from shared.commits import CommitError
 from shared.contract import ContractError
+from shared.experiments import AxisDirection
 from shared.findings import Question
 from shared.leases import GrantedLease, Phase
 from worker.agents.base import AgentError, Draft, describe_measurement
@@ -73,7 +73,10 @@ class JobEvents:
 
 
 class JobSession:
-    """Takes jobs for a session. `folder` gets a subfolder for each job, with its files to edit."""
+    """Takes jobs for a session. `folder` gets a subfolder for each job, with its files to edit.
+
+    The session's agent reads the docstrings of the methods that mcp_server.py offers it as tools.
+    """
 
     def __init__(self, worker: OpenWorker, agent: SessionAgent, events: JobEvents, folder: Path) -> None:
         self._worker, self._agent, self._events, self._folder = worker, agent, events, folder
@@ -82,7 +85,8 @@ class JobSession:
         self._job_folder: Path | None = None
 
     def next_job(self, client: str) -> Json:
-        """Begin a job unless one is under way, and wait until it has a task."""
+        """Get a job: a project, a parent commit in a folder, and what is asked. With a job under way, says what it
+        waits for. `waits: true` means: call it again."""
         self._agent.touch()
         if not self._is_working:
             if client:
@@ -95,17 +99,38 @@ class JobSession:
         return self.describe()
 
     def read_context(self) -> Json:
+        """The findings that bear on this job: its lineage, siblings, running experiments, results for and against."""
         request = self._get_request(*Wanted)
         return {"context": fence("other volunteers", request.task.context)}
 
     def ask_whether_tried(self, text: str) -> Json:
+        """Has this been tried? `text` is a sentence or a unified diff. Answers in a sentence, with the attempts that
+        are most alike."""
         request = self._get_request(*Wanted)
         project = request.task.contract.project.name
         answer = self._worker.parts.client.ask_whether_tried(Question(project=project, text=text))
         return {"answer": fence("other volunteers", answer.model_dump_json(exclude_none=True))}
 
-    def propose(self, statement: Statement, files: Mapping[str, str] | None) -> Json:
-        """Hand over the change, and wait for the coordinator's answer. Raises AgentError, EditError."""
+    def propose(
+        self,
+        title: str,
+        hypothesis: str,
+        axis: str,
+        direction: AxisDirection,
+        value: str = "",
+        predicted_effect: float | None = None,
+        refuted_by: str = "",
+        insists: str = "",
+        files: dict[str, str] | None = None,
+    ) -> Json:
+        """Propose the change that now stands in the job's folder (or in `files`: path -> whole text). `axis` is the
+        thing that changes, `direction` up, down or change, `predicted_effect` child minus parent. If others know it,
+        the answer says so: change the idea and propose again, or say in `insists` why it is worth a run. Once accepted,
+        the measurement begins. After a crash, mend the folder and propose again with the same words."""
+        statement = Statement(
+            title=title, hypothesis=hypothesis, axis=axis, direction=direction, value=value,
+            predicted_effect=predicted_effect, refuted_by=refuted_by, insists=insists,
+        )  # fmt: skip
         request = self._get_request(Wanted.PROPOSAL, Wanted.REPAIR)
         changed = self._collect(request, files)
         if request.draft is not None:
@@ -126,15 +151,30 @@ class JobSession:
         return {"accepted": self._is_working, **self.describe()}
 
     def wait_for_measurement(self) -> Json:
+        """Wait for the measurement, at most a minute a call. `waits: true` means: call it again."""
         if not self._is_working and self._events.summary is None:
             raise AgentError("there is no job: call `next_job`")
         self._agent.touch()
         self._wait(lambda: self._agent.request is not None)
         return self.describe()
 
-    def write_finding(self, paper: PaperReply) -> Json:
-        """Hand over the paper, and wait until the result is delivered."""
+    def write_finding(
+        self,
+        claim: str,
+        mechanism: str,
+        caveats: str,
+        follow_ups: str = "",
+        refuted_by: str = "",
+        tags: list[str] | None = None,
+    ) -> Json:
+        """Write the paper of the measured experiment, at most 250 words in all, and deliver the result. Claim no more
+        than one run can show; call nothing best; if it failed, say what others learn from that. Type no result as a
+        number: `{result}`, `{effect}`, `{metric}` and `{runs}` are shown as what is known when somebody reads it."""
         request = self._get_request(Wanted.FINDING)
+        paper = PaperReply(
+            claim=claim, mechanism=mechanism, caveats=caveats, follow_ups=follow_ups, refuted_by=refuted_by,
+            tags=tags or [],
+        )  # fmt: skip
         finding = paper.to_finding(self._agent.name)
         self._check_leak(finding.model_dump_json())
         self._agent.answer(request, finding)
@@ -142,7 +182,7 @@ class JobSession:
         return self.describe()
 
     def describe(self) -> Json:
-        """The state of the job, and what to do next."""
+        """The state of this worker and of its job, and which tool to call next."""
         request, events, parts = self._agent.request, self._events, self._worker.parts
         found: Json = {"worker": parts.worker, "device": parts.runner.hardware.hardware_class}
         if parts.stop.pause is not None:
@@ -204,7 +244,6 @@ class JobSession:
 
     def _describe_request(self, request: SessionRequest) -> Json:
         task, lease = request.task, self._events.lease
-        values = describe_task(task)
         folder = self._find_folder(request)
         found: Json = {
             "state": f"waits for your {request.wanted}",
@@ -216,18 +255,7 @@ class JobSession:
             "folder": str(folder),
             "why": lease.why if lease is not None else "",
         }
-        names = (
-            "metric",
-            "unit",
-            "better",
-            "min_effect",
-            "noise_sd",
-            "training_seconds",
-            "editable",
-            "parent",
-            "notes",
-        )
-        found |= {name: values[name] for name in (*names, "refused", "avoid_axes") if values[name]}
+        found |= {name: value for name, value in describe_task(task).items() if value and name != "may_insist"}
         if request.report is not None:
             found["measured"] = describe_measurement(task, request.report)
             if request.wanted is Wanted.REPAIR:
@@ -268,13 +296,3 @@ class JobSession:
         known = "\n".join([*request.task.tree.values(), *request.task.base.files.values()]) if request else ""
         if leak := secrets.find_leak(text, known):
             raise AgentError(f"this holds a secret from {leak}, and would be published; take it out")
-
-
-@contextmanager
-def open_session(worker: OpenWorker, agent: SessionAgent, events: JobEvents, folder: Path) -> Iterator[JobSession]:
-    """A session, which gives its job back at the end."""
-    session = JobSession(worker, agent, events, folder)
-    try:
-        yield session
-    finally:
-        session.close()

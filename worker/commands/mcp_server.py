@@ -7,7 +7,7 @@ worker: each `next_job` runs the worker's own loop for one job, with an agent th
 import functools
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -15,12 +15,11 @@ import anyio.to_thread
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.fastmcp.exceptions import ToolError
 
-from shared.experiments import AxisDirection
 from worker.agents.base import Agent, AgentError
-from worker.agents.replies import EditError, PaperReply, Statement
+from worker.agents.replies import EditError
 from worker.agents.session import SessionAgent
 from worker.api.client import ClientError
-from worker.commands.mcp_jobs import JobEvents, JobSession, Json, open_session
+from worker.commands.mcp_jobs import JobEvents, JobSession, Json
 from worker.loop.stop import Stop
 from worker.settings import load_settings
 from worker.start import choose_one_device, errors_in_words, open_worker
@@ -42,13 +41,24 @@ Parameters = ParamSpec("Parameters")
 
 
 def make_server(session: JobSession) -> FastMCP:
-    """A server with the session's tools."""
+    """A server whose tools are the session's methods, by their docstrings."""
     server = FastMCP("research-swarm-worker", instructions=INSTRUCTIONS, log_level="ERROR")
-    tools = _Tools(session)
-    for tool in (
-        tools.next_job, tools.context, tools.tried, tools.propose, tools.measure, tools.write_finding, tools.status,
-    ):  # fmt: skip
-        server.add_tool(tool, name=tool.__name__)
+
+    async def next_job(ctx: Context[Any, Any, Any]) -> Json:
+        client = ctx.session.client_params
+        return await _in_thread(session.next_job)(client.clientInfo.name if client else "")
+
+    server.add_tool(next_job, description=session.next_job.__doc__)
+    tools: dict[str, Callable[..., Json]] = {
+        "context": session.read_context,
+        "tried": session.ask_whether_tried,
+        "propose": session.propose,
+        "measure": session.wait_for_measurement,
+        "write_finding": session.write_finding,
+        "status": session.describe,
+    }
+    for name, method in tools.items():
+        server.add_tool(_in_thread(method), name=name)
     return server
 
 
@@ -63,76 +73,6 @@ def _in_thread(method: Callable[Parameters, Json]) -> Callable[Parameters, Await
             raise ToolError(str(error)) from error
 
     return call
-
-
-class _Tools:
-    """The tools. An agent reads their docstrings."""
-
-    def __init__(self, session: JobSession) -> None:
-        self._session = session
-
-    async def next_job(self, ctx: Context[Any, Any, Any]) -> Json:
-        """Get a job: a project, a parent commit in a folder, and what is asked. With a job under way, says what it
-        waits for. `waits: true` means: call it again."""
-        client = ctx.session.client_params
-        return await _in_thread(self._session.next_job)(client.clientInfo.name if client else "")
-
-    async def context(self) -> Json:
-        """The findings that bear on this job: its lineage, siblings, running experiments, results for and against."""
-        return await _in_thread(self._session.read_context)()
-
-    async def tried(self, text: str) -> Json:
-        """Has this been tried? `text` is a sentence or a unified diff. Answers in a sentence, with the attempts that
-        are most alike."""
-        return await _in_thread(self._session.ask_whether_tried)(text)
-
-    async def propose(
-        self,
-        title: str,
-        hypothesis: str,
-        axis: str,
-        direction: AxisDirection,
-        value: str = "",
-        predicted_effect: float | None = None,
-        refuted_by: str = "",
-        insists: str = "",
-        files: dict[str, str] | None = None,
-    ) -> Json:
-        """Propose the change that now stands in the job's folder (or in `files`: path -> whole text). `axis` is the
-        thing that changes, `direction` up, down or change, `predicted_effect` child minus parent. If others know it,
-        the answer says so: change the idea and propose again, or say in `insists` why it is worth a run. Once accepted,
-        the measurement begins. After a crash, mend the folder and propose again with the same words."""
-        statement = Statement(
-            title=title, hypothesis=hypothesis, axis=axis, direction=direction, value=value,
-            predicted_effect=predicted_effect, refuted_by=refuted_by, insists=insists,
-        )  # fmt: skip
-        return await _in_thread(self._session.propose)(statement, files)
-
-    async def measure(self) -> Json:
-        """Wait for the measurement, at most a minute a call. `waits: true` means: call it again."""
-        return await _in_thread(self._session.wait_for_measurement)()
-
-    async def write_finding(
-        self,
-        claim: str,
-        mechanism: str,
-        caveats: str,
-        follow_ups: str = "",
-        refuted_by: str = "",
-        tags: list[str] | None = None,
-    ) -> Json:
-        """Write the paper of the measured experiment, at most 250 words in all, and deliver the result. Claim no more
-        than one run can show; call nothing best; if it failed, say what others learn from that. Type no result as a
-        number: `{result}`, `{effect}`, `{metric}` and `{runs}` are shown as what is known when somebody reads it."""
-        paper = PaperReply(
-            claim=claim, mechanism=mechanism, caveats=caveats, follow_ups=follow_ups, refuted_by=refuted_by,
-            tags=tags or [],
-        )  # fmt: skip
-        return await _in_thread(self._session.write_finding)(paper)
-
-    async def status(self) -> Json:
-        """The state of this worker and of its job, and which tool to call next."""
-        return await _in_thread(self._session.describe)()
 
 
 def serve(flags: Mapping[str, Any], folder: Path) -> None:
@@ -151,5 +91,5 @@ def serve(flags: Mapping[str, Any], folder: Path) -> None:
         device = choose_one_device(settings)
         handlers = EventHandlers([view, events])
         worker = stack.enter_context(open_worker(settings.model_copy(update={"device": device}), handlers, make_agent))
-        session = stack.enter_context(open_session(worker, agents[0], events, folder.absolute()))
+        session = stack.enter_context(closing(JobSession(worker, agents[0], events, folder.absolute())))
         make_server(session).run()

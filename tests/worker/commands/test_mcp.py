@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from worker.cli import app
+from worker.commands.mcp_jobs import JobEvents, JobSession
 from worker.commands.mcp_server import make_server
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +23,8 @@ def test_the_skill_names_the_tools_that_there_are() -> None:
     matter = yaml.safe_load(head)
     assert matter["name"] == SKILL.parent.name and len(matter["description"]) <= 1024
     assert len(matter["compatibility"]) <= 500
-    server = make_server(None)  # type: ignore[arg-type] - its tools are listed, not called
+    session = JobSession(None, None, JobEvents(), ROOT)  # type: ignore[arg-type] - its tools are listed, not called
+    server = make_server(session)
     tools = {tool.name: tool for tool in anyio.run(server.list_tools)}
     assert all(tool.description for tool in tools.values())
     for text in (body, (SKILL.parent / "assets/AGENTS.md").read_text(), server.instructions or ""):
