@@ -6,6 +6,7 @@ import pytest
 
 from shared import merkle
 from shared.merkle import GrowingTree, Range, Subtree
+from tests.support.merkle_proofs import is_consistent, is_included
 
 LEAVES = [b"", b"\x00", b"\x10", b"\x20\x21", b"\x30\x31", bytes(range(0x40, 0x44)),
           bytes(range(0x50, 0x58)), bytes(range(0x60, 0x70))]  # fmt: skip
@@ -62,14 +63,14 @@ def test_each_leaf_is_proved_and_nothing_else(stored: Stored) -> None:
         for number in range(size):
             leaf, root = stored.hashes[Subtree(0, number)], stored.root(size)
             proof = [stored.hash_range(one) for one in merkle.list_inclusion(number, size)]
-            assert merkle.is_included(leaf, number, size, proof, root)
-            assert not merkle.is_included(leaf, number, size, proof, stored.root(size + 1))
-            assert not merkle.is_included(leaf, number + 1, size, proof, root)
-            assert not merkle.is_included(merkle.hash_leaf(b"other"), number, size, proof, root)
-            assert not merkle.is_included(leaf, number, size, [*proof, root], root)
+            assert is_included(leaf, number, size, proof, root)
+            assert not is_included(leaf, number, size, proof, stored.root(size + 1))
+            assert not is_included(leaf, number + 1, size, proof, root)
+            assert not is_included(merkle.hash_leaf(b"other"), number, size, proof, root)
+            assert not is_included(leaf, number, size, [*proof, root], root)
             for place, (one, next_) in enumerate(pairwise(proof)):
                 swapped = [*proof[:place], next_, one, *proof[place + 2 :]]
-                assert one == next_ or not merkle.is_included(leaf, number, size, swapped, root)
+                assert one == next_ or not is_included(leaf, number, size, swapped, root)
 
 
 def test_a_tree_begins_with_each_older_one_and_no_other(stored: Stored) -> None:
@@ -77,7 +78,7 @@ def test_a_tree_begins_with_each_older_one_and_no_other(stored: Stored) -> None:
         for old in range(size + 1):
             before, after = stored.root(old), stored.root(size)
             proof = [stored.hash_range(one) for one in merkle.list_consistency(old, size)]
-            assert merkle.is_consistent(old, before, size, after, proof)
-            assert not merkle.is_consistent(old, merkle.hash_leaf(b"other"), size, after, proof)
-            assert old in (0, size) or not merkle.is_consistent(old, before, size, stored.root(size + 1), proof)
-            assert not merkle.is_consistent(old, before, size, after, [*proof, after])
+            assert is_consistent(old, before, size, after, proof)
+            assert not is_consistent(old, merkle.hash_leaf(b"other"), size, after, proof)
+            assert old in (0, size) or not is_consistent(old, before, size, stored.root(size + 1), proof)
+            assert not is_consistent(old, before, size, after, [*proof, after])

@@ -20,9 +20,10 @@ from coordinator.models import HistoryKey, Volunteer
 from coordinator.projects import service as projects
 from shared import checkpoints
 from shared.findings import NoteKind
-from shared.merkle import hash_leaf, is_consistent, is_included
+from shared.merkle import hash_leaf
 from swarm.verify import verify_folder
 from tests.support.history import write_export
+from tests.support.merkle_proofs import is_consistent, is_included
 from tests.support.swarm_data import EarlierHistory, History
 from tests.support.volunteers import MiniWorker
 
