@@ -112,8 +112,7 @@ def _say_share(sign: float) -> Callable[[Posterior], str]:
 
 
 def _say_effect(posterior: Posterior) -> str:
-    mean, sd = posterior.effect_mean, posterior.effect_sd
-    return "an unknown effect" if mean is None or sd is None else format_effect(mean, sd)
+    return format_effect(posterior.effect_mean, posterior.effect_sd, unknown="an unknown effect")
 
 
 def _say_parent(posterior: Posterior) -> str:

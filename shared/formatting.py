@@ -37,8 +37,10 @@ def format_measure(mean: float, sd: float) -> str:
     return f"{mean:.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
 
 
-def format_effect(mean: float, sd: float) -> str:
-    """`−0.0312 ± 0.0061`: as `format_measure`, always with a sign."""
+def format_effect(mean: float | None, sd: float | None, unknown: str = "–") -> str:
+    """`−0.0312 ± 0.0061`: as `format_measure`, always with a sign; `unknown` where one of them is."""
+    if mean is None or sd is None:
+        return unknown
     places = decimals_for(sd)
     return f"{mean:+.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
 

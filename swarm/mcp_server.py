@@ -146,7 +146,7 @@ class _Tools:
         lines = [
             f"{format_effect(one.difference_mean, one.difference_sd)} on {one.hardware_class}"
             for one in found.classes
-            if one.difference_mean is not None and one.difference_sd is not None
+            if one.difference_mean is not None
         ] or ["No hardware class measured both."]
         return _answer([found], [*lines, found.no_diff, *found.diff.splitlines()], detail, longest=MAX_BRIEF)
 
@@ -177,9 +177,8 @@ def _line(one: FindingSummary) -> str:
 def _measure(posterior: Posterior | None) -> str:
     if posterior is None:
         return "not measured"
-    mean, sd = posterior.effect_mean, posterior.effect_sd
-    effect = format_effect(mean, sd) if mean is not None and sd is not None else None
-    number = effect or format_measure(posterior.metric_mean, posterior.metric_sd)
+    metric = format_measure(posterior.metric_mean, posterior.metric_sd)
+    number = format_effect(posterior.effect_mean, posterior.effect_sd, unknown=metric)
     words = [number, *filter(None, (posterior.verdict, posterior.standing)), f"n={posterior.runs}"]
     return ", ".join(words).replace("_", " ")
 

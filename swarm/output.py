@@ -190,7 +190,7 @@ def format_metric(posterior: Posterior | None) -> str:
 
 def format_gain(posterior: Posterior | None) -> Text:
     """The effect against the parent with its uncertainty, in the verdict's colour."""
-    if posterior is None or posterior.effect_mean is None or posterior.effect_sd is None:
+    if posterior is None:
         return Text(NOTHING)
     style = _STYLE.get(posterior.verdict, "") if posterior.verdict else ""
     return Text(format_effect(posterior.effect_mean, posterior.effect_sd), style=style)

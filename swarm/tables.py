@@ -13,7 +13,6 @@ from shared.findings import FindingSummary, Paper, SearchHit, TopicSummary, Trie
 from shared.formatting import format_effect, format_measure, format_ratio
 from shared.projects import ProjectView
 from shared.records import (
-    ClassComparison,
     Comparison,
     ExperimentDetail,
     LineageStep,
@@ -46,22 +45,19 @@ def _describe_record(commit: RecordCommit | None) -> list[object]:
     of = commit.experiment_id or "seed"
     if said.metric_mean is None or said.metric_sd is None:
         return [of, f"confirmation under way: {said.runs} of {said.wanted}", NOTHING, said.runs]
-    gain = NOTHING if said.gain_mean is None or said.gain_sd is None else format_effect(said.gain_mean, said.gain_sd)
+    gain = format_effect(said.gain_mean, said.gain_sd)
     return [of, format_measure(said.metric_mean, said.metric_sd), gain, said.runs]
 
 
 def _describe_promotion(one: PromotionView) -> list[object]:
     """A row: the effect on the rung beside the commit that was promoted before, and the share that was carried over."""
-    effect = NOTHING
-    if one.effect_mean is not None and one.effect_sd is not None:
-        effect = format_effect(one.effect_mean, one.effect_sd)
     standing = "provisional" if one.holds is None else "promoted" if one.holds else "does not hold"
     return [
         "",
         f"{standing} on {one.rung}",
         one.experiment_id or "seed",
         f"transfer ratio {format_ratio(one.transfer_ratio, one.transfer_low, one.transfer_high)}",
-        effect,
+        format_effect(one.effect_mean, one.effect_sd),
         one.pairs,
     ]
 
@@ -69,9 +65,7 @@ def _describe_promotion(one: PromotionView) -> list[object]:
 def _describe(commit: RecordCommit | None) -> list[object]:
     if commit is None:
         return [NOTHING, "none yet", NOTHING, 0]
-    gain = NOTHING
-    if commit.gain_mean is not None and commit.gain_sd is not None:
-        gain = format_effect(commit.gain_mean, commit.gain_sd)
+    gain = format_effect(commit.gain_mean, commit.gain_sd)
     return [commit.experiment_id or "seed", format_metric(commit.posterior), gain, commit.posterior.runs]
 
 
@@ -169,11 +163,10 @@ def tabulate_lineage(steps: Iterable[LineageStep]) -> Table:
 def show_comparison(comparison: Comparison, console: Console, errors: Console) -> None:
     """Prints the diff on stdout, coloured at a terminal, and the measurements on stderr."""
     for known in comparison.classes:
-        if known.difference_mean is not None and known.difference_sd is not None and known.a and known.b:
+        if known.a and known.b and known.difference_mean is not None:
             difference = format_effect(known.difference_mean, known.difference_sd)
-            one = format_measure(known.a.metric_mean, known.a.metric_sd)
-            other = format_measure(known.b.metric_mean, known.b.metric_sd)
-            errors.print(Text(f"{difference}  ({one} → {other})  on {known.hardware_class}"), soft_wrap=True)
+            measured = f"{format_metric(known.a)} → {format_metric(known.b)}"
+            errors.print(Text(f"{difference}  ({measured})  on {known.hardware_class}"), soft_wrap=True)
     if console.is_terminal:
         console.print(Syntax(comparison.diff, "diff", background_color="default", word_wrap=True))
     else:
@@ -206,14 +199,11 @@ def tabulate_projects(projects: Iterable[ProjectView]) -> Table:
 
 def tabulate_comparison(comparison: Comparison) -> Table:
     rows = (
-        [one.hardware_class, format_metric(one.a), format_metric(one.b), _describe_difference(one)]
+        [
+            one.hardware_class, format_metric(one.a), format_metric(one.b),
+            format_effect(one.difference_mean, one.difference_sd),
+        ]
         for one in comparison.classes
-    )
+    )  # fmt: skip
     names = (f"#{number}" if number else "seed" for number in (comparison.a_experiment_id, comparison.b_experiment_id))
     return make_table(["*hardware class", *(f">{name}" for name in names), ">difference"], rows)
-
-
-def _describe_difference(one: ClassComparison) -> str:
-    if one.difference_mean is None or one.difference_sd is None:
-        return NOTHING
-    return format_effect(one.difference_mean, one.difference_sd)
