@@ -11,8 +11,7 @@ from swarm.client import DEFAULT_URL
 from swarm.commands import app
 from swarm.demo import DemoOptions, run_demo
 from swarm.dump import write_dump
-from swarm.listing import CommandError
-from swarm.output import AnyProject, Commit, Project, Url, connected
+from swarm.output import AnyProject, Commit, Project, Url, connected, expected_errors
 from swarm.publish import prepare
 from swarm.reproduce import reproduce, write_files
 from swarm.verify import verify_folder
@@ -107,11 +106,8 @@ def verify(
       swarm verify gpt-2026
       swarm verify gpt-2026 --since gpt-2025/checkpoint
     """
-    try:
+    with expected_errors():
         verdict = verify_folder(folder, since, key)
-    except CommandError as error:
-        typer.echo(f"swarm: {error}", err=True)
-        raise typer.Exit(1) from error
     for line in verdict.notes:
         typer.echo(line)
     for problem in verdict.problems:
@@ -129,12 +125,9 @@ def publish(
 
     Example:  swarm publish gpt-2026-11 to-publish
     """
-    try:
+    with expected_errors(OSError):
         for line in prepare(snapshot, folder):
             typer.echo(line)
-    except (CommandError, OSError) as error:
-        typer.echo(f"swarm: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 @app.command()
@@ -169,11 +162,8 @@ def demo(
 
     Example:  swarm demo --experiments 6
     """
-    try:
+    with expected_errors():
         status = run_demo(DemoOptions(folder, seed, port, experiments), Console())
-    except CommandError as error:
-        typer.echo(f"swarm demo: {error}", err=True)
-        raise typer.Exit(1) from error
     raise typer.Exit(status)
 
 

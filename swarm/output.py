@@ -46,11 +46,18 @@ Commit = Annotated[str, typer.Argument(help="A sha (four digits are enough), or 
 
 @contextmanager
 def connected(url: str) -> Iterator[Client]:
-    """A client. An expected error becomes a line on stderr and exit status 1."""
+    """A client, with `expected_errors`."""
+    with expected_errors(), Client(url, _read_token()) as client:
+        yield client
+
+
+@contextmanager
+def expected_errors(*more: type[Exception]) -> Iterator[None]:
+    """Turns an expected error, or one of `more` kinds, into a line on stderr and exit status 1."""
+    kinds: tuple[type[Exception], ...] = (CommandError, ValidationError, *more)
     try:
-        with Client(url, _read_token()) as client:
-            yield client
-    except (CommandError, ValidationError) as error:
+        yield
+    except kinds as error:
         said = describe_first(error) if isinstance(error, ValidationError) else error
         typer.echo(f"swarm: {said}", err=True)
         raise typer.Exit(1) from error
