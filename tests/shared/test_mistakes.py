@@ -73,11 +73,11 @@ def test_what_is_not_foreseen_has_a_sentence_too() -> None:
 
 
 def test_nothing_shows_the_librarys_words() -> None:
-    """Only shared/mistakes.py, and the one that tells settings, read a mistake's message; others ask the first."""
+    """Only shared/mistakes.py reads a mistake's message; others ask it."""
     readers = [
         str(path.relative_to(ROOT))
         for folder in PRODUCT
         for path in (ROOT / folder).rglob("*.py")
         if re.search(r"""\[["']msg["']\]""", path.read_text())
     ]
-    assert sorted(readers) == ["shared/mistakes.py", "worker/commands/setting_errors.py"]
+    assert readers == ["shared/mistakes.py"]

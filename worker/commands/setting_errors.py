@@ -1,9 +1,11 @@
-"""Errors of settings in our own words, with the value that was probably meant."""
+"""Errors of settings in our own words (shared/mistakes.py), with the value that was probably meant."""
 
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
+
+from shared.mistakes import describe_mistake
 
 _FORMS = {
     "device": "give cpu, cuda:0, cuda:0,1 or cuda:all (or --gpu 0)",
@@ -13,9 +15,6 @@ _FORMS = {
     "agent_paths": 'give a list: in the environment ["~/.tool:rw"], with --agent-path one by one',
     "agent_environment": 'give a list of names: ["TOOL_KEY"]',
 }
-_BOUNDS = {"greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}", "greater_than": "more than {gt}",
-           "less_than": "less than {lt}"}  # fmt: skip
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "path": "a path", "list": "a list"}
 _SECRET = ("token", "api_key")
 SHOWN_CHARACTERS = 60
 
@@ -29,19 +28,12 @@ def describe_error(error: Mapping[str, Any], names: Iterable[str]) -> tuple[str,
     given = (
         "" if name in _SECRET or not isinstance(value, str | int | float) else f"{str(value)[:SHOWN_CHARACTERS]!r}: "
     )
-    if kind == "value_error":
-        return name, given + str(context.get("error", error["msg"]))
     if kind in ("literal_error", "enum"):
         choices = re.findall(r"'([^']+)'", str(context.get("expected", "")))
         return name, f"{given}choose one of {', '.join(choices)}{suggest(str(value), choices)}"
-    if kind in _BOUNDS:
-        return name, f"{given}it must be {_BOUNDS[kind].format(**context)}"
-    if kind in ("string_too_short", "missing"):
+    if kind == "string_too_short":
         return name, "it is empty"
-    if kind == "string_too_long":
-        return name, f"it has more than {context.get('max_length')} characters"
-    form = _FORMS.get(name) or f"give {_KINDS.get(kind.partition('_')[0], 'another value')}"
-    return name, f"{given}{form}"
+    return name, given + (_FORMS.get(name) or describe_mistake(error))
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
