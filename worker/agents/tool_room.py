@@ -26,10 +26,9 @@ from worker.agents.collect import CollectError, read_regular, size_of
 from worker.agents.programs import Program
 from worker.git.repository import start_history, write_worktree
 from worker.machine.scratch import make_scratch
-from worker.sandbox.base import ProcessOutcome, SandboxUnavailable
+from worker.sandbox.base import MIB, ProcessOutcome, SandboxUnavailable
 from worker.sandbox.tool import BRIEF, LIMITS, USER, Mount, ToolRun, start_tool
 
-MIB = 1024 * 1024
 POLL_INTERVAL_SECONDS = 0.5
 PROMPT, PROMPT_FILE = "{prompt}", "{prompt_file}"
 MAX_SCRATCH_MIB = 32

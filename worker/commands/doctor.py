@@ -35,12 +35,11 @@ from worker.machine.probe import CPU_STEPS, GPU_STEPS, SHORT_STEPS, try_device, 
 from worker.runs.harness_protocol import DataPrepared
 from worker.runs.runner import try_out
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
-from worker.sandbox.base import Sandbox, SandboxUnavailable
+from worker.sandbox.base import MIB, Sandbox, SandboxUnavailable
 from worker.sandbox.choose import choose_sandbox
 from worker.sandbox.landlock import GAPS, LandlockSandbox
 from worker.settings import SettingsError, WorkerSettings, load_settings
 
-MIB = 1024 * 1024
 LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
 SEED_SECONDS, SEED_BYTES = 20.0, 4 * MIB

@@ -8,9 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import pynvml
 
-from worker.sandbox.base import Gpu
+from worker.sandbox.base import MIB, Gpu
 
-MIB = 1024 * 1024
 MODES = {1: "EXCLUSIVE_THREAD", 2: "PROHIBITED", 3: "EXCLUSIVE_PROCESS"}
 """Values of nvmlComputeMode_t in which several programs cannot use a GPU at a time."""
 

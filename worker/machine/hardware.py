@@ -15,9 +15,8 @@ import psutil
 
 from shared.runs import DeviceKind, Hardware
 from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
-from worker.sandbox.base import Gpu
+from worker.sandbox.base import MIB, Gpu
 
-MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
 
 OLDEST_OF_CUDA_13 = (7, 5)

@@ -25,9 +25,8 @@ from worker.runs.harness_protocol import (
 )
 from worker.runs.spec import RunImpossible, RunSpec
 from worker.runs.started_trainer import StartedTrainer
+from worker.sandbox.base import MIB
 from worker.sandbox.shared_memory import SharedMemory
-
-MIB = 1024 * 1024
 
 RESULT_AFTER_IMPORT = 3
 """From this version of the harness's protocol on, hosts get the result after the import of the edited file."""

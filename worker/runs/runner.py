@@ -22,13 +22,13 @@ from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.faults import explain, find_error_line, may_be_the_machines
 from worker.runs.harness_process import HarnessFault, HarnessNotReady, HarnessTimeout, Stopped
 from worker.runs.harness_protocol import Keep, Kept, Start
-from worker.runs.processes import MIB, RunProcesses
+from worker.runs.processes import RunProcesses
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
 from worker.runs.spec import MachineFault, RunImpossible, RunProgress, RunSpec, RunStopped
 from worker.runs.started_trainer import TrainerAhead
 from worker.runs.throughput import choose_probe_seconds
-from worker.sandbox.base import Sandbox
+from worker.sandbox.base import MIB, Sandbox
 from worker.sandbox.shared_memory import SharedMemory
 from worker.settings import PUBLIC_PLACES, Mirrors
 

@@ -19,12 +19,11 @@ from shared.contract import Budget, BudgetClock, Contract
 from worker.git.repository import write_worktree
 from worker.machine.scratch import make_scratch
 from worker.runs.harness_process import HarnessNotReady, HarnessProcess, ProcessSetup, Stopped
-from worker.sandbox.base import ProcessLimits, Sandbox, SandboxUnavailable
+from worker.sandbox.base import MIB, ProcessLimits, Sandbox, SandboxUnavailable
 
 if TYPE_CHECKING:  # runner.py imports this module
     from worker.runs.runner import RunRequest
 
-MIB = 1024 * 1024
 AHEAD_MEMORY_MIB = 2048
 """Memory that has to be available for a trainer ahead: several times what one takes before its run begins."""
 

@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 
 from shared.runs import RunLimit
 
+MIB = 1024 * 1024
+
 
 class SandboxUnavailable(RuntimeError):
     """The sandbox cannot be used on this machine; the message is one line with reason and remedy."""
@@ -111,6 +113,13 @@ class Sandbox(Protocol):
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         """Start a process, which is killed when the calling thread ends. Raises SandboxUnavailable."""
 
+
+CONFINED_LIMITS: tuple[RunLimit, ...] = (
+    RunLimit.SYSTEM_CALLS_FILTERED,
+    RunLimit.CORES_HELD,
+    RunLimit.MEMORY_WATCHED_BY_WORKER,
+)
+"""Limits that hold in every sandbox that confines its processes."""
 
 TRIAL_SECONDS = 30.0
 """Time for the interpreter to start in a trial of a sandbox."""

@@ -22,11 +22,19 @@ Not covered:
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from shared.runs import RunLimit
-from worker.sandbox.base import Gpu, ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.base import (
+    CONFINED_LIMITS,
+    MIB,
+    Gpu,
+    ProcessLimits,
+    SandboxedProcess,
+    SandboxRequest,
+    SandboxUnavailable,
+    try_out,
+)
 from worker.sandbox.confinement import (
     find_counters,
     find_links,
@@ -37,9 +45,9 @@ from worker.sandbox.confinement import (
     unused_uid,
 )
 from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
-from worker.sandbox.gpu_files import bind_gpu, find_devices, find_groups, load_driver
+from worker.sandbox.gpu_files import bind_gpu, find_devices, find_groups, prepare_gpu
 from worker.sandbox.launcher import ALIAS_FOLDER
-from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
+from worker.sandbox.process import ConfinedProcess, LaunchPlan, resource_limits
 from worker.sandbox.seccomp import filter_of_run
 
 INSTALL_HINT = (
@@ -65,35 +73,22 @@ class BubblewrapSandbox:
     """Implements `Sandbox`."""
 
     name = "bubblewrap"
-    limits: tuple[RunLimit, ...] = (
-        RunLimit.SYSTEM_CALLS_FILTERED,
-        RunLimit.CORES_HELD,
-        RunLimit.MEMORY_WATCHED_BY_WORKER,
-    )
+    limits = CONFINED_LIMITS
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """Find and try bubblewrap; `gpu` is for processes whose request names a GPU. Raises SandboxUnavailable."""
         self._program, self._gpu = find_program(), gpu
         if gpu is not None:
-            load_driver()
-            find_groups(find_devices(gpu), os.geteuid())
+            prepare_gpu(gpu)
         self._folders = tuple(readable_folders(gpu))
         self._group = find_group()
-        if self._group is not None and self._works_in_group():
-            return
+        with suppress(SandboxUnavailable):
+            if self._group is not None and not try_out(self):
+                self.limits = (*CONFINED_LIMITS, *limits_in(self._group))
+                return
         self._group = None
         if problem := try_out(self):
             raise SandboxUnavailable(f"bubblewrap does not work here ({problem}): {NAMESPACE_HINT}")
-
-    def _works_in_group(self) -> bool:
-        """Whether sandboxes start in control groups; `limits` then says so."""
-        try:
-            works = not try_out(self)
-        except SandboxUnavailable:
-            return False
-        if works and self._group is not None:
-            self.limits = (*BubblewrapSandbox.limits, *limits_in(self._group))
-        return works
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         sources = [self._program, *self._folders, str(request.folder)]

@@ -33,7 +33,15 @@ import psutil
 
 from shared.runs import RunLimit
 from worker.machine.scratch import make_scratch
-from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.base import (
+    CONFINED_LIMITS,
+    MIB,
+    Gpu,
+    SandboxedProcess,
+    SandboxRequest,
+    SandboxUnavailable,
+    try_out,
+)
 from worker.sandbox.confinement import (
     find_counters,
     find_links,
@@ -43,8 +51,8 @@ from worker.sandbox.confinement import (
     unused_uid,
 )
 from worker.sandbox.container_socket import SOCKET_NAME, ContainerSocket
-from worker.sandbox.gpu_files import find_devices, find_groups, load_driver
-from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
+from worker.sandbox.gpu_files import find_devices, find_groups, prepare_gpu
+from worker.sandbox.process import ConfinedProcess, resource_limits
 from worker.sandbox.seccomp import filter_of_run
 
 ENGINES = ("podman", "docker")
@@ -70,11 +78,7 @@ INSTALL_HINT = (
 class ContainerSandbox:
     """Implements `Sandbox`."""
 
-    limits: tuple[RunLimit, ...] = (
-        RunLimit.SYSTEM_CALLS_FILTERED,
-        RunLimit.CORES_HELD,
-        RunLimit.MEMORY_WATCHED_BY_WORKER,
-    )
+    limits = CONFINED_LIMITS
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """Find an engine, make the empty image, and try both; `gpu` is for requests that name one.
@@ -83,8 +87,7 @@ class ContainerSandbox:
         """
         self._gpu = gpu
         if gpu is not None:
-            load_driver()
-            find_groups(find_devices(gpu), os.geteuid())
+            prepare_gpu(gpu)
         self._folders = tuple(readable_folders(gpu))
         refusals = []
         for name in ENGINES:
@@ -109,7 +112,7 @@ class ContainerSandbox:
         if problem := try_out(self):
             raise SandboxUnavailable(f"{name} cannot run a container here ({problem})")
         if not try_out(self, READ_MEMORY_LIMIT):  # engines only warn where the kernel cannot limit memory
-            self.limits = (*ContainerSandbox.limits, RunLimit.MEMORY_LIMITED_BY_KERNEL)
+            self.limits = (*CONFINED_LIMITS, RunLimit.MEMORY_LIMITED_BY_KERNEL)
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         name, uid = f"swarm-{os.getpid()}-{uuid4().hex}", os.geteuid() or unused_uid()

@@ -17,9 +17,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from shared.runs import RunLimit
-from worker.sandbox.base import ProcessLimits, SandboxUnavailable
+from worker.sandbox.base import MIB, ProcessLimits, SandboxUnavailable
 
-MIB = 1024 * 1024
 MOUNT = Path("/sys/fs/cgroup")
 REMOVE_SECONDS = 2.0
 """Time for the kernel to forget the ended processes of a group."""

@@ -59,11 +59,13 @@ def find_groups(devices: Sequence[str], uid: int) -> tuple[int, ...]:
     return tuple(sorted(groups))
 
 
-def load_driver() -> None:
-    """Make the driver create its device nodes, as the first CUDA program after a boot would."""
+def prepare_gpu(gpu: Gpu) -> None:
+    """Make the driver create its device nodes, as the first CUDA program after a boot would, and look whether a sandbox
+    can open this GPU's. Raises SandboxUnavailable."""
     program = shutil.which("nvidia-modprobe")
     if program is not None:
         subprocess.run([program, "-u", "-c", "0"], timeout=MODPROBE_TIMEOUT_SECONDS, check=False)  # noqa: S603 - nothing of a stranger's
+    find_groups(find_devices(gpu), os.geteuid())
 
 
 def bind_gpu(gpu: Gpu, folder: Path | None = None) -> Iterator[str]:

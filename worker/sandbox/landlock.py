@@ -29,11 +29,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from shared.runs import RunLimit
-from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.base import CONFINED_LIMITS, Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import readable_folders, sandbox_environment, unused_uid
 from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
-from worker.sandbox.gpu_files import find_devices, find_groups, load_driver
+from worker.sandbox.gpu_files import find_devices, find_groups, prepare_gpu
 from worker.sandbox.landlock_init import CREATE_RULESET
 from worker.sandbox.memory_use import SHARED_MEMORY, list_shared_memory
 from worker.sandbox.process import ConfinedProcess, LaunchPlan, resource_limits
@@ -79,11 +78,7 @@ class LandlockSandbox:
     """Implements `Sandbox`."""
 
     name = "landlock (no namespaces)"
-    limits: tuple[RunLimit, ...] = (
-        RunLimit.SYSTEM_CALLS_FILTERED,
-        RunLimit.CORES_HELD,
-        RunLimit.MEMORY_WATCHED_BY_WORKER,
-    )
+    limits = CONFINED_LIMITS
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """Find and try Landlock; `gpu` is for processes whose request names a GPU. Raises SandboxUnavailable."""
@@ -95,15 +90,14 @@ class LandlockSandbox:
                 "landlock needs Linux 5.13 with `lsm=landlock,...`, and a container that lets its calls pass"
             )
         if gpu is not None:
-            load_driver()
-            find_groups(find_devices(gpu), 0)
+            prepare_gpu(gpu)
             _require_exec(Path(tempfile.gettempdir()))
         self._folders = tuple(readable_folders(gpu))
         _require_reach(Path(sys.executable))
         self._group = find_group()
         with suppress(SandboxUnavailable):
             if self._group is not None and not try_out(self):
-                self.limits = (*LandlockSandbox.limits, *limits_in(self._group))
+                self.limits = (*CONFINED_LIMITS, *limits_in(self._group))
                 return
         self._group = None
         if problem := try_out(self):

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from worker.sandbox.base import ProcessLimits
+from worker.sandbox.base import MIB, ProcessLimits
 
-MIB = 1024 * 1024
 _FIELDS = (b"VmRSS:", b"VmPTE:", b"Threads:")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked into, not written to
 SCRATCH = ("tmp", "dev/shm")  # as in the sandboxes

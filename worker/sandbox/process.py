@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, SandboxRequest
+from worker.sandbox.base import MIB, CpuSeconds, ProcessLimits, ProcessOutcome, SandboxRequest
 from worker.sandbox.container_socket import ContainerSocket
 from worker.sandbox.control_group import MemoryGroup
 from worker.sandbox.cpu_time import CpuTime, list_trees
@@ -26,7 +26,6 @@ from worker.sandbox.launcher import SHELL_SIGNAL_BASE
 from worker.sandbox.memory_use import read_use, scratch_bytes, uncounted_bytes
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
-MIB = 1024 * 1024
 
 LOG_LINES, LOG_LINE_CHARACTERS = 50, 390
 LOG_CHUNK_BYTES, LOG_PAUSE_SECONDS = 65_536, 0.01

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.sandbox.base import ProcessLimits, SandboxedProcess, SandboxRequest
+from worker.sandbox.base import MIB, ProcessLimits, SandboxedProcess, SandboxRequest
 from worker.sandbox.bubblewrap import find_program, isolation_options, readable_pipe
 from worker.sandbox.confinement import SYSTEM_FOLDERS, find_links, threads_of_user
-from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, LogTail, resource_limits
+from worker.sandbox.process import ConfinedProcess, LaunchPlan, LogTail, resource_limits
 from worker.sandbox.seccomp import filter_of_tool
 
 NETWORK_FILES = (

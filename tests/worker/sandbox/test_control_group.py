@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from worker.sandbox import bubblewrap
-from worker.sandbox.base import ProcessLimits, SandboxRequest
+from worker.sandbox.base import MIB, ProcessLimits, SandboxRequest
 from worker.sandbox.bubblewrap import BubblewrapSandbox
 from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
-from worker.sandbox.process import MIB
 
 LIMITS = ProcessLimits(memory_mib=512, processes=16, disk_mib=16)
 
