@@ -25,8 +25,9 @@ from worker.loop.availability import (
     pause_on_battery,
     pause_outside,
 )
+from worker.loop.drafting import commit_author
 from worker.loop.heartbeat import HeartbeatDied
-from worker.loop.job import WorkerParts, commit_author
+from worker.loop.job import WorkerParts
 from worker.loop.lock import AlreadyRunning, hold
 from worker.loop.loop import Ending, Loop
 from worker.loop.offline import OfflineMode
@@ -134,7 +135,7 @@ class OpenWorker:
     def make_loop(self) -> Loop:
         settings = self.settings
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
-        return Loop(self.parts, self.parts.worker, settings.project, self.folder / CRASH_LOG, settings.branch, backoff)
+        return Loop(self.parts, settings.project, self.folder / CRASH_LOG, settings.branch, backoff)
 
 
 @contextmanager

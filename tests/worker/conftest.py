@@ -1,5 +1,6 @@
 """A real coordinator on loopback, and a runner that measures by formula instead of training."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,8 @@ from worker.agents.base import Agent
 from worker.agents.search import SearchAgent
 from worker.api.client import CoordinatorClient
 from worker.git.projects import Projects
-from worker.loop.job import WorkerParts, commit_author
+from worker.loop.drafting import commit_author
+from worker.loop.job import WorkerParts
 from worker.loop.loop import Loop
 from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Outbox
@@ -160,6 +162,21 @@ class FormulaRunner:
         return make_run(request.sha, metric, seed=request.seed, reason=reason, sandbox=self.sandbox_name, **changes)
 
 
+AHEAD = timedelta(hours=2)
+
+
+@dataclass
+class ShiftedRunner(FormulaRunner):
+    """A machine whose clock is ahead by `shift`."""
+
+    shift: timedelta = AHEAD
+
+    def measure(self, *args: Any) -> RunReport:
+        report = super().measure(*args)
+        times = {"started_at": report.started_at + self.shift, "finished_at": report.finished_at + self.shift}
+        return report.model_copy(update=times)
+
+
 @pytest.fixture
 def runner() -> FormulaRunner:
     return FormulaRunner()
@@ -182,9 +199,7 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
         stop, witness = changes.pop("stop", None) or Stop(), Witness()
         client = CoordinatorClient(url, changes.pop("token", token), transport, changes.pop("read_token", None))
         witness.on_wait = stop.request
-        agent, offline = agent or SearchAgent(), None
-        if (patience := changes.pop("alone_after", None)) is not None:
-            offline = OfflineMode(folder, name, agent.name, HARDWARE, patience)
+        agent = agent or SearchAgent()
         parts = WorkerParts(
             client=client,
             agent=agent,
@@ -196,11 +211,11 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
             worker=name,
             author=commit_author(name),
             retry_for_seconds=0.2,
-            offline=offline,
+            offline=OfflineMode(folder, name, agent.name, HARDWARE, changes.pop("alone_after", math.inf)),
             throughputs=changes.pop("throughputs", None),
         )
         made.append(parts)
-        return Worker(parts, Loop(parts, name, None, folder / "crash.log"), witness, folder)
+        return Worker(parts, Loop(parts, None, folder / "crash.log"), witness, folder)
 
     yield make
     for parts in made:

@@ -36,14 +36,13 @@ class JobClaimer:
     def __init__(
         self,
         parts: WorkerParts,
-        worker_name: str,
         project: str | None,
         branch: str | None,
         backoff: Backoff,
         *,
         once: bool,
     ) -> None:
-        self._parts, self._worker_name, self._once = parts, worker_name, once
+        self._parts, self._once = parts, once
         self._project, self._branch, self._backoff = project, branch, backoff
         self._has_asked = self._has_answer = False
         self._waits_until = 0.0
@@ -91,7 +90,7 @@ class JobClaimer:
             self._handle_error(error)
             return self._make_offline_lease() if self._may_go_offline() else None
         self._record_answer()
-        if reply.lease is not None and self._parts.offline is not None:
+        if reply.lease is not None:
             self._parts.offline.record_lease(reply.lease)
         self.probe = reply.probe
         if reply.probe is not None:
@@ -128,7 +127,7 @@ class JobClaimer:
         probed, throughput = parts.throughputs.newest if parts.throughputs is not None else (None, None)
         return ClaimRequest(
             protocol=PROTOCOL_VERSION,
-            worker=self._worker_name,
+            worker=parts.worker,
             agent=parts.agent.name,
             trouble=parts.agent.trouble[:MAX_TROUBLE_CHARACTERS],
             hardware=parts.runner.hardware,
@@ -144,20 +143,19 @@ class JobClaimer:
     def _handle_error(self, error: ClientError | OSError) -> None:
         """Wait after a failed attempt, or raise its error."""
         offline, is_away = self._parts.offline, isinstance(error, Unreachable)
-        may_go_on = self._has_answer or (is_away and offline is not None and offline.has_project)
+        may_go_on = self._has_answer or (is_away and offline.has_project)
         if self._once or not may_go_on:
             raise error
         after = error.retry_after_seconds if isinstance(error, Unreachable) else None
         self._wait((isinstance(error, OSError) and error.strerror) or str(error), self._backoff.next_wait(after))
-        if is_away and offline is not None:
+        if is_away:
             self._waits_for_coordinator = True
             offline.record_no_answer()
 
     def _record_answer(self) -> None:
         self._has_answer = True
         self._waits_for_coordinator = False
-        if self._parts.offline is not None:
-            self._parts.offline.record_answer()
+        self._parts.offline.record_answer()
         if self._warned_of_absence:
             self._warned_of_absence = False
             self._parts.notify("the coordinator is back")
@@ -169,11 +167,9 @@ class JobClaimer:
             self._parts.warn(f"this machine's clock is {off}: set it (timedatectl set-ntp true)")
 
     def _may_go_offline(self) -> bool:
-        offline = self._parts.offline
-        return self._waits_for_coordinator and offline is not None and offline.may_claim
+        return self._waits_for_coordinator and self._parts.offline.may_claim
 
     def _make_offline_lease(self) -> GrantedLease:
-        assert self._parts.offline is not None
         if not self._warned_of_absence:
             self._warned_of_absence = True
             self._parts.warn("the coordinator is away: working offline, results wait in the outbox")

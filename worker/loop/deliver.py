@@ -49,13 +49,12 @@ def report_result(job: Job, parts: WorkerParts) -> None:
     """Deliver the outbox, with this job's result as the newest, and show its summary. Raises Unauthorized."""
     assert job.report is not None
     found = ResultPlace()
-    if parts.offline is not None:
-        if job.lease.rung is None:  # with a larger budget anything looks better
-            parts.offline.record_run(job.lease, job.project.contract, job.report, job.editable_files)
-        if parts.offline.coordinator_is_away:  # the claimer asks it again when it is time
-            parts.events.handle(OutboxChanged(len(parts.outbox)))
-            show_summary(job, parts, found)
-            return
+    if job.lease.rung is None:  # with a larger budget anything looks better
+        parts.offline.record_run(job.lease, job.project.contract, job.report, job.editable_files)
+    if parts.offline.coordinator_is_away:  # the claimer asks it again when it is time
+        parts.events.handle(OutboxChanged(len(parts.outbox)))
+        show_summary(job, parts, found)
+        return
     try:
         found = deliver(parts, job.report.id)
     except Unauthorized:

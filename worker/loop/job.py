@@ -1,23 +1,16 @@
-"""The steps of one job: draft, measure, repair, report. Two threads run them (prefetch.py and loop.py)."""
+"""A job, and its steps on the device: measured, and its result stored. drafting.py has those that ask the agent."""
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from pydantic import ValidationError
-
-from shared.commits import CommitWords
-from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
-from shared.leases import BaseCommit, CommitUpload, GrantedLease, OfflineLease, Phase, ResultUpload, SeedProbe
-from shared.protocol import Sha, clean_text, now
+from shared.leases import CommitUpload, GrantedLease, Phase, ResultUpload, SeedProbe
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import Agent, AgentError, AgentInterrupted, Draft, Task, plain_finding
-from worker.api.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
-from worker.api.retry import retry
+from worker.agents.base import Agent, Draft, Task, plain_finding
+from worker.api.client import CoordinatorClient
 from worker.git.projects import RETRY_FOR_SECONDS, LocalProject, Projects
 from worker.loop.heartbeat import LeaseClient, LeaseHeartbeat
 from worker.loop.offline import OfflineMode
@@ -26,10 +19,7 @@ from worker.loop.stop import Stop
 from worker.runs.runner import Runner, RunRequest
 from worker.runs.spec import RunProgress
 from worker.runs.throughput import SeedThroughputs, read_throughput
-from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
-
-MAX_DRAFTS = 5
-"""Drafts of one job that the coordinator may refuse before the job is given back: the agent's and its substitute's."""
+from worker.ui.events import EventHandler, JobProgressed, Notice
 
 MAX_REPAIRS = 3
 """Repairs of one job whose run crashed."""
@@ -38,8 +28,6 @@ PROBE_SEED = 1
 
 CORRECTED_CLOCK_ERROR = timedelta(seconds=10)
 """Difference from the coordinator's clock from which on the times of results are given by the coordinator's."""
-
-_LEASE_GONE = (404, 410)  # HTTP statuses
 
 
 class LeaseLost(Exception):
@@ -55,8 +43,8 @@ class WorkerParts:
     """The parts of a worker that its jobs use.
 
     `worker` is its name, `author` the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the
-    middle of a job is repeated; `notes` are the volunteer's, for the agent alone. Without `offline` a worker waits
-    while the coordinator is away, and without `throughputs` it has the contract's budget.
+    middle of a job is repeated; `notes` are the volunteer's, for the agent alone. Without `throughputs` it has the
+    contract's budget.
     """
 
     client: CoordinatorClient
@@ -68,8 +56,8 @@ class WorkerParts:
     stop: Stop
     worker: str
     author: str
+    offline: OfflineMode
     retry_for_seconds: float = RETRY_FOR_SECONDS
-    offline: OfflineMode | None = None
     throughputs: SeedThroughputs | None = None
     notes: str = ""
 
@@ -82,9 +70,7 @@ class WorkerParts:
 
     def client_for(self, lease: GrantedLease) -> LeaseClient:
         """The client for requests about a lease: the coordinator's, or offline mode for a job of the worker's own."""
-        if self.offline is not None and self.offline.find_offline(lease.id) is not None:
-            return self.offline
-        return self.client
+        return self.client if self.offline.find_offline(lease.id) is None else self.offline
 
 
 @dataclass(frozen=True)
@@ -137,25 +123,6 @@ class Job:
         return crashed and self.plan is not None and self.repairs_left > 0
 
 
-def prepare_job(lease: GrantedLease, heartbeat: LeaseHeartbeat, parts: WorkerParts) -> Job:
-    """Draft and commit an experiment that the coordinator accepts as new, so that the job needs only the device.
-
-    Raises LeaseLost, Draining, AgentError, AgentFinished, HeartbeatDied, ClientError, CommitError, and OSError of the
-    disk.
-    """
-    project = parts.projects.get(lease)
-    job = Job(lease, heartbeat, project, parts.projects.read_base(lease))
-    if lease.kind.makes_experiment:
-        task = _describe_task(job, parts)
-        draft = _draft(job, task, parts)
-        if isinstance(draft, Draft):
-            job.plan = PlannedExperiment(task, draft, _commit(job, draft, parts))
-        else:
-            job = _measure_instead(job, draft, parts)
-    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), parts)
-    return job
-
-
 def measure_job(job: Job, parts: WorkerParts, find_next: Callable[[], Job | None] = lambda: None) -> None:
     """Measure a job's commit on the device. Its result is then on the disk, unless it needs repair.
 
@@ -164,7 +131,7 @@ def measure_job(job: Job, parts: WorkerParts, find_next: Callable[[], Job | None
     Raises LeaseLost, Draining, RunStopped, HeartbeatDied, DataError, and OSError of the disk.
     """
     if parts.stop.quiet.is_set():
-        raise _draining(parts)
+        raise Draining(parts.stop.reason)
     if job.heartbeat.lost is not None and job.report is None:
         raise LeaseLost(job.heartbeat.lost)
     if parts.throughputs is not None and parts.throughputs.is_due(job.lease.root_sha):
@@ -200,26 +167,6 @@ def probe_seed(probe: SeedProbe, parts: WorkerParts) -> None:
     parts.throughputs.add(probe.root_sha, parts.runner.probe(request, parts.notify, parts.stop.interrupt))
 
 
-def repair_job(job: Job, parts: WorkerParts) -> bool:
-    """Let the agent repair a job whose run crashed; if it does not, store the result and return False."""
-    assert job.plan is not None and job.report is not None
-    job.repairs_left -= 1
-    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), parts)
-    repaired = None
-    if not parts.stop.quiet.is_set():
-        try:
-            repaired = parts.agent.repair(job.plan.task, job.plan.draft, job.report)
-        except (AgentError, ValidationError) as error:
-            parts.notify(f"no repair: {error}")
-    if repaired is None:
-        job.repairs_left = 0
-        store_result(job, parts)
-        return False
-    parts.notify(f"crashed ({job.report.reason or 'no reason given'}); trying a repair")
-    job.plan = PlannedExperiment(job.plan.task, repaired, _commit(job, repaired, parts))
-    return True
-
-
 def store_result(job: Job, parts: WorkerParts) -> None:
     """Put the result on the disk with a plain finding, because the agent's own may take a minute."""
     assert job.report is not None
@@ -228,18 +175,6 @@ def store_result(job: Job, parts: WorkerParts) -> None:
     job.stored = parts.outbox.put(_make_entry(job, parts, finding=None), held=True)
     if parts.outbox.unsaved:
         parts.warn(f"the disk is full: the result is in memory only; free some space in {parts.outbox.folder}")
-
-
-def write_finding(job: Job, parts: WorkerParts) -> None:
-    """Let the agent write the finding of a measured job."""
-    assert job.report is not None
-    if job.plan is not None:
-        try:
-            job.finding = parts.agent.write_finding(job.plan.task, job.plan.draft, job.report)
-        except AgentInterrupted:
-            return
-        except (AgentError, ValidationError) as error:
-            parts.notify(f"no paper by {job.plan.draft.agent}, so a plain one is sent: {' '.join(str(error).split())}")
 
 
 def release_result(job: Job, parts: WorkerParts) -> None:
@@ -281,7 +216,7 @@ def _run_request(job: Job) -> RunRequest:
 def _make_entry(job: Job, parts: WorkerParts, finding: FindingDraft | None) -> Entry:
     assert job.report is not None
     lease, plan, error = job.lease, job.plan, timedelta(seconds=parts.client.clock_error_seconds)
-    run, own = job.report, parts.offline.find_offline(lease.id) if parts.offline is not None else None
+    run, own = job.report, parts.offline.find_offline(lease.id)
     if abs(error) >= CORRECTED_CLOCK_ERROR:
         times = {"started_at": run.started_at - error, "finished_at": run.finished_at - error}
         run = run.model_copy(update=times)
@@ -291,135 +226,7 @@ def _make_entry(job: Job, parts: WorkerParts, finding: FindingDraft | None) -> E
         finding = finding or plain_finding(plan.task, plan.draft, run)
         proposal = plan.draft.proposal
         if job.own_id is not None:
-            own, proposal = _describe_own(job, parts), proposal.model_copy(update={"steps": []})
+            # As a job that the worker gave itself, which asks for no steps of others.
+            own, proposal = parts.offline.describe(lease), proposal.model_copy(update={"steps": []})
         upload = ResultUpload(run=run, commit=plan.commit, proposal=proposal, finding=finding)
     return Entry(project=lease.project, lease_id=job.own_id or lease.id, own=own, upload=upload)
-
-
-def _describe_own(job: Job, parts: WorkerParts) -> OfflineLease:
-    """The job as one that the worker gave itself. It asks for no steps of others."""
-    lease = job.lease
-    return OfflineLease(
-        token=lease.token,
-        worker=parts.worker,
-        agent=parts.agent.name,
-        hardware=parts.runner.hardware,
-        project=lease.project,
-        base_sha=lease.base.sha,
-        seed=lease.seed,
-        issued_at=lease.issued_at,
-    )
-
-
-def _describe_task(job: Job, parts: WorkerParts) -> Task:
-    lease = job.lease
-    # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
-    digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
-    return Task(
-        contract=job.project.contract,
-        base=lease.base,
-        program=job.project.program,
-        context=lease.context,
-        trials=tuple(lease.trials),
-        seed=int.from_bytes(digest[:4]),
-        tree=job.files,
-        kind=lease.kind,
-        assignment=lease.assignment,
-        steps=parts.projects.read_steps(lease),
-        notes=parts.notes,
-        show_activity=lambda step: report_progress(job, RunProgress(Phase.DRAFTING, step, None, 0.0), parts),
-    )
-
-
-def _draft(job: Job, task: Task, parts: WorkerParts) -> Draft | Sha:
-    """A draft that the coordinator accepts as new, in at most MAX_DRAFTS attempts; or the commit to measure instead."""
-    reason = ""
-    for _ in range(MAX_DRAFTS):
-        try:
-            draft = parts.agent.propose(task)
-        except AgentError as error:
-            if parts.stop.quiet.is_set():  # the stop interrupted it
-                raise _draining(parts) from error
-            raise
-        parts.events.handle(ExperimentProposed(job.lease, draft.proposal, draft.agent))
-        if job.heartbeat.lost is not None:
-            raise LeaseLost(job.heartbeat.lost)
-        reply = _submit(job.lease, draft, parts)
-        if reply is None:
-            job.own_id = uuid4()
-            return draft
-        if reply.accepted:
-            return draft
-        reason = _explain(reply)
-        parts.notify(f"{draft.proposal.title}: {reason}")
-        if reply.measure is not None:
-            return reply.measure
-        task = replace(task, refused=(*task.refused, draft), replies=(*task.replies, reply))
-    raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
-
-
-def _submit(lease: GrantedLease, draft: Draft, parts: WorkerParts) -> ProposalReply | None:
-    """The coordinator's reply to a draft, None if there is no answer: the job goes on all the same."""
-    submission = ProposalSubmission(
-        token=lease.token, proposal=draft.proposal, files=dict(draft.files), may_measure=True
-    )
-    try:
-        client = parts.client_for(lease)
-        return retry(lambda: client.propose(lease.id, submission), parts.stop.quiet, parts.retry_for_seconds)
-    except (Unreachable, UnexpectedReply) as error:
-        if parts.stop.quiet.is_set():
-            raise _draining(parts) from error
-        parts.warn(f"{error}; continuing without a check whether this was tried before")
-        return None
-    except Rejected as error:
-        if error.status in _LEASE_GONE:
-            raise LeaseLost(str(error)) from error
-        raise
-
-
-def _draining(parts: WorkerParts) -> Draining:
-    return Draining(parts.stop.pause or "the worker is stopping")
-
-
-def _explain(reply: ProposalReply) -> str:
-    """The reason why a draft was refused."""
-    known = [str(one.experiment_id) for one in reply.similar if one.experiment_id is not None]
-    if reply.duplicate_of is not None:
-        known = [str(reply.duplicate_of)]
-    which = f" (experiment {', '.join(known)})" if known else ""
-    return f"{reply.reason or 'the coordinator knows this already'}{which}"
-
-
-def _measure_instead(job: Job, sha: Sha, parts: WorkerParts) -> Job:
-    """The job, changed to a run of the existing commit that has the drafted code."""
-    files = parts.client.fetch_editable(job.lease.project, [sha])[sha]
-    base = BaseCommit(sha=sha, files=files, posterior=None)
-    lease = job.lease.model_copy(update={"kind": JobKind.REPLICATE, "base": base, "assignment": Assignment()})
-    parts.notify(f"measuring {sha[:10]} instead: it has the same code and needs another run")
-    return replace(job, lease=lease, files=parts.projects.read_base(lease))
-
-
-def _commit(job: Job, draft: Draft, parts: WorkerParts) -> CommitUpload:
-    """Commit a draft's files on its parent in the worker's repository. Raises OSError, CommitError."""
-    proposal = draft.proposal
-    message = clean_text(
-        f"{proposal.title}\n\n{proposal.hypothesis}\n\n"
-        f"Axis: {proposal.axis}\nDirection: {proposal.direction.value}\nAgent: {' '.join(draft.made_by.split())}\n"
-    )
-    words = CommitWords(parts.author, int(now().timestamp()), message)
-    parent_sha = job.lease.base.sha
-    return CommitUpload(
-        sha=job.project.repository.commit(parent_sha, draft.files, words),
-        parent_sha=parent_sha,
-        files=dict(draft.files),
-        author=words.author,
-        authored_at=words.authored_at,
-        message=words.message,
-    )
-
-
-def commit_author(worker_name: str) -> str:
-    """The author of a worker's commits, with an address that cannot exist (RFC 2606)."""
-    name = "".join(c for c in worker_name if c.isprintable() and c not in "<>").strip() or "worker"
-    address = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).lower()
-    return f"{name} <{address}@worker.invalid>"

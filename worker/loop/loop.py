@@ -29,14 +29,12 @@ class Loop:
     def __init__(
         self,
         parts: WorkerParts,
-        worker_name: str,
         project: str | None,
         crash_log: Path,
         branch: str | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self._parts = parts
-        self._worker_name = worker_name
         self._project, self._branch = project, branch
         self._crash_log = crash_log
         self._backoff = backoff or Backoff()
@@ -49,7 +47,7 @@ class Loop:
         Outdated after the current jobs are reported.
         """
         parts = self._parts
-        claimer = JobClaimer(parts, self._worker_name, self._project, self._branch, self._backoff, once=once)
+        claimer = JobClaimer(parts, self._project, self._branch, self._backoff, once=once)
         with Prefetcher(parts, claimer, self._crash_log, max_jobs) as prefetcher:
             while (job := prefetcher.next_job()) is not None:
                 if isinstance(job, SeedProbe):

@@ -151,7 +151,13 @@ class OfflineMode:
             deadline_at=moment + LEASE_TIME,
             heartbeat_seconds=HEARTBEAT_SECONDS,
         )
-        offline = OfflineLease(
+        with self._lock:
+            self._leases[lease.id] = self.describe(lease)
+        return lease
+
+    def describe(self, lease: GrantedLease) -> OfflineLease:
+        """A job as one that the worker gave itself, by which the coordinator recognises its result."""
+        return OfflineLease(
             token=lease.token,
             worker=self._worker,
             agent=self._agent,
@@ -159,11 +165,8 @@ class OfflineMode:
             project=lease.project,
             base_sha=lease.base.sha,
             seed=lease.seed,
-            issued_at=moment,
+            issued_at=lease.issued_at,
         )
-        with self._lock:
-            self._leases[lease.id] = offline
-        return lease
 
     def find_offline(self, lease_id: UUID) -> OfflineLease | None:
         """The lease as the coordinator will learn of it; None if the coordinator gave the job itself."""

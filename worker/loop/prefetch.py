@@ -34,17 +34,9 @@ from worker.data.download import DataError
 from worker.loop.agent_thread import NICENESS, AgentThread
 from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
+from worker.loop.drafting import prepare_job, repair_job, write_finding
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
-from worker.loop.job import (
-    Draining,
-    Job,
-    LeaseLost,
-    WorkerParts,
-    prepare_job,
-    release_result,
-    repair_job,
-    write_finding,
-)
+from worker.loop.job import Draining, Job, LeaseLost, WorkerParts, release_result
 from worker.runs.spec import MachineFault, RunImpossible, RunStopped
 from worker.ui.events import AgentTrouble, JobClaimed, JobDropped, WaitStarted
 

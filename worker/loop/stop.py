@@ -49,6 +49,11 @@ class Stop:
         self.pause: str | None = None
         self._lock = Lock()
 
+    @property
+    def reason(self) -> str:
+        """Why no new work begins, for people."""
+        return self.pause or "the worker is stopping"
+
     def request(self) -> None:
         """Ask once to drain; ask again to stop now."""
         with self._lock:

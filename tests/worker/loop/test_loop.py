@@ -201,7 +201,7 @@ def test_nothing_to_do_is_waited_out_with_the_reason(live: LiveCoordinator, make
 
 def test_a_claim_that_is_refused_at_first_contact_says_why(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
     worker = make_worker(live.url)
-    loop = Loop(worker.parts, "w1", "no-such-project", worker.folder / "crash.log")
+    loop = Loop(worker.parts, "no-such-project", worker.folder / "crash.log")
     with pytest.raises(Rejected, match="no-such-project"):
         loop.run()
 
