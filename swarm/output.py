@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shared.command_options import Command, with_options
 from shared.experiments import JobKind, Posterior, Standing, Verdict
 from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
@@ -130,26 +129,12 @@ _OPTIONS: dict[str, Any] = {
 """The filters that commands share: type and help."""
 
 
-def with_filters(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command an option for each filter; it gets those that were given as `filters`."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def run(**given: Any) -> None:
-            chosen = {name: given.pop(name) for name in names}
-            command(**given, filters={name: one for name, one in chosen.items() if one is not None})
-
-        own = [one for one in signature(command).parameters.values() if one.name != "filters"]
-        options = [
-            Parameter(
-                name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, typer.Option(help=words)]
-            )
-            for name, (kind, words) in ((name, _OPTIONS[name]) for name in names)
-        ]
-        run.__signature__ = Signature([*own, *options])  # type: ignore[attr-defined]  # what typer reads
-        return run
-
-    return decorate
+def with_filters(*names: str) -> Callable[[Command], Command]:
+    """Gives a command an option for each filter; it gets all of them as `filters`, None where not given."""
+    options = ((name, *_OPTIONS[name]) for name in names)
+    return with_options(
+        "filters", {name: Annotated[kind | None, typer.Option(help=words)] for name, kind, words in options}
+    )
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

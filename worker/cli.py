@@ -80,38 +80,12 @@ def _worker(
 
 
 @app.command(epilog=_SETTINGS, help="Claim a job, run it, report it, and repeat.\n" + _EXAMPLES)
+@options.with_settings("gpu", "device", "cores", "coordinator_url", "token_file", "project", "branch", "name", "agent",
+                       "model", "base_url", "notes", "agent_command", "agent_paths", "sandbox", "data_dir", "schedule",
+                       "when_idle", "nice")  # fmt: skip
 def run(
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    cores: options.Cores = None,
-    coordinator: options.Coordinator = None,
-    token_file: Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")] = None,
-    project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
-    branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
-    name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
-    agent: options.AgentName = None,
-    model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    notes: Annotated[
-        Path | None, typer.Option(help="A file of your own, such as a program.md, for each prompt.")
-    ] = None,
-    agent_command: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COMMAND", help="A coding tool's command: 'tool -p {prompt}', or without {prompt} by stdin."
-        ),
-    ] = None,
-    agent_path: Annotated[
-        list[str] | None, typer.Option(metavar="PATH[:rw]", help="A path that the tool may read. Repeatable.")
-    ] = None,
+    flags: dict[str, Any],
     script: Annotated[Path | None, typer.Option(help="The script of --agent scripted (TOML or JSON).")] = None,
-    sandbox: options.Sandbox = None,
-    data_dir: options.DataDir = None,
-    schedule: Annotated[
-        str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
-    ] = None,
-    when_idle: Annotated[bool, typer.Option("--when-idle", help="Pause while other programs use the GPU.")] = False,
-    nice: Annotated[int | None, typer.Option(min=0, max=19, help="Lower the CPU priority.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Run one job, if there is one, and end.")] = False,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="End after this many reported jobs.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="One line per event, as off a terminal.")] = False,
@@ -121,26 +95,7 @@ def run(
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    flags: dict[str, Any] = {
-        "device": options.choose_device(gpu, device),
-        "cores": cores,
-        "coordinator_url": coordinator,
-        "token_file": token_file,
-        "project": project,
-        "branch": branch,
-        "name": name,
-        "agent": agent or ("scripted" if script else "command" if agent_command else None),
-        "notes": notes,
-        "agent_command": agent_command,
-        "agent_paths": agent_path or None,
-        "model": model,
-        "base_url": base_url,
-        "sandbox": sandbox,
-        "data_dir": data_dir,
-        "schedule": schedule,
-        "when_idle": when_idle or None,
-        "nice": nice,
-    }
+    flags["agent"] = flags["agent"] or ("scripted" if script else "command" if flags["agent_command"] else None)
     if show_config:
         from worker.settings import explain_settings
 

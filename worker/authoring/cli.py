@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.options import Coordinator, Cores, DataDir, Sandbox
+from worker.commands.options import with_settings
 
 if TYPE_CHECKING:
     from worker.authoring.local_run import TreeRunner, WorkTree
@@ -20,7 +20,6 @@ app = typer.Typer()
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 """A project's name; anything else is a folder."""
 
-Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting, else cpu]")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, for programs.")]
 Folder = Annotated[
     str, typer.Argument(metavar="SEED", help="A folder with swarm.toml, or a seed of the package: gpt, gpt-cpu, codec.")
@@ -28,19 +27,18 @@ Folder = Annotated[
 
 
 @app.command("run-local")
+@with_settings("device", "cores", "sandbox", "data_dir")
 def run_local(
+    flags: dict[str, Any],
     folder: Folder,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The harness's seed.")] = 1,
     rung: Annotated[str | None, typer.Option(help="A rung of the contract: its budget and its settings.")] = None,
-    device: Device = None,
-    cores: Cores = None,
-    sandbox: Sandbox = None,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Run a work tree once, exactly as a job would: same sandboxes, clock, data and scoring.
 
-    The summary goes to stdout; progress goes to stderr. Exit status 1 if the run has no metric.
+    Without a device it runs on the CPU. The summary goes to stdout; progress goes to stderr. Exit status 1 if the run
+    has no metric.
 
     \b
     Examples:
@@ -48,7 +46,7 @@ def run_local(
       swarm-worker run-local gpt --device cuda:0
       swarm-worker run-local . --seed 7 --json | jq .loss
     """
-    with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
+    with _opened(folder, as_json, flags) as (tree, runner, view):
         report = runner.measure(tree, seed, rung=rung)
     from shared.runs import RunOutcome
     from worker.runs.report import summarize
@@ -65,18 +63,16 @@ def run_local(
 
 
 @app.command()
+@with_settings("device", "cores", "sandbox", "data_dir")
 def noise(
+    flags: dict[str, Any],
     folder: Folder,
     runs: Annotated[int, typer.Option(min=2, help="Runs with one seed, and as many with a seed each.")] = 5,
-    device: Device = None,
-    cores: Cores = None,
-    sandbox: Sandbox = None,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Measure how much a commit's results differ: mean, sd and range, with one seed and with several.
 
-    Its last line suggests the contract's evidence.noise_sd.
+    Without a device it runs on the CPU. Its last line suggests the contract's evidence.noise_sd.
 
     \b
     Examples:
@@ -85,7 +81,7 @@ def noise(
     """
     from worker.authoring.noise import measure_noise
 
-    with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
+    with _opened(folder, as_json, flags) as (tree, runner, view):
         found = measure_noise(runner, tree, runs, view)
     view.emit("noise", **found.to_json())
     if not as_json:
@@ -93,18 +89,16 @@ def noise(
 
 
 @app.command()
+@with_settings("device", "cores", "sandbox", "data_dir")
 def check(
+    flags: dict[str, Any],
     folder: Folder,
     runs: Annotated[int, typer.Option(min=0, help="Seeds to measure the noise with; 0 or 1: not at all.")] = 3,
-    device: Device = None,
-    cores: Cores = None,
-    sandbox: Sandbox = None,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Find missing or unsafe parts of a seed: read it, run it once, measure its noise.
 
-    Exit status 1 if an error prevents its publication.
+    Without a device it runs on the CPU. Exit status 1 if an error prevents its publication.
 
     \b
     Examples:
@@ -114,7 +108,7 @@ def check(
     from worker.authoring.check import Level, check_seed
 
     failed = False
-    with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
+    with _opened(folder, as_json, flags) as (tree, runner, view):
         for remark in check_seed(runner, tree, runs, view):
             failed = failed or remark.level is Level.ERROR
             view.emit("remark", level=remark.level.value, text=remark.text)
@@ -125,11 +119,10 @@ def check(
 
 
 @app.command()
+@with_settings("coordinator_url", "sandbox", "data_dir")
 def prepare(
+    flags: dict[str, Any],
     project: Annotated[str, typer.Argument(help="A seed's folder, or the name of a project of the coordinator.")],
-    coordinator: Coordinator = None,
-    sandbox: Sandbox = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Download and prepare a project's data ahead of time, and print its folder. A worker does this on first use.
 
@@ -142,9 +135,7 @@ def prepare(
     from worker.authoring.view import View
     from worker.settings import load_settings
 
-    settings = load_settings(
-        {"device": "cpu", "sandbox": sandbox, "data_dir": data_dir, "coordinator_url": coordinator}
-    )
+    settings = load_settings(flags | {"device": "cpu"})
     is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
     tree = fetch_tree(project, settings) if is_name else read_tree(project)
     with open_runner(settings, View(as_json=False)) as runner:
@@ -171,15 +162,12 @@ def new_project(
 
 
 @contextmanager
-def _opened(
-    folder: str, as_json: bool, device: str | None, cores: int | None, sandbox: str | None, data_dir: Path | None
-) -> "Iterator[tuple[WorkTree, TreeRunner, View]]":
+def _opened(folder: str, as_json: bool, flags: dict[str, Any]) -> "Iterator[tuple[WorkTree, TreeRunner, View]]":
     """The work tree in a folder, a runner with these settings, and a view of its runs."""
     from worker.authoring.local_run import open_runner, read_tree
     from worker.authoring.view import View
     from worker.settings import load_settings
 
     view, tree = View(as_json), read_tree(folder)
-    settings = load_settings({"device": device, "cores": cores, "sandbox": sandbox, "data_dir": data_dir})
-    with open_runner(settings, view) as runner:
+    with open_runner(load_settings(flags), view) as runner:
         yield tree, runner, view

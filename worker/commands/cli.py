@@ -86,18 +86,12 @@ def _read_login() -> str:
 
 
 @app.command()
+@options.with_settings("gpu", "device", "sandbox", "coordinator_url", "agent", "model", "base_url", "data_dir")
 def doctor(
+    flags: dict[str, Any],
     checks: Annotated[
         list[str] | None, typer.Argument(help="Checks to make, such as `coordinator agent`.  [default: all]")
     ] = None,
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    sandbox: options.Sandbox = None,
-    coordinator: options.Coordinator = None,
-    agent: options.AgentName = None,
-    model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    data_dir: options.DataDir = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Also try the device in the sandbox, and the seed for 20 s. Takes minutes.")
     ] = False,
@@ -115,15 +109,6 @@ def doctor(
         typer.echo("checking this machine ...", err=True)  # the imports take a while
     from worker.commands.doctor import examine
 
-    flags = {
-        "device": options.choose_device(gpu, device),
-        "sandbox": sandbox,
-        "coordinator_url": coordinator,
-        "agent": agent,
-        "model": model,
-        "base_url": base_url,
-        "data_dir": data_dir,
-    }
     found = []
     for check in examine(flags, checks or (), deep=deep):
         found.append(check)
@@ -135,20 +120,11 @@ def doctor(
 
 
 @app.command()
+@options.with_settings("gpu", "device", "cores", "coordinator_url", "project", "branch", "name", "notes", "sandbox",
+                       "data_dir")  # fmt: skip
 def mcp(
-    gpu: options.Gpu = None,
-    device: options.Device = None,
-    cores: options.Cores = None,
-    coordinator: options.Coordinator = None,
-    project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
-    branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
-    name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
+    flags: dict[str, Any],
     folder: Annotated[Path, typer.Option(help="The folder that gets each job's files to edit.")] = Path("swarm-jobs"),
-    notes: Annotated[
-        Path | None, typer.Option(help="A file of your own, such as a program.md, for the session.")
-    ] = None,
-    sandbox: options.Sandbox = None,
-    data_dir: options.DataDir = None,
 ) -> None:
     """Let a coding agent's session take jobs, over the Model Context Protocol on stdin and stdout.
 
@@ -166,17 +142,6 @@ def mcp(
             raise  # one of our own modules: a fault of this program
         problem = f"{error.name} is not installed: pip install 'research-swarm[worker,mcp]'"
         raise options.WorkerCommandError(problem) from error
-    flags = {
-        "device": options.choose_device(gpu, device),
-        "cores": cores,
-        "coordinator_url": coordinator,
-        "project": project,
-        "branch": branch,
-        "name": name,
-        "notes": notes,
-        "sandbox": sandbox,
-        "data_dir": data_dir,
-    }
     serve(flags, folder)
 
 

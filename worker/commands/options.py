@@ -2,35 +2,85 @@
 
 import re
 import sys
+from collections.abc import Callable
 from enum import IntEnum
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-Gpu = Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU, as nvidia-smi numbers it, or several.")]
-Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")]
-Cores = Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")]
+from shared.command_options import Command, with_options
+
+Coordinator = Annotated[str | None, typer.Option("--coordinator", metavar="URL", help="The swarm's coordinator.")]
 Sandbox = Annotated[
     str | None,
     typer.Option(metavar="auto|bubblewrap|container|landlock|unconfined", help="unconfined means no protection."),
 ]
-Coordinator = Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")]
-AgentName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="The agent that proposes experiments: search, openai, claude, codex, gemini, opencode, aider, command or "
-        "scripted.  [default: search]",
-    ),
-]
-Model = Annotated[str | None, typer.Option(metavar="NAME", help="The model of --agent openai, or of a coding tool.")]
-BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder for data, repositories, logs and the outbox.  [default: as in the settings]")
 ]
 Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, such as box-gpu0.  [default: all]")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+
+SETTINGS: dict[str, Any] = {
+    "gpu": Annotated[
+        str | None, typer.Option(metavar="N|N,M|all", help="The GPU, as nvidia-smi numbers it, or several.")
+    ],
+    "device": Annotated[str | None, typer.Option(help="cpu, or cuda:N for the GPU N.  [default: as in the settings]")],
+    "cores": Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")],
+    "coordinator_url": Coordinator,
+    "token_file": Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")],
+    "project": Annotated[str | None, typer.Option(help="Take jobs of this project only.")],
+    "branch": Annotated[str | None, typer.Option(help="Work on this research direction of the project.")],
+    "name": Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")],
+    "agent": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The agent that proposes experiments: search, openai, claude, codex, gemini, opencode, aider, command "
+            "or scripted.  [default: search]",
+        ),
+    ],
+    "model": Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model of --agent openai, or of a coding tool.")
+    ],
+    "base_url": Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")],
+    "notes": Annotated[Path | None, typer.Option(help="A file of your own, such as a program.md, for each prompt.")],
+    "agent_command": Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND", help="A coding tool's command: 'tool -p {prompt}', or without {prompt} by stdin."
+        ),
+    ],
+    "agent_paths": Annotated[
+        list[str] | None,
+        typer.Option("--agent-path", metavar="PATH[:rw]", help="A path that the tool may read. Repeatable."),
+    ],
+    "sandbox": Sandbox,
+    "data_dir": DataDir,
+    "schedule": Annotated[
+        str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
+    ],
+    "when_idle": Annotated[bool | None, typer.Option("--when-idle", help="Pause while other programs use the GPU.")],
+    "nice": Annotated[int | None, typer.Option(min=0, max=19, help="Lower the CPU priority.")],
+}
+"""The settings that options can give, by their names in worker/settings.py; `gpu` is another way to say `device`."""
+
+
+def with_settings(*names: str) -> Callable[[Command], Command]:
+    """Gives a command an option for each of these settings; it gets them as `flags`, None where not given."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(*, flags: dict[str, Any], **own: Any) -> None:
+            if "gpu" in flags:
+                flags["device"] = choose_device(flags.pop("gpu"), flags["device"])
+            command(flags={name: None if value == [] else value for name, value in flags.items()}, **own)
+
+        return with_options("flags", {name: SETTINGS[name] for name in names})(run)
+
+    return decorate
 
 
 class ExitStatus(IntEnum):
