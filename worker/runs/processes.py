@@ -74,10 +74,10 @@ class RunProcesses:
 
     @property
     def scorer(self) -> HarnessProcess:
-        assert self._scorer is not None, "start_judges was not called"
+        assert self._scorer is not None, "start_scoring was not called"
         return self._scorer
 
-    def start_judges(self) -> None:
+    def start_scoring(self) -> None:
         """Start the scorer and the first host. Idempotent."""
         if self._scorer is None:
             commands = self._spec.contract.commands
@@ -96,7 +96,7 @@ class RunProcesses:
 
     def start_other_hosts(self) -> None:
         """Start all hosts that the scorer may ask for. Idempotent."""
-        self.start_judges()
+        self.start_scoring()
         while self._hosts_started < self._spec.data.needs.hosts:
             self._start_host()
 
@@ -109,7 +109,7 @@ class RunProcesses:
         answer = enter(SharedMemory("answer", needs.answer_bytes))
         self._waiting.append(Host(process, [request.descriptor, answer.descriptor]))
 
-    def await_judges(self) -> None:
+    def await_scoring(self) -> None:
         """Wait for the imports of the scorer and the started hosts. Raises HarnessNotReady."""
         for process in (self.scorer, *(host.process for host in self._waiting)):
             process.await_ready()

@@ -45,7 +45,7 @@ REPORT_INTERVAL_SECONDS = 0.5
 PAUSE_SECONDS = 0.002
 """Pause between two messages of progress, so that a trainer that floods slows itself down."""
 
-JUDGES_LEAD_SECONDS = 20.0
+SCORING_LEAD_SECONDS = 20.0
 """With a GPU, scorer and hosts start this long before the budget ends, to import torch from a cold disk."""
 
 
@@ -73,7 +73,7 @@ class ActiveRun:
         self._tokens = self._parameters = self._device_memory_mib = 0
         self._scoring_ends = 0.0
         self._holdout_metric: float | None = None
-        self._needs_judges = True
+        self._will_score = True
         self._work: list[tuple[float, float, float]] = []  # of a probe: seconds of the budget, steps, tokens
         self._scored_late = f"scoring took more than {self._budget.scoring_seconds:g} s"
 
@@ -92,7 +92,7 @@ class ActiveRun:
 
         Raises as `measure` does.
         """
-        self._needs_judges = False
+        self._will_score = False
         self._carry_out(lambda _: None)
         before = [point for point in self._work if point[0] >= WARM_UP_SHARE * self._budget.training_seconds]
         if len(before) < 2 or self._trained_at is None:
@@ -163,17 +163,17 @@ class ActiveRun:
         """Prepare all processes, then start the budget."""
         self._report(Phase.STARTING)
         trainer = self._processes.trainer
-        starts_judges = self._spec.device == "cpu" and self._needs_judges
-        if starts_judges:
-            self._processes.start_judges()
+        starts_scoring = self._spec.device == "cpu" and self._will_score
+        if starts_scoring:
+            self._processes.start_scoring()
         trainer.await_ready()
         late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
         self._clock.begin_edited()
         with _blamed_on_commit(late):
             self._processes.begin_trainer(self._clock.kind)
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
-        if starts_judges:
-            self._processes.await_judges()
+        if starts_scoring:
+            self._processes.await_scoring()
         self._processes.substitute_data(self._begun + self._budget.starting_seconds)
         # Before the answer, so that no commit gains from a slow worker.
         self._clock.start_budget()
@@ -194,7 +194,7 @@ class ActiveRun:
         assert self._budget_begun is not None
         self._report(Phase.TRAINING)
         while not isinstance(message := self._from_trainer(), Trained):
-            self._record(message, self._clock.used(newest=not self._needs_judges))
+            self._record(message, self._clock.used(newest=not self._will_score))
             time.sleep(PAUSE_SECONDS)
         self._trained_at, self._used_seconds = time.monotonic(), self._clock.used(newest=True)
         if self._clock.kind is BudgetClock.CPU and self._used_seconds > self._limit_seconds:
@@ -217,14 +217,14 @@ class ActiveRun:
         if by_cpu:
             wall_seconds = self._budget.longest_training_seconds + self._budget.handover_seconds
         ends_at = self._budget_begun + wall_seconds
-        judges_at = self._budget_begun + self._budget.training_seconds - JUDGES_LEAD_SECONDS
+        scoring_at = self._budget_begun + self._budget.training_seconds - SCORING_LEAD_SECONDS
         while True:
             look_again = ends_at
             if by_cpu:
                 look_again = min(ends_at, time.monotonic() + self._clock.shortest_wait(self._limit_seconds))
-            elif has_gpu and time.monotonic() < judges_at:
-                look_again = min(ends_at, judges_at)
-            elif has_gpu and self._needs_judges:
+            elif has_gpu and time.monotonic() < scoring_at:
+                look_again = min(ends_at, scoring_at)
+            elif has_gpu and self._will_score:
                 self._processes.start_other_hosts()
             try:
                 with _blamed_on_commit(""):
@@ -259,9 +259,9 @@ class ActiveRun:
         self._report(Phase.SCORING)
         if self._spec.ahead is not None:
             self._spec.ahead.start(self._budget, processes.cores, self._stop)
-        processes.start_judges()
+        processes.start_scoring()
         processes.copy_result(size)
-        processes.await_judges()
+        processes.await_scoring()
         self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
         with _blamed_on_commit(self._scored_late):
             self._begin_next_host()
@@ -340,7 +340,7 @@ class ActiveRun:
 
     def _record(self, message: TrainingProgress, seconds: float) -> None:
         self._count(message)
-        if not self._needs_judges:
+        if not self._will_score:
             self._work.append((seconds, message.step, message.tokens))
         point = CurvePoint(step=message.step, seconds=seconds, loss=message.loss)
         self._curve.add(point)

@@ -125,7 +125,7 @@ TRIAL_SECONDS = 30.0
 """Time for the interpreter to start in a trial of a sandbox."""
 
 
-def try_out(sandbox: Sandbox, program: str = "print('works')") -> str:
+def try_sandbox(sandbox: Sandbox, program: str = "print('works')") -> str:
     """Run a program that prints `works` in the sandbox; returns its last line if that fails, else an empty text.
 
     Raises SandboxUnavailable if it does not even start.

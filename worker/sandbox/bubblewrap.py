@@ -33,7 +33,7 @@ from worker.sandbox.base import (
     SandboxedProcess,
     SandboxRequest,
     SandboxUnavailable,
-    try_out,
+    try_sandbox,
 )
 from worker.sandbox.confinement import (
     find_counters,
@@ -83,11 +83,11 @@ class BubblewrapSandbox:
         self._folders = tuple(readable_folders(gpu))
         self._group = find_group()
         with suppress(SandboxUnavailable):
-            if self._group is not None and not try_out(self):
+            if self._group is not None and not try_sandbox(self):
                 self.limits = (*CONFINED_LIMITS, *limits_in(self._group))
                 return
         self._group = None
-        if problem := try_out(self):
+        if problem := try_sandbox(self):
             raise SandboxUnavailable(f"bubblewrap does not work here ({problem}): {NAMESPACE_HINT}")
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:

@@ -40,7 +40,7 @@ from worker.sandbox.base import (
     SandboxedProcess,
     SandboxRequest,
     SandboxUnavailable,
-    try_out,
+    try_sandbox,
 )
 from worker.sandbox.confinement import (
     find_counters,
@@ -109,9 +109,9 @@ class ContainerSandbox:
         self._engine, self.name = program, f"container ({name})"
         _remove_leftovers(program)
         self._image = _provide_image(program)
-        if problem := try_out(self):
+        if problem := try_sandbox(self):
             raise SandboxUnavailable(f"{name} cannot run a container here ({problem})")
-        if not try_out(self, READ_MEMORY_LIMIT):  # engines only warn where the kernel cannot limit memory
+        if not try_sandbox(self, READ_MEMORY_LIMIT):  # engines only warn where the kernel cannot limit memory
             self.limits = (*CONFINED_LIMITS, RunLimit.MEMORY_LIMITED_BY_KERNEL)
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:

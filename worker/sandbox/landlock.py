@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from worker.sandbox.base import CONFINED_LIMITS, Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.base import CONFINED_LIMITS, Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_sandbox
 from worker.sandbox.confinement import readable_folders, sandbox_environment, unused_uid
 from worker.sandbox.control_group import MemoryGroup, find_group, limits_in
 from worker.sandbox.gpu_files import find_devices, find_groups, prepare_gpu
@@ -96,11 +96,11 @@ class LandlockSandbox:
         _require_reach(Path(sys.executable))
         self._group = find_group()
         with suppress(SandboxUnavailable):
-            if self._group is not None and not try_out(self):
+            if self._group is not None and not try_sandbox(self):
                 self.limits = (*CONFINED_LIMITS, *limits_in(self._group))
                 return
         self._group = None
-        if problem := try_out(self):
+        if problem := try_sandbox(self):
             raise SandboxUnavailable(f"landlock does not work here ({problem})")
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
