@@ -50,6 +50,9 @@ SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not delay a worker
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
+WRONG_CLOCK_SECONDS = 300.0
+"""Difference from the coordinator's clock from which on the volunteer is warned."""
+
 UPGRADE_REQUIRED = 426
 UPDATE_COMMAND = "pip install --upgrade 'research-swarm[worker]'"
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -124,6 +127,14 @@ class CoordinatorClient:
             timeout=TIMEOUT,
             transport=transport,
         )
+
+    @property
+    def wrong_clock(self) -> str | None:
+        """How far this machine's clock is from the coordinator's, if that is too far for the dates of results."""
+        error = self.clock_error_seconds
+        if abs(error) < WRONG_CLOCK_SECONDS:
+            return None
+        return f"{abs(error) / 60:.0f} min {'ahead of' if error > 0 else 'behind'} the coordinator's"
 
     def close(self) -> None:
         self._http.close()

@@ -44,7 +44,6 @@ LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
 SEED_SECONDS, SEED_BYTES = 20.0, 4 * MIB
 LOG_ADVICE = "no known fault; please report it with these lines and those of `nvidia-smi`"
-WRONG_CLOCK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -257,9 +256,8 @@ def _check_clock(settings: WorkerSettings) -> str:
             client.read_versions()
     except (ClientError, SettingsError):
         return "not compared: the coordinator does not answer"
-    error = client.clock_error_seconds
-    found = f"{abs(error):.0f} s {'ahead of' if error > 0 else 'behind'} the coordinator's"
-    return _require(abs(error) < WRONG_CLOCK_SECONDS, found, "set it: timedatectl set-ntp true")
+    off = client.wrong_clock
+    return _require(off is None, off or "agrees with the coordinator's", "set it: timedatectl set-ntp true")
 
 
 def _check_data(settings: WorkerSettings) -> str:

@@ -23,9 +23,6 @@ MAX_TROUBLE_CHARACTERS = 300
 MAX_HOLDING = 16
 """Number of held leases that a request names."""
 
-WRONG_CLOCK_SECONDS = 300.0
-"""Difference from the coordinator's clock above which the volunteer is warned."""
-
 
 class JobClaimer:
     """Asks for jobs. While it waits, `reason` says why and `seconds_left` how long; a `probe` is what it waits for.
@@ -159,11 +156,9 @@ class JobClaimer:
         if self._warned_of_absence:
             self._warned_of_absence = False
             self._parts.notify("the coordinator is back")
-        # A wrong clock of this machine would date the results wrongly.
-        error = self._parts.client.clock_error_seconds
-        if abs(error) >= WRONG_CLOCK_SECONDS and not self._warned_of_clock:
+        off = self._parts.client.wrong_clock
+        if off is not None and not self._warned_of_clock:
             self._warned_of_clock = True
-            off = f"{abs(error) / 60:.0f} min {'ahead of' if error > 0 else 'behind'} the coordinator's"
             self._parts.warn(f"this machine's clock is {off}: set it (timedatectl set-ntp true)")
 
     def _may_go_offline(self) -> bool:
