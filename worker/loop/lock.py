@@ -44,3 +44,9 @@ def is_held(folder: Path) -> bool:
         return False
     kind: int = struct.unpack(_STRUCT_FLOCK, answer)[0]
     return kind != fcntl.F_UNLCK
+
+
+def list_folders(data_dir: Path, worker: str | None) -> list[Path]:
+    """The folders of the workers that have run with this data folder, or of the one with that name."""
+    folders = sorted(path for path in (data_dir / "workers").glob("*") if path.is_dir())
+    return [folder for folder in folders if worker in (None, folder.name)]

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from shared.formatting import format_local
 from shared.protocol import now
-from worker.loop.lock import is_held
+from worker.loop.lock import is_held, list_folders
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_INTERVAL_SECONDS = 0.5
@@ -201,8 +201,7 @@ def follow_control_files(
 
 def list_running(data_dir: Path, worker: str | None) -> list[ControlFiles]:
     """The control files of the workers that run with this data folder, or of the one with that name."""
-    folders = sorted(path for path in (data_dir / "workers").glob("*") if path.is_dir())
-    return [ControlFiles(folder) for folder in folders if worker in (None, folder.name) and is_held(folder)]
+    return [ControlFiles(folder) for folder in list_folders(data_dir, worker) if is_held(folder)]
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from shared.formatting import format_local
 from shared.protocol import Message, Timestamp, now
-from worker.loop.lock import is_held
+from worker.loop.lock import is_held, list_folders
 
 STATUS_FILE, LOG_FILE = "status.json", "worker.log"
 OLD_AFTER = timedelta(days=7)
@@ -124,22 +124,17 @@ class WorkerReport:
 
 def list_reports(data_dir: Path, worker: str | None) -> list[WorkerReport]:
     """Reports on the workers of this data folder that run, or did within OLD_AFTER, or on the one with that name."""
-    found = [WorkerReport(path.name, is_held(path), read_status(path)) for path in _list_folders(data_dir, worker)]
+    found = [WorkerReport(path.name, is_held(path), read_status(path)) for path in list_folders(data_dir, worker)]
     return [report for report in found if worker is not None or not report.is_old]
 
 
 def tail_logs(data_dir: Path, worker: str | None, lines: int) -> dict[str, list[str]]:
     """The last lines of each worker's log, by the worker's name."""
     tails = {}
-    for folder in _list_folders(data_dir, worker):
+    for folder in list_folders(data_dir, worker):
         path = folder / LOG_FILE
         if path.exists():
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - MAX_TAIL_BYTES))
                 tails[folder.name] = file.read().decode(errors="replace").splitlines()[-lines:]
     return tails
-
-
-def _list_folders(data_dir: Path, worker: str | None) -> list[Path]:
-    folders = sorted(path for path in (data_dir / "workers").glob("*") if path.is_dir())
-    return [folder for folder in folders if worker in (None, folder.name)]
