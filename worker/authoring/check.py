@@ -14,8 +14,9 @@ from worker.agents.search_space import ConstantsError, find_space, read_constant
 from worker.authoring.local_run import TreeRunner, WorkTree
 from worker.authoring.noise import FIRST_SEED, Spread, measure_seeds
 from worker.authoring.view import View
+from worker.git.projects import PROGRAM_FILE
+from worker.runs.validate import find_excess
 
-PROGRAM_FILE = "program.md"
 MAX_HANDOVER_SHARE = 0.05
 Z = 3.09
 """The normal distribution's quantile at 0.999, which a claim must reach."""
@@ -120,10 +121,8 @@ def judge_noise(spread: Spread, contract: Contract) -> Remark:
 
 def _inspect_files(tree: WorkTree) -> Iterator[Remark]:
     files = tree.contract.files
-    for path in files.editable:
-        size = len(tree.files[path].encode())
-        if size > files.max_bytes:
-            yield _error(f"{path} has {size:,} bytes; files.max_bytes allows {files.max_bytes:,}")
+    if excess := find_excess(tree.files, files):
+        yield _error(excess)
     for path, text in tree.files.items():
         if path.endswith(".py"):
             try:
