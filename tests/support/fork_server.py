@@ -47,7 +47,7 @@ def supervise(request: dict[str, Any], channel: int, output: int, control_descri
         os.setpgid(0, 0)
         os.close(control_descriptor)
         scratch = tempfile.mkdtemp(dir="/tmp")
-        os.environ.update({"HOME": scratch, "TMPDIR": scratch, **request["environment"]})
+        os.environ.update({"HOME": scratch, "TMPDIR": scratch})
         os.chdir(scratch)
         tempfile.tempdir = None  # the one that was found before
         run_as_module(request["module"], request["folder"], channel, output)

@@ -96,7 +96,7 @@ class PreloadedSandbox:
         name = str(next(self._numbers))
         shutil.copytree(request.folder, self._stage / name)
         (line,) = request.descriptors
-        order = {"module": module, "folder": f"/project/{name}", "environment": dict(request.environment)}
+        order = {"module": module, "folder": f"/project/{name}"}
         return PreloadedProcess(self._requests, order, line)
 
 

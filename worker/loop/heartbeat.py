@@ -5,8 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event, Lock
-from types import TracebackType
-from typing import Self
 
 from shared.leases import GrantedLease, Heartbeat, LeaseState, Phase
 from shared.workers import MessageReceipt, WorkerMessage
@@ -63,7 +61,7 @@ LeaseClient = CoordinatorClient | OfflineMode
 
 
 class LeaseHeartbeat:
-    """Sends a heartbeat every `lease.heartbeat_seconds`, and when the phase changes. A context manager.
+    """Sends a heartbeat every `lease.heartbeat_seconds`, and when the phase changes.
 
     A heartbeat that gets no answer, a conflict, or whose token is refused, which may be replaced, is sent again at the
     next interval. When the lease is gone, `lost` gets the reason and heartbeats end; a run that has begun is still
@@ -81,15 +79,6 @@ class LeaseHeartbeat:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="heartbeat")
         self._thread: Future[None] | None = None
         self.lost: str | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.stop()
-        if error[0] is None:
-            self.check()
 
     def start(self) -> None:
         self._thread = self._executor.submit(self._run)

@@ -4,8 +4,7 @@ Besides its folder, a sandboxed process gets open descriptors only; nothing is h
 """
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -43,17 +42,16 @@ class ProcessLimits:
 class SandboxRequest:
     """A process to start.
 
-    `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `environment` extends
-    the few variables that every sandboxed process gets; `cores` are its CPU cores (None: all of the worker's);
-    `device` is `cpu` or `cuda:0`, the sandbox's only visible GPU. With `counts_cpu_time` no process can keep CPU time
-    of its children from being counted; handlers of SIGCHLD then have no effect.
+    `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `cores` are its CPU
+    cores (None: all of the worker's); `device` is `cpu` or `cuda:0`, the sandbox's only visible GPU. With
+    `counts_cpu_time` no process can keep CPU time of its children from being counted; handlers of SIGCHLD then have no
+    effect.
     """
 
     argv: tuple[str, ...]
     limits: ProcessLimits
     folder: Path
     descriptors: tuple[int, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
     cores: frozenset[int] | None = None
     device: str = "cpu"
     counts_cpu_time: bool = False

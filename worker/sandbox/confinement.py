@@ -42,7 +42,7 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
     environment["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu is not None and request.device != "cpu" else ""
     if request.device != "cpu" and (libraries := find_driver_folder()) is not None:
         environment["LD_LIBRARY_PATH"] = libraries
-    return environment | dict(request.environment)
+    return environment
 
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")

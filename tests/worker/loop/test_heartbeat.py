@@ -3,6 +3,8 @@
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -56,10 +58,21 @@ class Keeper:
         return HeartbeatReply(state=answer, expires_at=now())
 
 
+@contextmanager
+def beating(keeper: Keeper, lease: GrantedLease, messages: MessageReader | None = None) -> Iterator[LeaseHeartbeat]:
+    heartbeat = LeaseHeartbeat(keeper, lease, messages)  # type: ignore[arg-type]
+    heartbeat.start()
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.stop()
+    heartbeat.check()
+
+
 @pytest.mark.parametrize(("kind", "first"), [(JobKind.IMPROVE, Phase.DRAFTING), (JobKind.REPLICATE, Phase.READY)])
 def test_beats_with_the_progress_of_the_job(kind: JobKind, first: Phase) -> None:
     keeper = Keeper(LeaseState.RUNNING)
-    with LeaseHeartbeat(keeper, make_lease(kind)) as heartbeat:
+    with beating(keeper, make_lease(kind)) as heartbeat:
         wait_until(lambda: len(keeper.beats) >= 2)
         heartbeat.update(TRAINING)
         wait_until(lambda: keeper.beats[-1].phase is Phase.TRAINING)
@@ -72,7 +85,7 @@ def test_beats_with_the_progress_of_the_job(kind: JobKind, first: Phase) -> None
 
 def test_a_new_phase_is_told_at_once() -> None:
     keeper = Keeper(LeaseState.RUNNING)
-    with LeaseHeartbeat(keeper, make_lease(heartbeat_seconds=60)) as heartbeat:
+    with beating(keeper, make_lease(heartbeat_seconds=60)) as heartbeat:
         heartbeat.update(TRAINING)
         wait_until(lambda: [b.phase for b in keeper.beats] == [Phase.TRAINING])
         heartbeat.update(RunProgress(Phase.TRAINING, 11, 3.0, 0.3))
@@ -83,7 +96,7 @@ def test_a_new_phase_is_told_at_once() -> None:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_run_that_diverges_still_beats(loss: float) -> None:
     keeper = Keeper(LeaseState.RUNNING)
-    with LeaseHeartbeat(keeper, make_lease()) as heartbeat:
+    with beating(keeper, make_lease()) as heartbeat:
         heartbeat.update(RunProgress(Phase.TRAINING, 10, loss, 0.25))
         wait_until(lambda: bool(keeper.beats) and keeper.beats[-1].phase is Phase.TRAINING)
     assert keeper.beats[-1].loss is None
@@ -92,7 +105,7 @@ def test_a_run_that_diverges_still_beats(loss: float) -> None:
 @pytest.mark.parametrize("error", [Unreachable("gone"), Rejected(409, "lease-transition", "not yet")])
 def test_an_error_that_may_pass_is_tried_again(error: ClientError) -> None:
     keeper = Keeper(error, error, LeaseState.RUNNING)
-    with LeaseHeartbeat(keeper, make_lease()) as heartbeat:
+    with beating(keeper, make_lease()) as heartbeat:
         wait_until(lambda: len(keeper.beats) >= 4)
         assert heartbeat.lost is None
 
@@ -103,7 +116,7 @@ def test_an_error_that_may_pass_is_tried_again(error: ClientError) -> None:
 )
 def test_a_lost_lease_is_remembered_and_beats_no_more(answer: LeaseState | Exception) -> None:
     keeper = Keeper(LeaseState.RUNNING, answer)
-    with LeaseHeartbeat(keeper, make_lease()) as heartbeat:
+    with beating(keeper, make_lease()) as heartbeat:
         wait_until(lambda: heartbeat.lost is not None)
         time.sleep(0.1)
         heartbeat.update(TRAINING)  # no error: the run is worth finishing
@@ -114,7 +127,7 @@ def test_a_refused_token_is_said_once_and_may_be_replaced() -> None:
     refused = Unauthorized("This token was revoked.")
     keeper, shown = Keeper(refused, refused, LeaseState.RUNNING), list[str]()
     reader = MessageReader(Coordinator(), shown.append)  # type: ignore[arg-type]
-    with LeaseHeartbeat(keeper, make_lease(), reader) as heartbeat:
+    with beating(keeper, make_lease(), reader) as heartbeat:
         wait_until(lambda: len(keeper.beats) >= 3)
         assert heartbeat.lost is None
     assert shown == [f"{refused} The run under way is finished, and its result kept until then."]
@@ -123,7 +136,7 @@ def test_a_refused_token_is_said_once_and_may_be_replaced() -> None:
 def test_a_thread_that_dies_is_noticed() -> None:
     with (
         pytest.raises(HeartbeatDied, match="a bug"),
-        LeaseHeartbeat(Keeper(RuntimeError("a bug")), make_lease()) as heartbeat,
+        beating(Keeper(RuntimeError("a bug")), make_lease()) as heartbeat,
     ):
         wait_until(lambda: heartbeat.update(TRAINING) is not None)  # it says nothing until it raises
 
@@ -139,7 +152,7 @@ def test_a_beat_that_hangs_does_not_hold_up_the_job() -> None:
             return super().heartbeat(lease_id, beat)
 
     keeper = Hanging(LeaseState.RUNNING)
-    with LeaseHeartbeat(keeper, make_lease()):
+    with beating(keeper, make_lease()):
         wait_until(lambda: len(keeper.beats) == 1)
     assert not answered.is_set()
     release.set()
