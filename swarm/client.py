@@ -136,8 +136,7 @@ class Client:
 
     def ask_whether_tried(self, project: str, text: str) -> Tried:
         """Past and running experiments like a sentence or a diff."""
-        question = Question(project=project, text=text)
-        return self._parse(Tried, self._send("POST", f"{API_PREFIX}/findings/tried", json=question.model_dump()))
+        return self._post("/findings/tried", Question(project=project, text=text), Tried)
 
     def list_records(self, project: str | None = None, **filters: Any) -> Listing[Record]:
         """The best commits in each hardware class, of a project or of all."""
@@ -163,13 +162,12 @@ class Client:
 
     def name_branch(self, project: str, name: str, theme: str) -> BranchView:
         """Names a research direction. Needs a token."""
-        request = BranchRequest(name=name, theme=theme).model_dump()
-        return self._parse(BranchView, self._send("POST", f"{API_PREFIX}/projects/{project}/branches", json=request))
+        return self._post(f"/projects/{project}/branches", BranchRequest(name=name, theme=theme), BranchView)
 
     def add_note(self, finding_id: int, text: str) -> Note:
         """Writes a note beside a finding. Needs a moderator's or a maintainer's token."""
-        request = {"json": NoteDraft(text=text).model_dump(), "headers": {"Idempotency-Key": str(uuid4())}}
-        return self._parse(Note, self._send("POST", f"{API_PREFIX}/findings/{finding_id}/notes", **request))
+        key = {"Idempotency-Key": str(uuid4())}
+        return self._post(f"/findings/{finding_id}/notes", NoteDraft(text=text), Note, headers=key)
 
     def get_files(self, project: str, sha: str) -> CommitFiles:
         """All files of a commit; the whole sha is asked for."""
@@ -216,6 +214,9 @@ class Client:
     def _get(self, path: str, model: type[Model], **parameters: Any) -> Model:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._parse(model, self._send("GET", API_PREFIX + path, params=given))
+
+    def _post(self, path: str, message: BaseModel, model: type[Model], **more: Any) -> Model:
+        return self._parse(model, self._send("POST", API_PREFIX + path, json=message.model_dump(), **more))
 
     def _list(
         self, path: str, model: type[Model], limit: int | None, filters: dict[str, Any], *, has_pages: bool = True
