@@ -1,1 +1,1 @@
-"""Commands beside `run` for volunteers: login, doctor, status, pause, resume, finish, logs."""
+"""Commands beside `run` for volunteers: login and tokens, doctor, mcp, status, pause, resume, finish, logs, service."""

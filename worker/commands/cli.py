@@ -208,7 +208,7 @@ def logs(
 
     tails = tail_logs(_data_dir(data_dir), worker, lines)
     if not tails:
-        raise options.WorkerCommandError("no worker has run with this data folder")
+        raise options.WorkerCommandError("no worker has run with this data folder: name another, --data-dir")
     for name, tail in tails.items():
         typer.echo("\n".join((f"==> {name}", *tail)))
 
@@ -259,5 +259,7 @@ def _list_running(data_dir: Path | None, worker: str | None) -> "list[ControlFil
 
     controls = list_running(_data_dir(data_dir), worker)
     if not controls:
-        raise options.WorkerCommandError("no worker runs with this data folder")
+        raise options.WorkerCommandError(
+            "no worker runs with this data folder: start one (`swarm-worker --gpu 0`), or name another, --data-dir"
+        )
     return controls

@@ -15,7 +15,10 @@ from shared.command_options import Command, with_options
 Coordinator = Annotated[str | None, typer.Option("--coordinator", metavar="URL", help="The swarm's coordinator.")]
 Sandbox = Annotated[
     str | None,
-    typer.Option(metavar="auto|bubblewrap|container|landlock|unconfined", help="unconfined means no protection."),
+    typer.Option(
+        metavar="auto|bubblewrap|container|landlock|unconfined",
+        help="Where strangers' code runs. auto: the best that works here; unconfined: without protection.",
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder for data, repositories, logs and the outbox.  [default: as in the settings]")
@@ -63,7 +66,7 @@ SETTINGS: dict[str, Any] = {
         str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
     ],
     "when_idle": Annotated[bool | None, typer.Option("--when-idle", help="Pause while other programs use the GPU.")],
-    "nice": Annotated[int | None, typer.Option(min=0, max=19, help="Lower the CPU priority.")],
+    "nice": Annotated[int | None, typer.Option(min=0, max=19, help="Lower the CPU priority by this, as `nice` does.")],
 }
 """The settings that options can give, by their names in worker/settings.py; `gpu` is another way to say `device`."""
 

@@ -70,7 +70,7 @@ def remove(print_line: Callable[[str], None]) -> None:
     """Stop the unit after its run and remove it. Raises WorkerCommandError."""
     path = unit_path()
     if not path.exists():
-        raise WorkerCommandError(f"there is no {path}")
+        raise WorkerCommandError(f"no service is installed: there is no {path}")
     _systemctl("disable", "--now", UNIT)
     path.unlink()
     _systemctl("daemon-reload")
