@@ -35,8 +35,7 @@ _ONE_RUN = re.compile(
 
 def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:
     """A finding's words with the numbers of its experiment as of now; `outcome` is that of its first run."""
-    for pattern, words in _OLD_PATTERNS:
-        text = pattern.sub(words, text)
+    text = _replace_old_words(text)
     if posterior is not None and posterior.runs > 1:
         text = _ONE_RUN.sub(count_noun(posterior.runs, "run"), text)
     text = _PLACEHOLDER.sub(lambda found: _write(found[0], found[1], posterior, outcome), text)
@@ -45,18 +44,20 @@ def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:
 
 def drop_numbers(text: str) -> str:
     """The words without what is measured, for indexes that do not follow the evidence."""
-    for pattern, words in _OLD_PATTERNS:
-        text = pattern.sub(words, text)
-    return _PLACEHOLDER.sub(lambda found: "" if found[1] in _WRITERS else found[0], text).strip()
+    return _PLACEHOLDER.sub(lambda found: "" if found[1] in _WRITERS else found[0], _replace_old_words(text)).strip()
 
 
 def fits(text: str, shown: str) -> bool:
     """Whether words that are shown are those of a stored text, whatever its results are."""
-    for pattern, words in _OLD_PATTERNS:
-        text = pattern.sub(words, text)
-    text = _PLACEHOLDER.sub(lambda found: "\0" if found[1] in _WRITERS else found[0], text)
+    text = _PLACEHOLDER.sub(lambda found: "\0" if found[1] in _WRITERS else found[0], _replace_old_words(text))
     parts = (re.escape(part.strip()) for part in _ONE_RUN.sub("\0", text).split("\0"))
     return re.fullmatch(r"\s*.{0,120}\s*".join(parts), shown, re.DOTALL) is not None
+
+
+def _replace_old_words(text: str) -> str:
+    for pattern, words in _OLD_PATTERNS:
+        text = pattern.sub(words, text)
+    return text
 
 
 def is_bare(claim: str, title: str) -> bool:

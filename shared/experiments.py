@@ -245,6 +245,11 @@ class Posterior(Message):
     standing: Standing = Standing.PROVISIONAL
     dispute: Dispute = Dispute.NONE
 
+    @property
+    def conclusion(self) -> str:
+        """`improved, provisional`: the verdict, if there is one, and the standing, in words."""
+        return ", ".join(filter(None, (self.verdict, self.standing))).replace("_", " ")
+
 
 class Trial(Message):
     """An earlier experiment as an agent reads it.

@@ -136,6 +136,11 @@ class FindingSummary(Message):
     created_at: Timestamp
     done_at: Timestamp | None = None
 
+    @property
+    def headline(self) -> str:
+        """The title, followed by the claim unless that repeats it."""
+        return self.title if self.claim.startswith(self.title) else f"{self.title}: {self.claim}"
+
 
 class Snippet(Message):
     """The part of a finding that answers a search best. `marks` are [start, end) of matching words."""

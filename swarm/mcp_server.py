@@ -170,8 +170,7 @@ class _Tools:
 
 
 def _line(one: FindingSummary) -> str:
-    said = one.title if one.claim.startswith(one.title) else f"{one.title}: {one.claim}"
-    return f"{one.id} {said} [{_measure(one.posterior) if one.posterior else one.failure or one.outcome}]"
+    return f"{one.id} {one.headline} [{_measure(one.posterior) if one.posterior else one.failure or one.outcome}]"
 
 
 def _measure(posterior: Posterior | None) -> str:
@@ -179,8 +178,7 @@ def _measure(posterior: Posterior | None) -> str:
         return "not measured"
     metric = format_measure(posterior.metric_mean, posterior.metric_sd)
     number = format_effect(posterior.effect_mean, posterior.effect_sd, unknown=metric)
-    words = [number, *filter(None, (posterior.verdict, posterior.standing)), f"n={posterior.runs}"]
-    return ", ".join(words).replace("_", " ")
+    return f"{number}, {posterior.conclusion}, n={posterior.runs}"
 
 
 def _describe(one: Record) -> str:

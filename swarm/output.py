@@ -188,10 +188,5 @@ def format_gain(posterior: Posterior | None) -> Text:
     return Text(format_effect(posterior.effect_mean, posterior.effect_sd), style=style)
 
 
-def format_verdict(posterior: Posterior) -> str:
-    """`improved, provisional`."""
-    return ", ".join(filter(None, (posterior.verdict, posterior.standing))).replace("_", " ")
-
-
 def count_runs(posterior: Posterior | None) -> int:
     return posterior.runs if posterior else 0

@@ -21,7 +21,7 @@ from shared.records import (
     RecordCommit,
 )
 from shared.runs import RunView
-from swarm.output import NOTHING, count_runs, format_gain, format_metric, format_verdict, make_table
+from swarm.output import NOTHING, count_runs, format_gain, format_metric, make_table
 
 SHORT_SHA = 10
 WORDS_ONLY = "Search by meaning is not available now: these results match by words only."
@@ -75,20 +75,15 @@ def tabulate_hits(hits: Iterable[SearchHit]) -> Table:
 
 def tabulate_findings(findings: Iterable[FindingSummary]) -> Table:
     rows = (
-        [found.id, _summarize(found), format_gain(found.posterior), count_runs(found.posterior), _judge(found)]
+        [found.id, found.headline, format_gain(found.posterior), count_runs(found.posterior), _conclude(found)]
         for found in findings
     )
     return make_table([">finding", "*what was tried, and the claim", ">effect", ">n", "verdict"], rows)
 
 
-def _summarize(finding: FindingSummary) -> str:
-    """The title, followed by the claim unless that repeats it."""
-    return finding.title if finding.claim.startswith(finding.title) else f"{finding.title}: {finding.claim}"
-
-
-def _judge(finding: FindingSummary) -> str:
+def _conclude(finding: FindingSummary) -> str:
     """The verdict, or the outcome of a run without measurements."""
-    return format_verdict(finding.posterior).split(",")[0] if finding.posterior else finding.outcome
+    return finding.posterior.conclusion.split(",")[0] if finding.posterior else finding.outcome
 
 
 def show_tried(tried: Tried, console: Console) -> None:
@@ -97,7 +92,7 @@ def show_tried(tried: Tried, console: Console) -> None:
         console.print(Text(WORDS_ONLY))
     if tried.before:
         rows = (
-            [found.id, likeness.replace("_", " "), found.title, format_gain(found.posterior), _judge(found)]
+            [found.id, likeness.replace("_", " "), found.title, format_gain(found.posterior), _conclude(found)]
             for found, likeness in ((before.hit.finding, before.likeness) for before in tried.before)
         )
         console.print(make_table([">finding", "how alike", "*what was tried", ">effect", "verdict"], rows))
@@ -111,7 +106,7 @@ def show_experiment(experiment: ExperimentDetail, paper: Paper | None, console: 
     console.print(Text(f"#{experiment.id} {experiment.title}", style="bold"))
     parent = f"#{experiment.parent_id}" if experiment.parent_id else "the seed"
     facts: dict[str, str | Text] = {
-        "verdict": format_verdict(posterior) if posterior else experiment.outcome,
+        "verdict": posterior.conclusion if posterior else experiment.outcome,
         "metric": f"{format_metric(posterior)}, n = {posterior.runs}" if posterior else NOTHING,
         "effect": format_gain(posterior),
         "axis": f"{experiment.axis} {experiment.direction} {experiment.value}".strip(),

@@ -44,9 +44,7 @@ class RunSummary:
         posterior = self.posterior
         if posterior is None or posterior.effect_mean is None or posterior.effect_sd is None:
             return ""
-        words = [posterior.verdict.value.replace("_", " ")] if posterior.verdict else []
-        words.append(posterior.standing.value.replace("_", " "))
-        return f"{format_effect(posterior.effect_mean, posterior.effect_sd)} ({', '.join(words)})"
+        return f"{format_effect(posterior.effect_mean, posterior.effect_sd)} ({posterior.conclusion})"
 
     def add_to(self, totals: Totals) -> Totals:
         """The totals including this run."""
