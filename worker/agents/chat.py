@@ -7,8 +7,6 @@ import asyncio
 import json
 import re
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ from shared.runs import ModelUsage
 from worker.agents.completion import Completion, NoCompletion, read_completion
 from worker.agents.dialect import Dialect, Turn, is_too_long
 from worker.agents.reading import Unreadable, read_form
+from worker.api.client import read_retry_after
 from worker.settings import MAX_OUTPUT_TOKENS
 
 CHARACTERS_PER_TOKEN = 3
@@ -31,7 +30,6 @@ MOST_CHARACTERS_PER_TOKEN = 8
 SHORT_PROMPT = 4_000
 """Characters of a prompt that no server cuts."""
 
-MAX_RETRY_AFTER_SECONDS = 3600.0
 MAX_QUOTED = 200
 """Characters of an endpoint's refusal that people are shown."""
 
@@ -212,9 +210,9 @@ class Chat:
             return EndpointUnreachable(f"the model endpoint {self.base_url} cannot be reached")
         if not isinstance(error, openai.APIStatusError):
             return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
-        return self._explain_status(error.status_code, error.response.text, error.response.headers.get("Retry-After"))
+        return self._explain_status(error.status_code, error.response.text, read_retry_after(error.response.headers))
 
-    def _explain_status(self, status: int, body: str, retry_after: str | None = None) -> ChatError:
+    def _explain_status(self, status: int, body: str, retry_after_seconds: float | None = None) -> ChatError:
         code, words = _read_problem(body)
         problem = f"the model endpoint says HTTP {status}{f' ({code})' if code else ''}"
         if code == "insufficient_quota":
@@ -228,7 +226,7 @@ class Chat:
         if code in ("content_filter", "content_policy_violation"):
             return ModelRefused(problem)
         if status in (408, 409, 425, 429) or status >= 500:
-            return Busy(problem, _read_seconds(retry_after))
+            return Busy(problem, retry_after_seconds)
         return Unusable(problem)
 
     def _quote(self, words: str) -> str:
@@ -269,17 +267,3 @@ def _read_problem(body: str) -> tuple[str, str]:
     code = str(data.get("code") or data.get("type") or "")
     words = next((data[name] for name in ("message", "detail", "msg", "error") if data.get(name)), "")
     return code if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", code) else "", words if isinstance(words, str) else str(words)
-
-
-def _read_seconds(retry_after: str | None) -> float | None:
-    """The seconds of a Retry-After header, which may be a date, at most MAX_RETRY_AFTER_SECONDS."""
-    if not retry_after:
-        return None
-    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", retry_after):
-        return min(float(retry_after), MAX_RETRY_AFTER_SECONDS)
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER_SECONDS)

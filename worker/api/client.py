@@ -305,7 +305,7 @@ def raise_for_problem(url: str, status: int, headers: Headers, content: bytes, a
     if status == 403 and problem is not None and not problem.code.startswith("lease-"):
         raise AccountStopped(problem.detail) if problem.code.startswith("account-") else Unauthorized(reason)
     if status in (408, 425, 429) or status >= 500:
-        raise Unreachable(f"{url} cannot answer now: {reason}", _retry_after(headers))
+        raise Unreachable(f"{url} cannot answer now: {reason}", read_retry_after(headers))
     if status >= 400 and problem is not None:
         raise Rejected(status, problem.code, reason)
     raise UnexpectedReply(f"{url} answered with HTTP {status} and no reason; is it a coordinator?")
@@ -346,10 +346,10 @@ def _problem(headers: Headers, content: bytes) -> Problem | None:
         return None
 
 
-def _retry_after(headers: Headers) -> float | None:
-    """The seconds of `Retry-After`. A date is read by the server's clock, because ours may be wrong."""
+def read_retry_after(headers: Headers) -> float | None:
+    """The seconds of `Retry-After`, at most an hour. A date is read by the server's clock: ours may be wrong."""
     text = headers.get("Retry-After", "")
-    if text.isascii() and text.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text):  # models' endpoints tell fractions, too
         return min(float(text), MAX_RETRY_AFTER_SECONDS)
     until = _parse_date(text)
     if until is None:
