@@ -23,7 +23,7 @@ from worker.data.download import TIMEOUT_SECONDS, DataError, DataProgress, downl
 from worker.git.repository import write_worktree
 from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginPrepare, DataPrepared
-from worker.sandbox.base import ProcessLimits, Sandbox
+from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest
 from worker.settings import PUBLIC_PLACES, Mirrors
 
 NEEDS_FILE = "needs.json"
@@ -104,7 +104,7 @@ def _prepare(
         tree = write_worktree(Path(name, "tree"), protected)
         modes = [(new / "train.bin", "xb"), (new / "validation.bin", "xb"), *((path, "rb") for path in sources)]
         opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
-        setup = ProcessSetup(sandbox, tree, limits, stop=stop)
+        setup = ProcessSetup(sandbox, SandboxRequest((), limits, tree), stop)
         try:
             with HarnessProcess("the project's prepare", contract.commands.prepare, setup) as process:
                 process.await_ready()

@@ -39,7 +39,7 @@ def prepare_job(lease: GrantedLease, heartbeat: LeaseHeartbeat, parts: WorkerPar
             job.plan = PlannedExperiment(task, draft, _commit(job, draft, parts))
         else:
             job = _measure_instead(job, draft, parts)
-    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), parts)
+    report_progress(job, RunProgress(Phase.READY), parts)
     return job
 
 
@@ -47,7 +47,7 @@ def repair_job(job: Job, parts: WorkerParts) -> bool:
     """Let the agent repair a job whose run crashed; if it does not, store the result and return False."""
     assert job.plan is not None and job.report is not None
     job.repairs_left -= 1
-    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), parts)
+    report_progress(job, RunProgress(Phase.READY), parts)
     repaired = None
     if not parts.stop.quiet.is_set():
         try:
@@ -91,7 +91,7 @@ def _describe_task(job: Job, parts: WorkerParts) -> Task:
         assignment=lease.assignment,
         steps=parts.projects.read_steps(lease),
         notes=parts.notes,
-        show_activity=lambda step: report_progress(job, RunProgress(Phase.DRAFTING, step, None, 0.0), parts),
+        show_activity=lambda step: report_progress(job, RunProgress(Phase.DRAFTING, step), parts),
     )
 
 

@@ -72,7 +72,7 @@ class LeaseHeartbeat:
         self._client, self._messages = client, messages
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
-        self._progress = RunProgress(first, 0, None, 0.0)
+        self._progress = RunProgress(first)
         self._lock = Lock()
         self._wake = Event()
         self._ending = Event()

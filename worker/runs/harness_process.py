@@ -7,8 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar, overload
@@ -27,7 +26,7 @@ from worker.runs.harness_protocol import (
     Received,
     Sent,
 )
-from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest, SandboxUnavailable
+from worker.sandbox.base import CpuSeconds, ProcessOutcome, Sandbox, SandboxRequest, SandboxUnavailable
 
 POLL_INTERVAL_SECONDS = 0.2
 SEND_TIMEOUT_SECONDS = 5.0
@@ -67,15 +66,11 @@ class HarnessNotReady(HarnessFault):
 
 @dataclass(frozen=True)
 class ProcessSetup:
-    """Sandbox, folder and limits of a process; see `SandboxRequest`."""
+    """A sandbox, and a request to it that lacks the program."""
 
     sandbox: Sandbox
-    folder: Path
-    limits: ProcessLimits
+    request: SandboxRequest
     stop: Event
-    cores: frozenset[int] | None = None
-    device: str = "cpu"
-    counts_cpu_time: bool = False
 
 
 class HarnessProcess:
@@ -94,18 +89,8 @@ class HarnessProcess:
         with theirs:
             # -P keeps the working folder, which is the scratch folder, out of sys.path.
             argv = (sys.executable, "-B", "-P", "-s", "-m", module, str(theirs.fileno()))
-            descriptors = (theirs.fileno(),)
-            request = SandboxRequest(
-                argv,
-                setup.limits,
-                setup.folder,
-                descriptors,
-                cores=setup.cores,
-                device=setup.device,
-                counts_cpu_time=setup.counts_cpu_time,
-            )
             try:
-                self._process = setup.sandbox.start(request)
+                self._process = setup.sandbox.start(replace(setup.request, argv=argv, descriptors=(theirs.fileno(),)))
             except (OSError, SandboxUnavailable):
                 self._socket.close()
                 raise

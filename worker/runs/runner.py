@@ -136,7 +136,7 @@ class LocalRunner:
         following: Callable[[], RunRequest | None] = lambda: None,
     ) -> RunReport:
         spec = self._specify(request, notify, stop)
-        on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
+        on_progress(RunProgress(Phase.STARTING))
         has_time = request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
         report = None
         if request.try_first and has_time:

@@ -64,9 +64,9 @@ class RunProgress:
     """
 
     phase: Phase
-    step: int
-    loss: float | None
-    share: float
+    step: int = 0
+    loss: float | None = None
+    share: float = 0.0
     tokens: int = 0
     tokens_per_second: float = 0.0
     peak_memory_mib: int = 0

@@ -19,7 +19,7 @@ from shared.contract import Budget, BudgetClock, Contract
 from worker.git.repository import write_worktree
 from worker.machine.scratch import make_scratch
 from worker.runs.harness_process import HarnessNotReady, HarnessProcess, ProcessSetup, Stopped
-from worker.sandbox.base import MIB, ProcessLimits, Sandbox, SandboxUnavailable
+from worker.sandbox.base import MIB, ProcessLimits, Sandbox, SandboxRequest, SandboxUnavailable
 
 if TYPE_CHECKING:  # runner.py imports this module
     from worker.runs.runner import RunRequest
@@ -51,19 +51,20 @@ class StartedTrainer:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(make_scratch("run")))
             folder.chmod(0o755)
-            self.whole = ProcessSetup(
-                sandbox,
-                write_worktree(folder / "whole", files),
+            request = SandboxRequest(
+                (),
                 ProcessLimits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
-                stop,
-                cores,
-                device,
+                write_worktree(folder / "whole", files),
+                cores=cores,
+                device=device,
                 counts_cpu_time=contract.budget.clock is BudgetClock.CPU,
             )
+            self.whole = ProcessSetup(sandbox, request, stop)
             self.process = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self.whole))
             # The scorer never sees an edited file.
             others = {path: text for path, text in files.items() if path not in contract.files.editable}
-            self.protected = replace(self.whole, folder=write_worktree(folder / "protected", others))
+            own_folder = write_worktree(folder / "protected", others)
+            self.protected = replace(self.whole, request=replace(request, folder=own_folder))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
