@@ -122,6 +122,11 @@ class GrantedLease(Message):
     deadline_at: Timestamp
     heartbeat_seconds: Number
 
+    @property
+    def first_phase(self) -> Phase:
+        """The phase in which its job begins: a measurement of an existing commit needs no draft."""
+        return Phase.DRAFTING if self.kind.makes_experiment else Phase.READY
+
 
 class OfflineLease(Message):
     """An experiment that a worker gave itself while its coordinator was away, with an id and a token of its own.

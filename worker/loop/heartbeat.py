@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event, Lock
 
-from shared.leases import GrantedLease, Heartbeat, LeaseState, Phase
+from shared.leases import GrantedLease, Heartbeat, LeaseState
 from shared.workers import MessageReceipt, WorkerMessage
 from worker.api.client import (
     AccountStopped,
@@ -71,8 +71,7 @@ class LeaseHeartbeat:
     def __init__(self, client: LeaseClient, lease: GrantedLease, messages: MessageReader | None = None) -> None:
         self._client, self._messages = client, messages
         self._lease = lease
-        first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
-        self._progress = RunProgress(first)
+        self._progress = RunProgress(lease.first_phase)
         self._lock = Lock()
         self._wake = Event()
         self._ending = Event()

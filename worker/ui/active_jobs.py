@@ -25,8 +25,11 @@ class JobView:
     lease: GrantedLease
     proposal: Proposal | None = None
     agent: str = ""
-    progress: RunProgress | None = None
     losses: list[float] = field(default_factory=list)
+    progress: RunProgress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = RunProgress(self.lease.first_phase)
 
     def follow(self, progress: RunProgress) -> bool:
         """Keep the progress; return whether the phase changed."""
@@ -40,9 +43,7 @@ class JobView:
 
     @property
     def phase(self) -> Phase:
-        if self.progress is not None:
-            return self.progress.phase
-        return Phase.DRAFTING if self.lease.kind.makes_experiment else Phase.READY
+        return self.progress.phase
 
     @property
     def name(self) -> str:

@@ -91,7 +91,6 @@ class StatusFile:
         if job is None:
             empty = dict.fromkeys(("project", "job", "trying", "author", "why", "next"))
             return {"state": "asking for a job", **empty}
-        progress = job.progress
         return {
             "state": job.phase.value,
             "project": job.lease.project,
@@ -100,9 +99,9 @@ class StatusFile:
             "author": job.agent or None,
             "why": job.lease.why,
             "pace": job.lease.pace,
-            "step": progress.step if progress else 0,
-            "loss": progress.loss if progress else None,
-            "share": progress.share if progress else 0.0,
+            "step": job.progress.step,
+            "loss": job.progress.loss,
+            "share": job.progress.share,
             "next": next((other.line for other in others if other.is_next), None),
         }
 

@@ -113,9 +113,9 @@ class TerminalView:
         return Group("", grid, Text(self._hint, style="dim"))
 
     def _describe_now(self, job: JobView | None) -> RenderableType:
-        progress = job.progress if job else None
-        if job is None or progress is None or progress.phase is not Phase.TRAINING:
+        if job is None or job.phase is not Phase.TRAINING:
             return _line(self._waits or (job.phase.value if job else "asking for a job"))
+        progress = job.progress
         row = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=1.0, completed=progress.share, width=20)
         speed = f"{progress.tokens_per_second:,.0f} tokens/s" if progress.tokens_per_second else ""
@@ -138,10 +138,10 @@ def _describe_parent(job: JobView) -> str:
 
 def _describe_losses(job: JobView) -> str:
     """The losses as a sparkline, and the last one against the parent's at the same share of the budget."""
-    progress, last = job.progress, job.losses[-1]
+    expected, last = job.progress.parent_loss, job.losses[-1]
     parts = [f"{sparkline(job.losses, SPARKLINE_WIDTH)} {last:.3f}"]
-    if progress is not None and progress.parent_loss is not None:
-        parts.append(f"{_signed(last - progress.parent_loss, 3)} against the parent")
+    if expected is not None:
+        parts.append(f"{_signed(last - expected, 3)} against the parent")
     return " · ".join(parts)
 
 
