@@ -1,7 +1,7 @@
 """The published number of a record, and what its sealed windows may tell. Pure.
 
 What was chosen because it looked best was lucky on average, in its checkers' runs as in its author's. So after it was
-chosen others measure it again, and only these runs are published (decision 0032).
+chosen others measure it again, and only these runs are published (decision 0039).
 
 Every answer about sealed data wears it out. So a number of sealed windows is let out only if it beats the last one that
 was by a step, and rounded to it: the ladder of Blum and Hardt, The Ladder: A Reliable Leaderboard for Machine Learning
