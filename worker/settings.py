@@ -93,8 +93,9 @@ class RunOptions:
 
 class WorkerSettings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs. Of
-    several GPUs it may use `cuda_visible_devices`, as a scheduler says (None: all). It pauses while its GPU is hotter
-    than `max_celsius`, and unless it may work `on_battery`, while that is in use.
+    several GPUs it may use `cuda_visible_devices`, as a scheduler says (None: all). It limits its GPU's power to
+    `max_watts`, and pauses while that is hotter than `max_celsius`, and while a battery is in use, unless it may work
+    `on_battery`.
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
     works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
@@ -122,6 +123,7 @@ class WorkerSettings(BaseSettings):
     schedule: str | None = None
     when_idle: bool = False
     max_celsius: Annotated[int, Field(ge=40, le=110)] | None = None
+    max_watts: Annotated[int, Field(ge=10, le=2000)] | None = None
     on_battery: bool = False
     alone_after_seconds: Annotated[float, Field(ge=0)] = 60.0
     shortest_wait_seconds: Annotated[float, Field(gt=0)] = 5.0

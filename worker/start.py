@@ -37,6 +37,7 @@ from worker.loop.stop import ControlFiles, PauseReason, Stop, follow_control_fil
 from worker.machine.bytecode import compile_installed
 from worker.machine.gpu import NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, hold_gpu, list_devices
+from worker.machine.power import hold_power_limit, restore_power_limit
 from worker.machine.probe import try_device
 from worker.machine.scratch import clear_leftovers
 from worker.multi_gpu import end_with_parent, run_group
@@ -237,6 +238,11 @@ def _open_runner(settings: WorkerSettings, folder: Path, stack: ExitStack) -> tu
     assert settings.device is not None
     machine = detect_machine(settings.device, settings.cores)
     stack.enter_context(hold_gpu(machine))
+    if machine.gpu is not None and settings.max_watts is not None:
+        stack.enter_context(hold_power_limit(NvidiaDriver(), machine, settings.max_watts, settings.worker_folder))
+        machine = detect_machine(settings.device, settings.cores)  # its power cap is a part of its class
+    elif machine.gpu is not None:
+        restore_power_limit(NvidiaDriver(), settings.worker_folder)
     sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     if machine.gpu is not None:
         try_device(sandbox, machine.device)

@@ -1,6 +1,7 @@
 /* A driver of one GPU for machines that have none: what pynvml asks libnvidia-ml.so.1, and a libcuda.so.1 to find.
    Its answers come from the environment: FAKE_CAPABILITY=75, FAKE_MODE=3, FAKE_MIG=1; FAKE_INIT=18 and
-   FAKE_HANDLE=15 are errors of NVML's. */
+   FAKE_HANDLE=15 are errors of NVML's. FAKE_WATTS names a file with the power limit, which only FAKE_ROOT=1 may change. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +24,23 @@ int nvmlDeviceGetUUID(void *gpu, char *text, unsigned length) { return say(text,
 int nvmlDeviceGetName(void *gpu, char *text, unsigned length) { return say(text, "NVIDIA Fake"); }
 int nvmlDeviceGetMinorNumber(void *gpu, unsigned *minor) { *minor = 0; return 0; }
 int nvmlDeviceGetMemoryInfo(void *gpu, unsigned long long *bytes) { bytes[0] = 12ull << 30; return 0; }
-int nvmlDeviceGetEnforcedPowerLimit(void *gpu, unsigned *milliwatts) { return 3; /* not supported */ }
+static int watts(const char *mode, unsigned *milliwatts) {
+    FILE *file = getenv("FAKE_WATTS") ? fopen(getenv("FAKE_WATTS"), mode) : NULL;
+    if (!file) return 3; /* not supported */
+    if (*mode == 'r') fscanf(file, "%u", milliwatts), *milliwatts *= 1000;
+    else fprintf(file, "%u", *milliwatts / 1000);
+    return fclose(file);
+}
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **gpu) { *gpu = (void *)1; return 0; }
+int nvmlDeviceGetEnforcedPowerLimit(void *gpu, unsigned *milliwatts) { return watts("r", milliwatts); }
+int nvmlDeviceGetPowerManagementLimit(void *gpu, unsigned *milliwatts) { return watts("r", milliwatts); }
+int nvmlDeviceGetPowerManagementLimitConstraints(void *gpu, unsigned *least, unsigned *most) {
+    *least = 100000, *most = 400000;
+    return 0;
+}
+int nvmlDeviceSetPowerManagementLimit(void *gpu, unsigned milliwatts) {
+    return number("FAKE_ROOT", 0) ? watts("w", &milliwatts) : 4; /* no permission */
+}
 int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) {
     *major = number("FAKE_CAPABILITY", 86) / 10, *minor = number("FAKE_CAPABILITY", 86) % 10;
     return 0;

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.machine.gpu import DriverError, DriverReport, GpuProcess, GpuReport
+from worker.machine.gpu import DriverError, DriverReport, GpuProcess, GpuReport, PowerLimit, PowerRefused
 from worker.sandbox.base import Gpu
 
 H100 = GpuReport(1, Gpu("GPU-11111111-2222-3333-4444-555555555555", 1), "NVIDIA H100 80GB HBM3", 81559, 700, (9, 0))
@@ -15,13 +15,15 @@ OLD = GpuReport(
 
 @dataclass
 class FakeDriver:
-    """Implements `Driver`; `error` is raised instead of any answer."""
+    """Implements `Driver`; `error` is raised instead of any answer. Power limits are set only by root."""
 
     gpus: tuple[GpuReport, ...]
     cuda: tuple[int, int] = (13, 0)
     processes: list[GpuProcess] = field(default_factory=list)
     error: DriverError | None = None
     celsius: int | None = None
+    watts: int | None = None
+    is_root: bool = True
 
     def describe(self) -> DriverReport:
         if self.error is not None:
@@ -37,6 +39,18 @@ class FakeDriver:
         if self.error is not None:
             raise self.error
         return self.celsius
+
+    def read_power_limit(self, gpu: Gpu) -> PowerLimit | None:
+        if self.error is not None:
+            raise self.error
+        return None if self.watts is None else PowerLimit(self.watts, 100)
+
+    def set_power_limit(self, gpu: Gpu, watts: int) -> None:
+        if self.error is not None:
+            raise self.error
+        if not self.is_root:
+            raise PowerRefused("only root may")
+        self.watts = watts
 
 
 FAKE_SOURCE = Path(__file__).with_name("fake_nvml.c")

@@ -1,4 +1,4 @@
-"""Asks NVIDIA's driver (NVML) which GPUs this machine has, and which processes use them."""
+"""Asks NVIDIA's driver (NVML) which GPUs this machine has, and which processes use them; sets their power limits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +18,18 @@ Answer = TypeVar("Answer")
 
 class DriverError(RuntimeError):
     """The driver does not answer, or not for this GPU; the message is one line with a remedy."""
+
+
+class PowerRefused(DriverError):
+    """This process may not change a GPU's power limit."""
+
+
+@dataclass(frozen=True)
+class PowerLimit:
+    """A GPU's power limit, and the least that it takes, in watts."""
+
+    watts: int
+    least: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Driver(Protocol):
     def describe(self) -> DriverReport: ...
     def list_processes(self, gpu: Gpu) -> list[GpuProcess]: ...
     def read_celsius(self, gpu: Gpu) -> int | None: ...
+    def read_power_limit(self, gpu: Gpu) -> PowerLimit | None: ...
+    def set_power_limit(self, gpu: Gpu, watts: int) -> None: ...
 
 
 class NvidiaDriver:
@@ -93,6 +107,22 @@ class NvidiaDriver:
         with _opened():
             handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
             return _if_supported(lambda one: pynvml.nvmlDeviceGetTemperature(one, pynvml.NVML_TEMPERATURE_GPU), handle)
+
+    def read_power_limit(self, gpu: Gpu) -> PowerLimit | None:
+        """The GPU's power limit; None if it has none that can be set. Raises DriverError."""
+        with _opened():
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            limit = _if_supported(pynvml.nvmlDeviceGetPowerManagementLimit, handle)
+            bounds = _if_supported(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
+        return None if limit is None or bounds is None else PowerLimit(limit // 1000, -(-bounds[0] // 1000))
+
+    def set_power_limit(self, gpu: Gpu, watts: int) -> None:
+        """Set the GPU's power limit. Raises PowerRefused, DriverError."""
+        with _opened():
+            try:
+                pynvml.nvmlDeviceSetPowerManagementLimit(pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid), watts * 1000)
+            except pynvml.NVMLError_NoPermission as error:
+                raise PowerRefused("only root may change a GPU's power limit") from error
 
 
 @contextmanager

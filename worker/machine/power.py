@@ -1,0 +1,64 @@
+"""Keeps a GPU's power limit at `max_watts` or below while a worker runs, and sets the earlier one again at the end.
+
+    power-limit    in the worker's folder, while a limit of its is in force: the GPU's UUID and the earlier limit
+
+A process that is killed leaves the file, and the next one in that folder sets the earlier limit again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from worker.machine.gpu import Driver, DriverError, PowerRefused
+from worker.machine.hardware import HardwareError, Machine
+from worker.sandbox.base import Gpu
+
+LIMIT_FILE = "power-limit"
+
+
+@contextmanager
+def hold_power_limit(driver: Driver, machine: Machine, most: int, folder: Path) -> Iterator[None]:
+    """Limit a machine's GPU to `most` watts while the block runs; a limit that is as low already is left alone.
+
+    Raises HardwareError where the limit cannot be set; the message says what to do.
+    """
+    assert machine.gpu is not None
+    restore_power_limit(driver, folder)
+    try:
+        _lower(driver, machine.gpu, machine.hardware.model, most, folder / LIMIT_FILE)
+    except DriverError as error:
+        (folder / LIMIT_FILE).unlink(missing_ok=True)
+        raise HardwareError(str(error)) from error
+    try:
+        yield
+    finally:
+        restore_power_limit(driver, folder)
+
+
+def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
+    """Lower a GPU's limit to `most` watts, after its present one is `kept`. Raises DriverError."""
+    limit, otherwise = driver.read_power_limit(gpu), "or remove `max_watts` from the settings"
+    if limit is None:
+        raise DriverError(f"the power of the {model} cannot be limited: remove `max_watts` from the settings")
+    if limit.watts <= most:
+        return
+    if most < limit.least:
+        raise DriverError(f"the {model} takes no power limit below {limit.least} W: set `max_watts` to it, {otherwise}")
+    kept.write_text(f"{gpu.uuid} {limit.watts}\n", encoding="utf-8")
+    try:
+        driver.set_power_limit(gpu, most)
+    except PowerRefused as error:
+        raise PowerRefused(
+            f"the power limit of the {model} stays at {limit.watts} W, because only root may lower it: "
+            f"`sudo nvidia-smi -i {gpu.uuid} -pl {most}` does, until the next restart (from a container, on its host); "
+            f"then start the worker again, {otherwise}"
+        ) from error
+
+
+def restore_power_limit(driver: Driver, folder: Path) -> None:
+    """Set the earlier limit again, if a process in this folder has changed it."""
+    kept = folder / LIMIT_FILE
+    with suppress(OSError, ValueError, DriverError):
+        uuid, watts = kept.read_text(encoding="utf-8").split()
+        driver.set_power_limit(Gpu(uuid), int(watts))
+    kept.unlink(missing_ok=True)
