@@ -57,7 +57,7 @@ def measure_slow(runs: int, answer_seconds: float, run_seconds: float) -> tuple[
         bench.work(1, bench.write_script(code, 1, 0.0))
         with serve_chat(SlowModel(answer_seconds)) as server:
             began, log = work_until(bench, server.url, Path(name), 1 + runs)
-        done = bench.list_runs()[1 : 1 + runs]
+        done = sorted(bench.list_runs()[1 : 1 + runs], key=lambda run: run.started_at)
         with Client(bench.url) as client:
             every = [client.get_experiment(row.id) for row in client.list_experiments("codec")]
     by_model = sum(one.finding is not None and one.finding.agent == "openai slow" for one in every)

@@ -15,7 +15,7 @@ room, and is delivered from there.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 
 from shared.leases import OfflineLease, ResultReply, ResultUpload
-from shared.protocol import Message, Slug
+from shared.protocol import Message, Sha, Slug
 from worker.api.client import CoordinatorClient, Rejected
 
 RESERVE_BYTES = 8 << 20
@@ -46,6 +46,11 @@ class Entry(Message):
     lease_id: UUID
     own: OfflineLease | None = None
     upload: ResultUpload
+
+    def needs(self, commits: Collection[Sha]) -> bool:
+        """Whether one of these commits is its parent, or what it measures."""
+        commit = self.upload.commit
+        return (commit.parent_sha if commit is not None else self.upload.run.commit_sha) in commits
 
 
 @dataclass(frozen=True)
@@ -162,18 +167,21 @@ class Outbox:
     def deliver(self, client: CoordinatorClient) -> Iterator[DeliveryOutcome]:
         """Deliver waiting results, oldest first, and yield the outcome of each.
 
-        A held result, and any ClientError of `client` but Rejected, ends the delivery: that result and later ones
-        stay. A process tries a result of another account once.
+        A held result stays, and what builds on its commit; others do not wait for it, because the coordinator gives
+        few jobs to one that holds many. Any ClientError of `client` but Rejected ends the delivery. A process tries a
+        result of another account once.
         """
+        waiting: set[Sha] = set()
         with self._lock:
             paths = self._paths()
         for path in paths:
             with self._lock:
-                if path in self._held:
-                    return
                 if path in self._foreign:
                     continue
-                entry = self._read(path)
+                entry, is_held = self._read(path), path in self._held
+            if not isinstance(entry, str) and (is_held or entry.needs(waiting)):
+                waiting.add(entry.upload.run.commit_sha)
+                continue
             if isinstance(entry, str):
                 yield DamagedFile(entry, self._set_aside(path, self.damaged, entry))
                 continue

@@ -117,7 +117,7 @@ class LocalRunner:
     _prepared: dict[str, PreparedData] = field(default_factory=dict)
     _compiled: dict[str, Path | None] = field(default_factory=dict)
     _proven: set[str] = field(default_factory=set)
-    """Digests of the projects' own work trees that have run here since the worker started."""
+    """Digests of the own work trees of projects of which a run went well here since the worker started."""
     _ahead: TrainerAhead = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,6 +144,8 @@ class LocalRunner:
             report = try_out(spec, self.smoke_seconds, stop)
         self._ahead.following = following
         report = report or measure(replace(spec, ahead=self._ahead), on_progress, stop)
+        if report.outcome is RunOutcome.OK and request.untouched is not None:
+            self._proven.add(_digest(request.untouched))
         if report.outcome is RunOutcome.CRASHED and request.untouched is not None:
             self._try_untouched(spec, request.untouched, report, notify, stop)
         return report
@@ -156,8 +158,8 @@ class LocalRunner:
     ) -> None:
         """Blame a crash on its commit only if the project's own code runs on this machine.
 
-        It is tried once, and again after a crash that may be the machine's: memory that others took, a GPU that was
-        lost. Raises RunImpossible if it fails, too.
+        It is tried unless a run has gone well here, and again after a crash that may be the machine's: memory that
+        others took, a GPU that was lost. Raises RunImpossible if it fails, too.
         """
         key = _digest(untouched)
         if key in self._proven and not may_be_the_machines(report.reason, report.log_tail):

@@ -42,8 +42,19 @@ class Coordinator:
         return ResultReply(run_id=1, run_uuid=upload.run.id, experiment_id=None, posterior=None, url="/runs/1")
 
 
-def make_entry(seed: int = 1) -> Entry:
-    return Entry(project="tiny", lease_id=uuid4(), upload=ResultUpload(run=make_run(sha_of("x"), seed=seed)))
+def make_entry(seed: int = 1, commit: str = "x") -> Entry:
+    return Entry(project="tiny", lease_id=uuid4(), upload=ResultUpload(run=make_run(sha_of(commit), seed=seed)))
+
+
+def test_a_result_that_waits_for_its_finding_keeps_back_only_what_needs_it(tmp_path: Path) -> None:
+    outbox, coordinator = Outbox(tmp_path), Coordinator()
+    held, other, later = make_entry(), make_entry(2, "y"), make_entry(3)
+    path = outbox.put(held, held=True)
+    for entry in (other, later):
+        outbox.put(entry)
+    assert [h.entry for h in outbox.deliver(coordinator) if isinstance(h, DeliveredResult)] == [other]
+    outbox.release(path)
+    assert [h.entry for h in outbox.deliver(coordinator) if isinstance(h, DeliveredResult)] == [held, later]
 
 
 def test_delivers_in_the_order_of_finishing_and_forgets_what_is_acknowledged(tmp_path: Path) -> None:

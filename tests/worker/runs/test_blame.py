@@ -86,6 +86,12 @@ def test_a_crash_is_the_commits_once_the_projects_own_code_has_run_here(local: L
     assert told == ["the run crashed: trying whether the project's own code runs on this machine"]
 
 
+def test_a_run_that_goes_well_shows_that_the_machine_works(local: LocalRunner, contract: Contract) -> None:
+    assert measure(local, contract, "WELL = 1\n", own="OWN = 1\n")[0].outcome is RunOutcome.OK
+    report, told = measure(local, contract, BROKEN, own="OWN = 1\n")
+    assert (report.outcome, told) == (RunOutcome.CRASHED, []), "the device is not kept from the next job"
+
+
 @pytest.mark.parametrize("code", ["", BROKEN], ids=["the project's own", "another"])
 def test_a_crash_is_the_machines_where_the_projects_own_code_crashes(
     local: LocalRunner, contract: Contract, code: str
