@@ -1,7 +1,7 @@
 """Installs a stand-in of each coding tool into a home, as its real installer would, with its login."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("stand_in_tool.py")
@@ -11,7 +11,8 @@ SCRIPT = Path(__file__).with_name("stand_in_tool.py")
 class StandIn:
     """How one tool is installed, where its login is, how its own sandbox is switched off, and what it says.
 
-    `program` is the file of the program, `link` what leads to it, both below the home.
+    `program` is the file of the program, `link` what leads to it, both below the home. `refusals` are what it says of
+    a setup that can never work.
     """
 
     name: str
@@ -23,6 +24,7 @@ class StandIn:
     flags: str
     limit: str
     logged_out: str
+    refusals: dict[str, str] = field(default_factory=dict)
 
 
 STAND_INS = {
@@ -33,12 +35,18 @@ STAND_INS = {
             ".claude", ".credentials.json", "projects/session.jsonl",
             '-p|--dangerously-skip-permissions|"enabled": false',
             "You've hit your session limit · resets 3am (UTC)", "Not logged in · Please run /login",
+            {"no-credit": '{"type":"result","is_error":true,"result":"Credit balance is too low"}',
+             "no-model": "There's an issue with the selected model (opus-9). It may not exist.",
+             "old": "error: unknown option '--settings'"},
         ),
         StandIn(
             "codex", ".npm-global/lib/node_modules/@openai/codex/bin/codex.js", ".npm-global/bin/codex",
             ".codex", "auth.json", "sessions/rollout.jsonl", "exec|--dangerously-bypass-approvals-and-sandbox",
             "ERROR: You've hit your usage limit. Upgrade to Pro or try again in 2 hours 14 minutes.",
             "ERROR: 401 Unauthorized: Not logged in",
+            {"no-credit": "ERROR: unexpected status 402 Payment Required",
+             "no-model": '{"type":"error","message":"The \'gpt-9\' model is not supported with ChatGPT."}',
+             "old": "error: unexpected argument '--skip-git-repo-check' found"},
         ),
         StandIn(
             "gemini", ".npm-global/lib/node_modules/@google/gemini-cli/bundle/gemini.js", ".npm-global/bin/gemini",
@@ -46,17 +54,26 @@ STAND_INS = {
             "--approval-mode=yolo|GEMINI_SANDBOX=false|GEMINI_CLI_TRUST_WORKSPACE=true",
             "[API Error: You have exhausted your capacity on this model. Your quota will reset after 1h44m7s.]",
             "Please set an Auth method in your settings.json",
+            {"no-credit": "429 RESOURCE_EXHAUSTED: Your prepayment credits are depleted.",
+             "no-model": '[API Error: {"error":{"code":404,"message":"models/gemini-9 is not found for v1beta"}}]',
+             "old": "Unknown arguments: output-format, outputFormat"},
         ),
         StandIn(
             "opencode", ".opencode/bin/opencode", ".local/bin/opencode", ".local/share/opencode", "auth.json",
             "storage/session.json", 'run|"permission": "allow"', "Error: Rate limit exceeded, retry-after: 3600",
             "Error: OpenAI API key is missing",
+            {"no-credit": '{"type":"error","error":{"name":"APIError","message":"Insufficient balance."}}',
+             "no-model": "ProviderModelNotFoundError: ProviderModelNotFoundError",
+             "old": "error: Unknown argument: auto"},
         ),
         StandIn(
             "aider", ".local/share/uv/tools/aider-chat/bin/aider", ".local/bin/aider", ".aider", "oauth-keys.env",
             "transcripts", "--yes-always|--no-auto-commits",
             "litellm.RateLimitError: Rate limit reached for m. Please try again in 1h30m.",
             "litellm.AuthenticationError: no key",
+            {"no-credit": "litellm.BadRequestError: AnthropicException - Your credit balance is too low.",
+             "no-model": 'litellm.NotFoundError: {"type":"not_found_error","message":"model: claude-9"}',
+             "old": "aider: error: unrecognized arguments: --no-show-release-notes"},
         ),
     )
 }  # fmt: skip
@@ -81,8 +98,8 @@ def install(tool: StandIn, home: Path, plan: list[str]) -> dict[str, str]:
         (bin_folder / "python").symlink_to("/usr/bin/python3")
         python = f"#!{bin_folder}/python"
     text = SCRIPT.read_text()
-    for field in ("name", "folder", "login", "flags", "limit", "logged_out", "transcripts"):
-        text = text.replace(f'"@{field.upper()}@"', repr(getattr(tool, field)))
+    for name in ("name", "folder", "login", "flags", "limit", "logged_out", "transcripts", "refusals"):
+        text = text.replace(f'"@{name.upper()}@"', repr(getattr(tool, name)))
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(f"{python}\n{text}")
     program.chmod(0o755)

@@ -2,7 +2,7 @@
 
 It insists on what the real one needs: its own sandbox switched off, its login, a user with a name, a git repository. It
 renews the login by renaming, and writes a transcript beside it. `plan.json` in its folder lists what it does, one word
-for each time it is run; after the last it begins again.
+for each time it is run; after the last it begins again. The small question before the first job does not count.
 """
 
 import json
@@ -18,6 +18,7 @@ FOLDER = Path.home() / "@FOLDER@"
 LOGIN = FOLDER / "@LOGIN@"
 FLAGS = "@FLAGS@".split("|")
 LIMIT = "@LIMIT@"
+REFUSALS = "@REFUSALS@"
 
 
 def end(text: str, status: int = 0) -> None:
@@ -56,10 +57,11 @@ def renew_login(refresh: str) -> None:
     fresh.replace(LOGIN)
 
 
-def next_act() -> str:
+def next_act(counts: bool) -> str:
     plan, count = FOLDER / "plan.json", FOLDER / "count"
     done = int(count.read_text()) if count.exists() else 0
-    count.write_text(str(done + 1))
+    if counts:
+        count.write_text(str(done + 1))
     acts = json.loads(plan.read_text()) if plan.exists() else ["good"]
     return str(acts[done % len(acts)])
 
@@ -102,14 +104,21 @@ def write_edit(prompt: str, act: str, refresh: str) -> None:
 def main() -> None:
     refresh = check_room()
     prompt = read_prompt()
-    if "/" not in prompt:
+    if not prompt.strip():
         end("no prompt", 2)
-    act = next_act()
+    is_question = "colour has a clear" in prompt
+    act = next_act(not is_question)
     if act == "limit":
         end(LIMIT, 1)
     if act == "logged-out":
         end("@LOGGED_OUT@", 1)
+    if act == "version-1" and "--standalone" in sys.argv:
+        end("opencode run [message..]\n\nPositionals:\n  message\n\nOptions:\n  --format", 1)
+    if act in REFUSALS:
+        end(REFUSALS[act], 0 if NAME == "aider" else 1)
     renew_login(refresh)
+    if is_question:
+        end("Blue.")
     if act == "question":
         end("I have a plan. Should I continue?")
     if "finding.json" in prompt:

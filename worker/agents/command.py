@@ -30,12 +30,14 @@ from worker.agents.base import (
     describe_measurement,
 )
 from worker.agents.collect import CollectError, find_strays, read_regular
+from worker.agents.edits import EditError, check_files
 from worker.agents.presets import EDITABLE, ToolPreset
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.reading import Unreadable, read_form
-from worker.agents.replies import EditError, PaperReply, Statement, check_files
+from worker.agents.refusals import LOG_IN, UNKNOWN_OPTION, find_refusal
+from worker.agents.replies import PaperReply, Statement
 from worker.agents.search_space import read_settings
-from worker.agents.secrets import collect_secrets, renew, shorten_home
+from worker.agents.secrets import Secrets, collect_secrets, renew, shorten_home
 from worker.agents.tool_room import RoomSettings, ToolRoom
 from worker.agents.tool_usage import read_usage, read_words
 from worker.agents.usage_limit import find_reset, is_usage_limit
@@ -48,7 +50,8 @@ MAX_ROUNDS = 3
 LEAST_SECONDS = 15.0
 """A tool is not run again for less time."""
 
-PAPER_SECONDS = 120.0
+PAPER_SECONDS, QUESTION_SECONDS = 120.0, 60.0
+QUESTION_ANSWER = "blue"
 LIMIT_WAIT_SECONDS = 900.0
 """Wait after a usage limit whose end the tool does not tell."""
 
@@ -84,6 +87,7 @@ class CommandAgent(Agent):
 
     def __init__(self, tool: Tool, notify: Callable[[str], None], stop: Event) -> None:
         self._tool, self._notify, self._stop = tool, notify, stop
+        self._left_out: Sequence[str] = ()
         self._answer = WORK if tool.preset is not None and tool.preset.answers_in_work else ANSWER
 
     @property
@@ -91,7 +95,8 @@ class CommandAgent(Agent):
         return self._tool.name[:80]
 
     def check(self) -> str:
-        """Run the tool on a toy task: one file, one line to change. Raises AgentError."""
+        """See `Agent`: the small question, then a toy task: one file, one line to change. Raises AgentError."""
+        self.begin()
         began = time.monotonic()
         files = {"train.py": "LEARNING_RATE = 0.003\n"}
         prompt = render("tool_toy", answer=self._answer)
@@ -108,6 +113,26 @@ class CommandAgent(Agent):
         used = f": {total.describe()}" if total.requests else ", and does not say what it used"
         cost = f", cost {total.cost:.4f}" if total.cost is not None else ""
         return f"{self.name} did a toy task in {time.monotonic() - began:.0f} s ({title!r}){used}{cost}"
+
+    def begin(self) -> None:
+        """See `Agent`: asks the tool one small question, because only an answer shows that login and model are right.
+
+        What this does not show is shown by the first job. An older version gets no newer options from then on. Raises
+        AgentMisconfigured, AgentUnavailable.
+        """
+        prompt, files, preset = render("tool_question"), {"train.py": ""}, self._tool.preset
+        deadline = time.monotonic() + min(self._tool.seconds, QUESTION_SECONDS)
+        with ToolRoom(self._tool.room, files, "", self._notify) as room:
+            secrets = self._collect_secrets()
+            outcome, end, log = self._run_once(room, "question", prompt, list(files), deadline, secrets)
+        said = read_words(outcome.log_tail).replace(prompt, "")
+        if outcome.exit_status != 0 or QUESTION_ANSWER not in said.lower():
+            advice = find_refusal(said, outcome.exit_status)
+            if advice == UNKNOWN_OPTION and preset is not None and preset.optional and not self._left_out:
+                self._left_out = preset.optional
+                return self.begin()
+            advice = preset.log_in if advice == LOG_IN and preset is not None else advice
+            self._raise_if_unavailable(said, f"{end}; all that it said: {log}", advice)
 
     def propose(self, task: Task) -> Draft:
         """See `Agent`. Raises AgentUnavailable if the tool cannot work now, or its sandbox cannot."""
@@ -177,24 +202,22 @@ class CommandAgent(Agent):
     ) -> Answer:
         """The answer to a prompt, from as many rounds as it takes and there is time for; what they used is added to
         `usage`. Raises AgentError."""
-        deadline = time.monotonic() + seconds
-        argv = [word for part in self._tool.argv for word in (editable if part == EDITABLE else [part])]
-        mounts = (mount.path for mount in self._tool.room.mounts)
-        secrets = collect_secrets(mounts, self._tool.room.environment, self._tool.transcripts)
+        deadline, secrets = time.monotonic() + seconds, self._collect_secrets()
         known = "\n".join([*files.values(), prompt, context])
         answer: Answer | None = None
         problem, asked = "", prompt
         with ToolRoom(self._tool.room, files, fence("other volunteers", context), self._notify) as room:
             for _ in range(MAX_ROUNDS):
-                outcome = room.run(argv, asked, deadline, self._stop)
+                outcome, end, log = self._run_once(room, purpose, asked, editable, deadline, secrets)
                 usage.add(read_usage(outcome.log_tail))
-                log, end = self._keep(purpose, outcome), secrets.redact(describe_end(outcome))
                 try:
                     answer = collect(room)
                     break
                 except (CollectError, EditError, AnswerError) as error:
                     problem = str(error)
-                    self._raise_if_unavailable(outcome, end, log)
+                    self._raise_if_unavailable(read_words(outcome.log_tail)[-4000:], end)
+                    if outcome.exit_status not in (0, None):
+                        raise AgentUnavailable(f"{self.name} failed: {end}; all that it said: {log}") from error
                 if deadline - time.monotonic() < LEAST_SECONDS:
                     break
                 asked = render("tool_again", work=WORK, problem=problem, task=prompt)
@@ -209,20 +232,36 @@ class CommandAgent(Agent):
             raise AgentError(f"{self.name} copied a secret from {leak} into its answer, which was discarded")
         return answer
 
-    def _raise_if_unavailable(self, outcome: ProcessOutcome, end: str, log: str) -> None:
-        """Raise AgentUnavailable if what the tool said or its exit status shows that asking again does not help."""
-        said, now, preset = read_words(outcome.log_tail)[-4000:], datetime.now().astimezone(), self._tool.preset
+    def _run_once(
+        self, room: ToolRoom, purpose: str, asked: str, editable: Sequence[str], deadline: float, secrets: Secrets
+    ) -> tuple[ProcessOutcome, str, str]:
+        """How a run of the tool ended, that in words without secrets, and where all that it said is kept."""
+        words = [part for part in self._tool.argv if part not in self._left_out]
+        argv = [word for part in words for word in (editable if part == EDITABLE else [part])]
+        outcome = room.run(argv, asked, deadline, self._stop)
+        return outcome, secrets.redact(describe_end(outcome)), self._keep(purpose, outcome)
+
+    def _collect_secrets(self) -> Secrets:
+        mounts = (mount.path for mount in self._tool.room.mounts)
+        return collect_secrets(mounts, self._tool.room.environment, self._tool.transcripts)
+
+    def _raise_if_unavailable(self, said: str, end: str, refusal: str | None = None) -> None:
+        """Raise AgentUnavailable if what the tool said shows that asking again does not help.
+
+        `refusal` is what to do about one that can never work, unless a limit ends by itself.
+        """
+        now, preset = datetime.now().astimezone(), self._tool.preset
         if preset is not None and any(phrase in said.lower() for phrase in preset.logged_out):
             raise AgentMisconfigured(f"{self.name} is not logged in ({end}): {preset.log_in}")
+        reset = find_reset(said, now) if is_usage_limit(said) else None
+        if refusal is not None and reset is None:
+            raise AgentMisconfigured(f"{self.name} cannot work ({end}): {refusal}")
         if is_usage_limit(said):
-            reset = find_reset(said, now)
             seconds = LIMIT_WAIT_SECONDS if reset is None else max(60.0, (reset - now).total_seconds())
             when = (
                 "no time is given when it ends" if reset is None else f"it ends {reset.astimezone():%a %d %b %H:%M %Z}"
             )
             raise AgentUnavailable(f"{self.name} has reached its usage limit; {when} ({end})", seconds)
-        if outcome.exit_status not in (0, None):
-            raise AgentUnavailable(f"{self.name} failed: {end}; all that it said: {log}")
 
     def _keep(self, purpose: str, outcome: ProcessOutcome) -> str:
         """Keep what the tool said, for its owner's eyes, and return where; older logs are removed."""

@@ -14,6 +14,9 @@ _READ = ("prompt_tokens", "input_tokens", "prompt_eval_count", "promptTokens", "
 _WRITTEN = (
     "completion_tokens", "output_tokens", "eval_count", "completionTokens", "candidatesTokenCount", "generated_tokens"
 )  # fmt: skip
+_USES = {"functionCall", "input"}
+"""Fields of a part that calls a function."""
+
 _PART = {"type", "text", "content", "value", "parts", "summary", "role", "annotations", "id"}
 _CUT_OFF = ("length", "max_tokens", "max_output_tokens", "incomplete", "model_length")
 _REFUSED = ("content_filter", "refusal", "safety", "blocked", "prohibited_content")
@@ -42,9 +45,13 @@ def read_completion(body: str) -> Completion:
     """Read the body of a successful answer. Raises NoCompletion."""
     data = _parse(body)
     choice, message = _find_message(data)
+    said = message.get("content")
+    if isinstance(said, str) and said.lstrip().startswith("data:") and (stream := _join_stream(said)):
+        _, message = _find_message(stream)  # a proxy passed the pieces on as text
     texts = [text.strip() for text in (*_list_said(message), *_list_calls(message), *_list_said(choice, data))]
     texts += [text.strip() for name in _THOUGHT for text in _flatten(message.get(name), is_thought=True)]
-    end = str(choice.get("finish_reason") or choice.get("stop_reason") or data.get("done_reason") or "").lower()
+    ends = choice.get("finish_reason"), choice.get("stop_reason"), message.get("stop_reason"), data.get("done_reason")
+    end = str(next(filter(None, ends), "")).lower()
     usage = data.get("usage") or data.get("usageMetadata") or data.get("usage_metadata") or data
     usage = usage if isinstance(usage, dict) else {}
     return Completion(
@@ -57,12 +64,11 @@ def read_completion(body: str) -> Completion:
 
 
 def _parse(body: str) -> dict[str, Any]:
-    if body.lstrip().startswith("data:"):
-        return _join_stream(body)
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise NoCompletion("the answer is not JSON") from error
+        if (data := _join_stream(body)) is None:
+            raise NoCompletion("the answer is not JSON") from error
     data = data[0] if isinstance(data, list) and data else data
     if not isinstance(data, dict):
         raise NoCompletion("the answer is no JSON object")
@@ -74,22 +80,40 @@ def _parse(body: str) -> dict[str, Any]:
     return data
 
 
-def _join_stream(body: str) -> dict[str, Any]:
-    """The pieces of a streamed answer, put together: some servers stream unasked."""
-    whole: dict[str, str] = {}
+def _join_stream(body: str) -> dict[str, Any] | None:
+    """The pieces of a streamed answer, a line each, put together: some servers stream unasked. None if there are none.
+
+    Pieces of chat completions have a `delta`, Ollama's a `message` or a `response`; others' `delta` may be a text.
+    """
+    whole: dict[str, Any] = {}
     last: dict[str, Any] = {}
     choice: dict[str, Any] = {}
     for line in body.splitlines():
         try:
             piece = json.loads(line.removeprefix("data:"))
-        except ValueError:  # an empty line, or [DONE]
+        except ValueError:  # an empty line, the name of an event, or [DONE]
             continue
-        last |= {key: value for key, value in piece.items() if value} if isinstance(piece, dict) else {}
-        choice = next(iter(last.pop("choices", [])), choice)
-        for name, text in (choice.get("delta") or choice.get("message") or {}).items():
-            if isinstance(text, str) and name != "role":
-                whole[name] = whole.get(name, "") + text
-    return last | {"choices": [{**choice, "message": whole}]} if whole else last
+        if not isinstance(piece, dict) or "reasoning" in str(piece.get("type")):
+            continue
+        last |= {key: value for key, value in piece.items() if value}
+        choice = next(iter(last.pop("choices", [])), {}) or {**choice, **piece}
+        delta = choice.get("delta") or choice.get("message") or {"content": piece.get("response")}
+        for name, text in _list_pieces({"content": delta} if isinstance(delta, str) else delta):
+            whole[name] = whole.get(name, "") + text
+    if "arguments" in whole:
+        whole["function_call"] = {"arguments": whole.pop("arguments")}
+    return last | {"choices": [{**choice, "message": whole}]} if whole else last or None
+
+
+def _list_pieces(delta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The texts of one piece, by the field that they belong to."""
+    for name, value in delta.items():
+        if isinstance(value, str) and name not in ("role", "type"):
+            yield {"text": "content", "partial_json": "arguments"}.get(name, name), value
+        for call in value if name == "tool_calls" and isinstance(value, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+                yield "arguments", function["arguments"]
 
 
 def _find_message(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,13 +123,23 @@ def _find_message(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
         choices = [choices]
     if isinstance(choices, list):  # a reasoning item may stand before the message
         found = [choice for choice in choices if isinstance(choice, dict)]
-        choice = next((c for c in found if c.get("message") or c.get("type") == "message"), found[0] if found else None)
+        named = [c for c in found if c.get("message") or c.get("type") == "message"] or found
+        choice = next((c for c in named if _says_something(c)), named[0] if named else None)
     else:
         choice = dict(data) if any(data.get(name) for name in ("message", *_SAID)) else None
     if choice is None:
         raise NoCompletion("the answer holds no message")
+    return choice, _message_of(choice)
+
+
+def _message_of(choice: dict[str, Any]) -> dict[str, Any]:
     message = choice.get("message") or choice.get("delta") or choice
-    return choice, message if isinstance(message, dict) else {"content": message}
+    return message if isinstance(message, dict) else {"content": message}
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    message = _message_of(choice)
+    return any(text.strip() for text in (*_list_said(message), *_list_calls(message)))
 
 
 def _list_said(*places: Mapping[str, Any]) -> Iterator[str]:
@@ -134,12 +168,17 @@ def _list_calls(message: Mapping[str, Any]) -> Iterator[str]:
     """The arguments of calls of functions, which some models make without being given any."""
     calls = message.get("tool_calls") or message.get("function_call") or []
     parts = message.get("content")
-    uses = [part for part in parts if isinstance(part, dict) and "input" in part] if isinstance(parts, list) else []
-    for call in [*(calls if isinstance(calls, list) else [calls]), *uses]:
-        function = call.get("function", call) if isinstance(call, dict) else {}
-        if isinstance(function, dict):
-            found = next((function[name] for name in ("arguments", "input", "parameters") if function.get(name)), "")
-            yield found if isinstance(found, str) else json.dumps(found)
+    parts = parts.get("parts") if isinstance(parts, dict) else parts
+    uses = [one for one in parts if isinstance(one, dict) and one.keys() & _USES] if isinstance(parts, list) else []
+    own = [message] if message.get("type") == "function_call" else []
+    for call in [*(calls if isinstance(calls, list) else [calls]), *uses, *own]:
+        call = call if isinstance(call, dict) else {}
+        inner = call.get("function") or call.get("functionCall")
+        function = inner if isinstance(inner, dict) else call
+        found = next(
+            (function[name] for name in ("arguments", "input", "parameters", "args") if function.get(name)), ""
+        )
+        yield found if isinstance(found, str) else json.dumps(found)
 
 
 def _find_count(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

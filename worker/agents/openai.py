@@ -41,8 +41,8 @@ from worker.agents.chat import (
     Unusable,
 )
 from worker.agents.dialect import Turn, describe_form
+from worker.agents.edits import EditError, apply_changes, check_files
 from worker.agents.prompt import CHAT, describe_task, fence, render, template_of
-from worker.agents.replies import EditError, apply_edits, check_files
 from worker.agents.search_space import read_settings
 from worker.api.retry import Backoff
 from worker.loop.stop import Stop
@@ -271,12 +271,7 @@ def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:
 
 
 def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:
-    files = apply_edits(reply.edits, base)
-    for whole in reply.files:
-        if whole.file in files:
-            raise EditError(f"{whole.file} is given twice, or whole and as edits; give it once")
-        files[whole.file] = whole.text
-    return check_files(files, base, task.contract.files)
+    return check_files(apply_changes(reply.edits, reply.files, base), base, task.contract.files)
 
 
 def _show_files(files: Mapping[str, str]) -> str:

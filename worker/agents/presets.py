@@ -1,7 +1,8 @@
 """Presets of `--agent claude`, `codex`, `gemini`, `opencode` and `aider`, written from their public documentation.
 
 Each turns the tool's own sandbox and questions off, because it runs in ours, where nobody answers. Claude Code 2.1.332,
-Codex 0.171.0, Gemini CLI 0.61.0 and OpenCode 1.18.33 were started so, up to their first request, without an account.
+Codex 0.171.0, Gemini CLI 0.61.0 and OpenCode 1.18.33 were started so, up to their first request, without an account;
+OpenCode 2 was not.
 """
 
 from collections.abc import Mapping
@@ -27,8 +28,9 @@ class ToolPreset:
     and is `~/...` unless the variable `folder_variable` names another; `more_paths` are granted too, where they exist
     (`:rw` as in `agent_paths`). The tool is logged in if one of the files `logins` exists, or one of the variables
     `keys` is set. `transcripts` lies below `folder`, and so does what is `protected`: files and (with `/`)
-    folders that its owner's own sessions would obey. `logged_out` is what it says without a valid login, and `log_in`
-    what to do about that. The answer's files go into the work folder with `answers_in_work`, else into `/swarm/answer`.
+    folders that its owner's own sessions would obey. Words of `argv` that are `optional` are left out where the tool
+    does not know them. `logged_out` is what it says without a valid login, and `log_in` what to do about that. The
+    answer's files go into the work folder with `answers_in_work`, else into `/swarm/answer`.
     """
 
     argv: tuple[str, ...]
@@ -44,6 +46,7 @@ class ToolPreset:
     variables: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     answers_in_work: bool = False
+    optional: tuple[str, ...] = ()
 
 
 PRESETS: dict[str, ToolPreset] = {
@@ -62,8 +65,9 @@ PRESETS: dict[str, ToolPreset] = {
         log_in="run `claude` once and use /login, or set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN",
         logged_out=("not logged in", "please run /login", "invalid api key", "oauth token revoked",
                     "oauth token has expired", "organization has been disabled", "api error: 401",
-                    "authentication_error", "invalid bearer token", "invalid x-api-key",
-                    "invalid authentication credentials", "oauth token has been revoked"),
+                    "your organization has disabled", "scope requirement", "authentication_error",
+                    "invalid bearer token", "invalid x-api-key", "invalid authentication credentials",
+                    "oauth token has been revoked"),
         transcripts="projects",
         protected=("settings.json", "settings.local.json", "CLAUDE.md", "hooks/", "plugins/", "skills/", "commands/",
                    "agents/", "rules/", "output-styles/", "workflows/"),
@@ -83,7 +87,8 @@ PRESETS: dict[str, ToolPreset] = {
         protected=("config.toml", "AGENTS.md", "AGENTS.override.md", "hooks.json", "hooks/", "rules/", "prompts/",
                    "skills/", "plugins/", "agents/"),
     ),
-    # https://geminicli.com/docs/cli/headless, and there: trusted-folders, sandbox, ../get-started/authentication
+    # https://geminicli.com/docs/cli/headless, and there: cli-reference, trusted-folders, sandbox,
+    # ../get-started/authentication. Whom it still serves: https://github.com/google-gemini/gemini-cli/discussions/28017
     "gemini": ToolPreset(
         argv=("gemini", "--approval-mode=yolo", "--output-format", "json"),
         folder="~/.gemini",
@@ -91,20 +96,24 @@ PRESETS: dict[str, ToolPreset] = {
         keys=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
         variables=("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_GENAI_USE_VERTEXAI", "GEMINI_MODEL"),
         environment={"GEMINI_SANDBOX": "false", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
-        log_in="run `gemini` once and sign in, or set GEMINI_API_KEY",
+        log_in="set GEMINI_API_KEY, or run `gemini` once and sign in with a licence for Code Assist: it serves no "
+               "other accounts",
         logged_out=("please set an auth method", "invalid auth method", "api key not valid", "failed to login",
-                    "authentication required", "invalid_grant"),
+                    "authentication required", "invalid_grant", "antigravity"),
         transcripts="tmp",
         protected=("settings.json", "GEMINI.md", ".env", "extensions/", "commands/", "hooks/", "skills/", "agents/",
                    "policies/", "trustedFolders.json"),
     ),
-    # https://opencode.ai/docs/cli (`run`, auth.json), /docs/config (inline configuration), /docs/permissions
+    # https://opencode.ai/docs/cli/commands (`run`; `--standalone`: without a server of the user's outside), and there
+    # cli/providers, migrate-v1; of version 1, which knows no `--standalone`: https://opencode.ai/v1/docs/cli, and there
+    # config, permissions, troubleshooting (auth.json and the database, where newer ones may keep the login).
     "opencode": ToolPreset(
-        argv=("opencode", "run", "--format", "json"),
+        argv=("opencode", "run", "--format", "json", "--auto", "--standalone"),
+        optional=("--auto", "--standalone"),
         folder="~/.local/share/opencode",
         more_paths=("~/.config/opencode",),
-        logins=("~/.local/share/opencode/auth.json", "~/.config/opencode/opencode.json",
-                "~/.config/opencode/opencode.jsonc"),
+        logins=("~/.local/share/opencode/auth.json", "~/.local/share/opencode/opencode.db",
+                "~/.config/opencode/opencode.json", "~/.config/opencode/opencode.jsonc"),
         keys=("OPENCODE_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY",
               "DEEPSEEK_API_KEY", "GROQ_API_KEY"),
         environment={"OPENCODE_CONFIG_CONTENT": '{"permission": "allow", "share": "disabled", "autoupdate": false}',

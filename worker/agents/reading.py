@@ -4,6 +4,7 @@ Finding and fitting are liberal (fences, reasoning, prose, other names of fields
 validated, and a text that was cut off is never completed by guessing.
 """
 
+import html
 import json
 import math
 import re
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.mistakes import describe_first
+from worker.agents.markup import list_marked
+from worker.agents.patches import read_patch
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -37,7 +40,7 @@ _SYNONYMS = {
     "predicted_effect": ("effect", "expectedeffect", "predicted", "predictedchange"),
     "refuted_by": ("refutation", "falsifiedby"),
     "explanation": ("reason", "rationale", "description"),
-    "edits": ("edit", "changes", "replacements", "patches"),
+    "edits": ("edit", "changes", "replacements", "patches", "patch", "diff", "unifieddiff"),
     "files": ("wholefiles", "newfiles"),
     "file": ("path", "filename", "filepath"),
     "search": ("old", "oldstr", "oldstring", "oldtext", "find", "before", "original", "from"),
@@ -51,6 +54,8 @@ _SYNONYMS = {
 }
 """Other names that models give to a field, in lower case and without separators."""
 
+_SEARCHES = {"search", *_SYNONYMS["search"], "old_str", "old_string", "old_text", "replace", "diff"}
+_TEXTS = {"text", "content", "contents", "code", "source", "new_content"}
 _CODE = ("search", "replace", "text")
 """Fields of which a list is the lines."""
 
@@ -69,6 +74,9 @@ _REASONING_END = re.compile(r"</(?:think|thinking|thought|reasoning|analysis)\s*
 _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|[a-z]+\|>[^<]*)??<\|message\|>", re.IGNORECASE)
 _TOKEN = re.compile(r"<\|[a-z_]+\|>")
 _FENCE = re.compile(r"(?:```|~~~)[ \t]*[\w.+-]*\s*?\n?(.*?)(?:```|~~~|\Z)", re.DOTALL)
+_LONG_STRING = re.compile(r"""(?<=[:\[,]) *(?P<quote>\"{3}|'{3}|`)(?P<text>.*?)(?P=quote)(?=\s*[,}\]])""", re.DOTALL)
+"""A string of several lines, as Python and JavaScript write one."""
+
 _NUMBER = re.compile(r"[~≈]?\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z_/ ()]*)", re.IGNORECASE)
 _SIGN_WORDS = re.compile(
     r"\b(to|lower|less|decrease|reduction|down|drop|higher|more|increase|up|or|and)\b", re.IGNORECASE
@@ -92,6 +100,8 @@ def read_form(texts: Sequence[str], form: type[Form], *, is_cut_off: bool = Fals
             fitted = fit(form, found)
             if not isinstance(fitted, dict):
                 continue
+            if "edits" in form.model_fields and not fitted.get("edits") and not fitted.get("files"):
+                fitted |= {"edits": patch} if (patch := read_patch(strip_reasoning(text))) else {}
             try:
                 return form.model_validate(fitted), fitted != exact
             except ValidationError as error:
@@ -106,15 +116,21 @@ def _describe(error: ValidationError) -> str:
 def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
     """JSON values in a text: the whole text, then objects in it from the last to the first, then repaired ones."""
     whole = _load(text)
+    if isinstance(whole, str):  # JSON in JSON
+        yield from _list_objects(whole, is_cut_off=is_cut_off)
     if isinstance(whole, dict | list):
         yield whole
         return
     said = strip_reasoning(text)
-    for source in dict.fromkeys((said, text)):
-        yield from reversed(list(_scan(source)))
+    sources = dict.fromkeys((said, text, html.unescape(said), re.sub(r"(?m)^> ?", "", said)))
+    for source in sources:
+        yield from reversed(found := list(_scan(source)))
+        if len(found) > 1:  # a statement and its changes one after the other
+            yield {name: value for one in found for name, value in one.items()}
     if is_cut_off:
         return
-    for source in dict.fromkeys((said, text)):
+    yield from list_marked(said)
+    for source in sources:
         blocks = [block for block in _FENCE.findall(source) if "{" in block]
         for block in (*reversed(blocks), source):
             yield from _repair(block)
@@ -156,6 +172,7 @@ def _repair(text: str) -> Iterator[Any]:
     text = text[max(0, text.find("{")) :].strip()
     if not text.startswith("{"):
         return
+    text = _LONG_STRING.sub(lambda found: json.dumps(found["text"]), text)
     try:
         found = repair_json(text, return_objects=True, skip_json_loads=True)
         marked = repair_json(f"{text}{_END}", return_objects=True, skip_json_loads=True)
@@ -187,10 +204,22 @@ def fit(form: type[BaseModel], found: Any, depth: int = 0, *, is_row: bool = Fal
     if not isinstance(found, dict):
         return found
     named = _rename(form, found, is_sure=is_row)
+    for inner in found.values() if named and not is_row else ():  # {"experiment": {...}, "edits": [...]}
+        named = _rename(form, inner, is_sure=False) | named if isinstance(inner, dict) else named
+    named = _part_files(form, named)
     if not named and depth < MAX_DEPTH:  # {"arguments": {...}}, {"experiment": {...}}
         inner = [fit(form, value, depth + 1) for value in found.values() if isinstance(value, dict | list | str)]
         return max(inner, key=lambda item: _count_known(form, item), default=found)
     return {name: _fit_value(name, form.model_fields[name], value) for name, value in named.items()}
+
+
+def _part_files(form: type[BaseModel], named: dict[str, Any]) -> dict[str, Any]:
+    """The fields, with whole files that stand among the edits in their own field."""
+    rows = named.get("edits")
+    if "files" not in form.model_fields or named.get("files") or not isinstance(rows, list):
+        return named
+    files = [row for row in rows if isinstance(row, dict) and not row.keys() & _SEARCHES and row.keys() & _TEXTS]
+    return named | {"edits": [row for row in rows if row not in files], "files": files} if files else named
 
 
 def _count_known(form: type[BaseModel], found: Any) -> int:
@@ -202,7 +231,9 @@ def _rename(form: type[BaseModel], found: Mapping[Any, Any], *, is_sure: bool) -
     plain = {re.sub(r"[^a-z0-9]", "", str(key).lower()): value for key, value in found.items()}
     named = {name: plain.pop(name.replace("_", "")) for name in form.model_fields if name.replace("_", "") in plain}
     for name in form.model_fields:
-        other = next((word for word in _SYNONYMS.get(name, ()) if word in plain), None)
+        is_text = form.model_fields[name].annotation is str
+        others = (word for word in _SYNONYMS.get(name, ()) if word in plain)
+        other = next((word for word in others if not (is_text and isinstance(plain[word], dict))), None)
         if (named or is_sure) and name not in named and other is not None:
             named[name] = plain.pop(other)
     return named
@@ -220,7 +251,7 @@ def _fit_value(name: str, field: FieldInfo, value: Any) -> Any:
         return _fit_number(value)
     if kind is str:
         text = _fit_text(value, "\n" if name in _CODE else "; ")
-        return text.strip().removeprefix("./") if name == "file" else text
+        return re.sub(r"^[ab]?/(?=\w)|^\./|:\d+$", "", text.strip().strip("`'\"")) if name == "file" else text
     return value
 
 
@@ -229,11 +260,21 @@ def _fit_rows(item: type[BaseModel], value: Any) -> Any:
     if value is None or value == "":
         return []
     if isinstance(value, str):
-        value = _load(value) or value
+        value = _load(value) or (read_patch(value) if "search" in item.model_fields else []) or value
+    if isinstance(value, dict) and len(value) == 1 and _is_rows(inner := next(iter(value.values()))):
+        path = next((name for name in value if "." in name), "")
+        value = [{"file": path} | row if path else row for row in inner]  # {"edit": [...]}, {"train.py": [...]}
     if isinstance(value, dict):
         is_mapping = not _rename(item, value, is_sure=True) and {"file", "text"} <= item.model_fields.keys()
         value = [{"file": path, "text": text} for path, text in value.items()] if is_mapping else [value]
-    return [fit(item, row, 1, is_row=True) for row in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    rows = [row for one in value for row in (_fit_rows(item, one) if isinstance(one, str) else [one])]
+    return [fit(item, row, 1, is_row=True) for row in rows]
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _fit_words(value: Any) -> Any:
@@ -262,9 +303,9 @@ def _fit_number(value: Any) -> float | None:
         return None
     if isinstance(value, int | float):
         return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
-    if isinstance(value, list) and len(value) == 1:
-        return _fit_number(value[0])
+    if isinstance(value, list | dict) and len(value) == 1:
+        return _fit_number(next(iter(value.values() if isinstance(value, dict) else value)))
     if not isinstance(value, str):
         return None
-    found = _NUMBER.fullmatch(value.strip().replace("\N{MINUS SIGN}", "-").replace(",", ""))
+    found = _NUMBER.fullmatch(re.split("±|[+]/-", value)[0].strip().replace("\N{MINUS SIGN}", "-").replace(",", ""))
     return None if found is None or _SIGN_WORDS.search(found[2]) else float(found[1])

@@ -9,7 +9,7 @@ from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepR
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AssignmentImpossible, Draft, Task, shorten, state_claim
-from worker.agents.replies import EditError, check_files
+from worker.agents.edits import EditError, check_files
 from worker.agents.search_space import read_settings
 from worker.git.merge import MergeConflict, reapply
 

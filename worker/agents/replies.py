@@ -1,44 +1,21 @@
-"""Forms of a model's answers (JSON schemas), and their conversion to proposals, findings and changed files.
+"""Forms of a model's answers (JSON schemas), and their conversion to proposals and findings.
 
 An answer may leave out what has a default, though the schemas that are sent require every field.
 """
 
 import math
 import re
-import warnings
-from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from shared.commits import CommitError, check_path
-from shared.contract import Files
 from shared.experiments import AxisDirection, Proposal, Setting
 from shared.findings import MAX_FINDING_WORDS, MAX_TAGS, FindingDraft
-from shared.protocol import FilePath, Message
+from shared.protocol import Message
 from worker.agents.base import shorten
-from worker.runs.validate import find_excess
+from worker.agents.edits import Edit, WholeFile
 
 MAX_SHORT, MAX_LONG, MAX_TAG = 200, 4000, 63
-
-
-class EditError(ValueError):
-    """The changes cannot be applied; the message says which and why, so that their author can correct them."""
-
-
-class Edit(Message):
-    """One replacement. `search` must occur exactly once in the file, as it is after the edits before this one."""
-
-    file: FilePath
-    search: str = Field(min_length=1)
-    replace: str
-
-
-class WholeFile(Message):
-    """A file with its whole text."""
-
-    file: str
-    text: str
 
 
 class Changes(Message):
@@ -134,47 +111,3 @@ def _list_tags(words: list[str]) -> list[str]:
 def _line(text: str) -> str:
     """One line, short enough for a title."""
     return shorten(" ".join(text.split()), MAX_SHORT)
-
-
-def apply_edits(edits: Iterable[Edit], base: Mapping[str, str]) -> dict[str, str]:
-    """The whole text of each file that the edits change. Raises EditError."""
-    files: dict[str, str] = {}
-    for edit in edits:
-        text = files.get(edit.file, base.get(edit.file))
-        if text is None:
-            raise EditError(f"{edit.file} is not an editable file of this project; editable are: {', '.join(base)}")
-        count = text.count(edit.search)
-        if count != 1:
-            raise EditError(f"{edit.search!r} occurs {count} times in {edit.file}; it must occur exactly once")
-        files[edit.file] = text.replace(edit.search, edit.replace)
-    return files
-
-
-def check_files(files: Mapping[str, str], base: Mapping[str, str], limits: Files) -> dict[str, str]:
-    """The files that differ from the base. Raises EditError if none does, or one is forbidden, too large or broken."""
-    for path, text in files.items():
-        if path not in limits.editable:
-            raise EditError(f"{path} is not editable; only these files are: {', '.join(limits.editable)}")
-        try:
-            check_path(path)
-        except CommitError as error:
-            raise EditError(str(error)) from error
-        _check_text(path, text)
-    changed = {path: text for path, text in files.items() if base.get(path) != text}
-    if not changed:
-        raise EditError("nothing is changed: the files are those of the parent")
-    if excess := find_excess(changed, limits):
-        raise EditError(excess)
-    return changed
-
-
-def _check_text(path: str, text: str) -> None:
-    try:
-        text.encode()
-        if path.endswith(".py"):
-            with warnings.catch_warnings(action="ignore"):  # a warning is no reason to refuse
-                compile(text, path, "exec", dont_inherit=True)  # compiles, and runs nothing
-    except SyntaxError as error:
-        raise EditError(f"{path} is not valid Python: line {error.lineno}: {error.msg}") from error
-    except (ValueError, RecursionError, MemoryError) as error:  # lone surrogates, a null byte, or nested too deeply
-        raise EditError(f"{path} cannot be read as a program: {error}") from error

@@ -25,7 +25,7 @@ from shared.experiments import AxisDirection, JobKind, Proposal
 from shared.mistakes import describe_first
 from shared.protocol import FilePath, Message
 from worker.agents.base import Agent, AgentError, AgentFinished, AgentInterrupted, Draft, Task
-from worker.agents.replies import Edit, EditError, apply_edits
+from worker.agents.edits import Edit, EditError, apply_edits
 from worker.agents.search_space import read_settings
 from worker.settings import SettingsError
 

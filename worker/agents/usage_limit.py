@@ -14,7 +14,7 @@ _LIMIT = re.compile(
     r"|exceeded your (?:current )?quota|exhausted your (?:daily )?(?:capacity|quota)|quota will reset|too many requests"
     r"|resource.?exhausted|overloaded_error|(?:error|status|code|http)\W{0,4}429\b"
     r"|out of (?:extra )?(?:usage|credits?)|(?:credit )?balance is too low"
-    r"|insufficient.(?:quota|credits?|funds|balance)"
+    r"|insufficient.(?:quota|credits?|funds|balance)|rejected \(429\)|limiting requests"
 )
 _RESET = r"(?:resets?|reset_?s?_?at|try again|retry|available again|again|wait|until|come back)"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -14,9 +14,10 @@ from shared.findings import Question
 from shared.leases import GrantedLease, Phase
 from worker.agents.base import AgentError, Draft, describe_measurement
 from worker.agents.collect import CollectError, read_regular
+from worker.agents.edits import EditError, check_files
 from worker.agents.presets import PRESETS
 from worker.agents.prompt import describe_task, fence
-from worker.agents.replies import EditError, PaperReply, Statement, check_files
+from worker.agents.replies import PaperReply, Statement
 from worker.agents.search_space import read_settings
 from worker.agents.secrets import collect_secrets
 from worker.agents.session import SessionAgent, SessionRequest, Wanted

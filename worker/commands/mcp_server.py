@@ -16,7 +16,7 @@ from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.fastmcp.exceptions import ToolError
 
 from worker.agents.base import Agent, AgentError
-from worker.agents.replies import EditError
+from worker.agents.edits import EditError
 from worker.agents.session import SessionAgent
 from worker.api.client import ClientError
 from worker.commands.mcp_jobs import JobEvents, JobSession, Json

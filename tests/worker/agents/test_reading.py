@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from tests.support.chat_server import PAPER, ChatServer, Response, serve_chat
 from worker.agents.chat import Chat, ChatError
 from worker.agents.dialect import Turn
+from worker.agents.edits import EditError, apply_changes
 from worker.agents.reading import Unreadable, read_form
-from worker.agents.replies import ExperimentReply, PaperReply, RepairReply, apply_edits
+from worker.agents.replies import ExperimentReply, PaperReply, RepairReply
 
 SOURCE = "LEARNING_RATE = 0.003\nDEPTH = 4\n"
 TURNS = [Turn("system", "Answer with JSON."), Turn("user", "Propose.")]
@@ -47,7 +48,10 @@ def find_problem(server: ChatServer, name: str, case: dict[str, Any]) -> str:
         return "" if is_right else f"{name}: {type(error).__name__}: {error}"
     if case["expect"] != "read":
         return f"{name}: was read as {reply}"
-    files = {whole.file: whole.text for whole in reply.files} | apply_edits(reply.edits, {"train.py": SOURCE})
+    try:
+        files = apply_changes(reply.edits, reply.files, {"train.py": SOURCE})
+    except EditError as error:
+        return f"{name}: {error}"
     found = {
         "files": {path: text.rstrip() for path, text in files.items()},
         "words": (reply.title, reply.direction.value, reply.predicted_effect),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from worker.agents.base import AgentError, AgentMisconfigured, AgentUnavailable
 from worker.agents.command import CommandAgent
 from worker.agents.presets import PRESETS
 from worker.agents.programs import ProgramMissing, find_program_files
+from worker.agents.refusals import find_refusal
+from worker.agents.tool_usage import read_words
 from worker.agents.tools import make_tool
 from worker.settings import SettingsError, WorkerSettings
 
@@ -57,7 +60,7 @@ def test_a_tool_drafts_writes_its_paper_and_keeps_its_login(
     report = make_run(sha_of("x"), 0.9)
     assert agent.write_finding(TASK, draft, report).claim == f"Written by {tool.name}."
     folder = tmp_path / "home" / tool.folder
-    assert json.loads((folder / tool.login).read_text())["refresh_token"].endswith("_3"), "renewed three times"
+    assert json.loads((folder / tool.login).read_text())["refresh_token"].endswith("_4"), "renewed each time"
     assert (folder / tool.transcripts).read_text().count("weight_decay=0.05") == 2
     assert said == []
 
@@ -71,6 +74,39 @@ def test_what_a_tool_says_of_limits_and_logins_is_understood(tool: StandIn, make
     with pytest.raises(AgentMisconfigured, match="is not logged in") as logged_out:
         agent.propose(TASK)
     assert PRESETS[tool.name].log_in in str(logged_out.value)
+
+
+@pytest.mark.parametrize("tool", STAND_INS.values(), ids=STAND_INS)
+def test_a_tool_that_can_never_work_is_an_error_before_the_first_job(tool: StandIn, make: Make, tmp_path: Path) -> None:
+    advice = {
+        "logged-out": PRESETS[tool.name].log_in,
+        "no-credit": "no credit",
+        "no-model": "--model",
+        "old": "update it",
+    }
+    agent = make(tool)
+    for act in ("logged-out", "no-model"):
+        (tmp_path / "home" / tool.folder / "plan.json").write_text(json.dumps([act]))
+        with pytest.raises(AgentMisconfigured, match=re.escape(advice[act])):
+            agent.begin()
+    for act, said in tool.refusals.items():
+        assert advice[act] in str(find_refusal(read_words(said), 1)), said
+
+
+def test_a_tool_may_work_later_or_need_more_than_it_is_granted(make: Make, tmp_path: Path) -> None:
+    agent = make(STAND_INS["opencode"], "limit")
+    with pytest.raises(AgentUnavailable, match="usage limit; it ends") as limit:  # and the worker works meanwhile
+        agent.begin()
+    assert not isinstance(limit.value, AgentMisconfigured)
+    (tmp_path / "home" / STAND_INS["opencode"].program).write_text("#!/bin/sh\nexec /opt/not-granted/tool\n")
+    with pytest.raises(AgentMisconfigured, match="--agent-path PATH"):
+        agent.begin()
+
+
+def test_an_older_version_gets_no_newer_options(make: Make) -> None:
+    agent = make(STAND_INS["opencode"], "version-1")
+    agent.begin()
+    assert agent.propose(TASK).proposal.title.endswith("by opencode")
 
 
 def test_bad_answers_of_a_tool(make: Make, tmp_path: Path) -> None:
