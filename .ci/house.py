@@ -45,6 +45,12 @@ ENVIRONMENT_READERS = {
     "swarm/output.py": "the client's command line, which has no settings of its own",
     "swarm/demo.py": "passes its environment on to the processes that it starts",
 }
+SLEEPERS = {
+    "tests/worker/loop/test_heartbeat.py": "shows that nothing more happens",
+}
+PATIENCE_SECONDS = 30
+"""Seconds that a busy machine may take for what a test waits for."""
+WAITS = (".acquire", ".communicate", ".join", ".poll", ".result", ".settimeout", ".wait")
 
 
 @cache
@@ -209,6 +215,39 @@ def unknown_paths() -> Iterator[str]:
             yield f"{path} cites ARCHITECTURE: name docs/architecture.md or docs/glossary.md"
 
 
+def _hasty(call: ast.Call) -> str:
+    """Why a call of a test may fail where the machine is slow; an empty text if it will not."""
+    name, given = ast.unparse(call.func), {keyword.arg: keyword.value for keyword in call.keywords}
+    if re.fullmatch(r"httpx\.(Client|get|head|post|put|patch|delete|request|stream)", name) and "timeout" not in given:
+        return "waits 5 s for an answer: give a `timeout`"
+    waits = [given.get("timeout"), *(call.args[-1:] if name.endswith(WAITS) else ())]
+    short = [one.value for one in waits if isinstance(one, ast.Constant) and isinstance(one.value, int | float)]
+    if any(1 < seconds < PATIENCE_SECONDS for seconds in short):
+        return f"waits less than {PATIENCE_SECONDS} s"
+    return ""
+
+
+def tests_of_speed() -> Iterator[str]:
+    """Tests that fail by chance on a slow machine, or where another program takes a port that was free before."""
+    for path in list_modules("tests"):
+        loops = {
+            id(inner)
+            for node in ast.walk(parse(path))
+            if isinstance(node, ast.While | ast.For)
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Call) and (why := _hasty(node)):
+                yield f"{path}:{node.lineno} {why}"
+            is_sleep = isinstance(node, ast.Expr) and re.match(r"time\.sleep\([0-9.]+\)", ast.unparse(node.value))
+            if is_sleep and id(node) not in loops and path not in SLEEPERS:
+                yield f"{path}:{node.lineno} sleeps: wait for a condition"
+            gives_up = isinstance(node, ast.With) and "create_server" in ast.unparse(node.items[0].context_expr)
+            reads_port = re.compile(r"(return )?\S*( = )?\S*getsockname\S*")
+            if gives_up and all(reads_port.fullmatch(ast.unparse(one)) for one in node.body):
+                yield f"{path}:{node.lineno} gives up its port before it is used: take that of `choose_port`"
+
+
 def forked_migrations() -> Iterator[str]:
     """Each migration follows the one numbered before it: two with one number, made side by side, stop a coordinator."""
     numbers = [path.name[:4] for path in sorted((ROOT / "migrations/versions").glob("[0-9]*.py"))]
@@ -228,7 +267,7 @@ def merge_marks() -> Iterator[str]:
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
     commits, reexports, wrong_links, untested_claims, unknown_paths, product_lines, long_walks, forked_migrations,
-    merge_marks,
+    merge_marks, tests_of_speed,
 )  # fmt: skip
 
 

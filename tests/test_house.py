@@ -114,7 +114,12 @@ def write_house(root: Path, files: dict[str, str]) -> Path:
 
 def test_the_house_rules_let_good_code_pass(tmp_path: Path) -> None:
     good = 'class Plan:\n    """So few."""\n\ntry: ...\nexcept ValueError: ...\n' + "#\n" * 24
-    done = check_house(write_house(tmp_path, {"coordinator/db/a.py": good + "session.commit()\n"}))
+    patient = (
+        "while busy():\n    time.sleep(0.1)\n    httpx.get(url, timeout=60)\nassert one.wait(30) or ready.wait(0.1)\n"
+    )
+    patient += "with create_server(('', 0)) as one:\n    port = one.getsockname()[1]\n    ask(port)\n"
+    files = {"coordinator/db/a.py": good + "session.commit()\n", "tests/a.py": patient}
+    done = check_house(write_house(tmp_path, files))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -127,6 +132,11 @@ def test_the_house_rules_let_good_code_pass(tmp_path: Path) -> None:
         ("README.md", "[here](docs/nowhere.md)", "README.md: the link [here] leads to"),
         ("README.md", "[`walk`](worker/loop.py)", "does not define walk"),
         ("shared/a.py", '"""As in worker/loops.py."""\n', "shared/a.py names worker/loops.py"),
+        ("tests/a.py", "httpx.get(url)\n", "tests/a.py:1 waits 5 s"),
+        ("tests/a.py", "assert process.wait(10) == 0\n", "tests/a.py:1 waits less than 30 s"),
+        ("tests/a.py", "run(command, timeout=20)\n", "tests/a.py:1 waits less than 30 s"),
+        ("tests/a.py", "start()\ntime.sleep(2)\n", "tests/a.py:2 sleeps"),
+        ("tests/a.py", "with create_server(('', 0)) as one:\n    port = one.getsockname()[1]\n", "gives up its port"),
     ],
 )
 def test_the_house_rules_are_kept(tmp_path: Path, file: str, text: str, finding: str) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -89,19 +90,29 @@ def interrupt(seed: Path, folder: Path, output: Path, presses: int) -> list[str]
     with output.open("w") as file:
         process = subprocess.Popen(arguments(seed, folder, "--port", "0"), stdout=file, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not re.search(r"experiment \d+:", output.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None, output.read_text()
-        time.sleep(0.1)
-    time.sleep(1)
-    for _ in range(presses):
+
+    def wait_until(condition: Callable[[], object]) -> None:
+        while not condition():
+            assert time.monotonic() < deadline and process.poll() is None, output.read_text()
+            time.sleep(0.05)
+
+    wait_until(lambda: re.search(r"experiment \d+:", output.read_text()) and is_measuring(folder))
+    process.send_signal(signal.SIGINT)
+    if presses == 2:
+        wait_until(lambda: "Ctrl-C again stops now" in output.read_text())
         process.send_signal(signal.SIGINT)
-        time.sleep(1)
     # To a shell both are 130: the second signal may find a process that is about to end.
     ended = {130} if presses == 1 else {130, -signal.SIGINT}
     assert process.wait(TIMEOUT_SECONDS) in ended, output.read_text()
     assert processes_of(folder) == []
     assert "Traceback" not in output.read_text()
     return [row[0] for row in read_rows(output.read_text())]
+
+
+def is_measuring(folder: Path) -> bool:
+    """Whether the demo's worker has begun a run that is not reported yet."""
+    phases = dict(re.findall(r"job=(\w+) phase=(\w+)", (folder / "worker.log").read_text()))
+    return "training" in phases.values()
 
 
 def test_a_demo_that_is_killed_leaves_no_process(seed: Path, folder: Path) -> None:

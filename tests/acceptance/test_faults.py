@@ -97,6 +97,12 @@ def wait_for_results(ledger: Ledger, count: int) -> None:
     wait_until(lambda: len(ledger.acknowledged) >= count)
 
 
+def wait_for_refusals(transports: list[RetryingTransport], count: int) -> None:
+    """Wait for so many requests that fail from now on."""
+    before = sum(transport.repeated for transport in transports)
+    wait_until(lambda: sum(transport.repeated for transport in transports) >= before + count)
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
@@ -194,17 +200,13 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordin
     ledger, transports = Ledger(), make_transports()
     answers: list[int] = []
 
-    def wait_for_refusals(count: int) -> None:
-        before = sum(transport.repeated for transport in transports)
-        wait_until(lambda: sum(transport.repeated for transport in transports) >= before + count)
-
     def fill_and_free() -> None:
         wait_for_results(ledger, 5)
         unlimited = resource.prlimit(coordinator.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(coordinator.pid, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
-        wait_for_refusals(1)
+        wait_for_refusals(transports, 1)
         stored = count_rows(database)
-        wait_for_refusals(5)
+        wait_for_refusals(transports, 5)
         assert count_rows(database) == stored, "what is refused leaves nothing"
         with httpx.Client(base_url=f"http://127.0.0.1:{coordinator.address[1]}", timeout=60) as http:
             answers.append(http.get("/api/v1/projects").status_code)
@@ -216,7 +218,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordin
 
 
 def test_postgresql_killed_under_load_loses_nothing(tmp_path: Path) -> None:
-    ledger = Ledger()
+    ledger, transports = Ledger(), make_transports()
     with run_postgres() as server:
         url = server.create_migrated()
         database = Database(url)
@@ -224,17 +226,20 @@ def test_postgresql_killed_under_load_loses_nothing(tmp_path: Path) -> None:
             create_project(session, write_seed(tmp_path / "seed"))
         coordinator = Coordinator(url, tmp_path)
         try:
-            work(ledger, make_workers(database, coordinator.address), lambda: kill_postgres(server, database, ledger))
+            workers = make_workers(database, coordinator.address, transports)
+            work(ledger, workers, lambda: kill_postgres(server, database, ledger, transports))
             ledger.check(database)
         finally:
             coordinator.kill()
             database.close()
 
 
-def kill_postgres(server: PostgresServer, database: Database, ledger: Ledger) -> None:
+def kill_postgres(
+    server: PostgresServer, database: Database, ledger: Ledger, transports: list[RetryingTransport]
+) -> None:
     """Kill every process of the server as a power cut would, and start it again."""
     wait_for_results(ledger, 8)
     server.crash()
-    time.sleep(0.5)
+    wait_for_refusals(transports, 1)
     server.restart()
     database.engine.dispose()  # whose connections ended with the server

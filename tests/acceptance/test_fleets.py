@@ -15,6 +15,7 @@ import pytest
 from shared.runs import RunOutcome
 from swarm import Client
 from tests.acceptance.conftest import Volunteer
+from tests.support.ports import choose_port
 
 pytestmark = [pytest.mark.fleets, pytest.mark.timeout(600)]
 
@@ -61,14 +62,6 @@ def make_environment(volunteer: Volunteer, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def choose_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
 @contextmanager
 def run_slurm(folder: Path) -> Iterator[dict[str, str]]:
     """A cluster of this machine alone; the variables by which its commands find it."""
@@ -81,7 +74,7 @@ def run_slurm(folder: Path) -> Iterator[dict[str, str]]:
         SLURM.format(
             folder=folder,
             host=socket.gethostname().partition(".")[0],
-            ports=choose_ports(2),
+            ports=[choose_port(), choose_port()],
             cores=os.cpu_count(),
             user=os.environ.get("USER", "root"),
         )
@@ -143,7 +136,7 @@ def test_slurm_runs_an_array_of_workers(codec: Volunteer, tmp_path: Path) -> Non
 
 
 def test_ray_runs_workers(codec: Volunteer, tmp_path: Path) -> None:
-    port, dashboard = choose_ports(2)
+    port, dashboard = choose_port(), choose_port()
     environment = make_environment(codec, RAY_ADDRESS=f"http://127.0.0.1:{dashboard}", RAY_USAGE_STATS_ENABLED="0")
     environment["PATH"] = f"{PROGRAMS}:{environment['PATH']}"
     head = ["ray", "start", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2", "--block"]

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +14,7 @@ import pytest
 
 from shared.seeds import read_seed
 from tests.support.coordinator_process import wait_for_port
+from tests.support.ports import choose_port
 from tests.support.tiny_project import pack_text, serve_text, write_codec_seed, write_tiny_seed
 
 pytestmark = pytest.mark.acceptance
@@ -51,8 +51,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environment(installed: Path, tmp_path: Path) -> dict[str, str]:
     """As of somebody who has just logged in: a home, the installed programs, and a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
+    port = str(choose_port())
     kept = {name: os.environ[name] for name in ("LANG", "SWARM_TEST_CONTAINER") if name in os.environ}
     return kept | {
         "PATH": f"{installed}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "NO_COLOR": "1", "COLUMNS": "80",

@@ -148,7 +148,7 @@ def test_a_record_is_verified_by_an_anchor_confirmed_and_compared_on_sealed_wind
     check_number(sealed.gain_mean, -GAIN, sealed.step)
     check_number(sealed.gap_mean, 0, sealed.gap_sd)
     check_keys(swarm.database)
-    page = httpx.get(f"{swarm.volunteers['ada'].url}/projects/{NAME}").text
+    page = httpx.get(f"{swarm.volunteers['ada'].url}/projects/{NAME}", timeout=60).text
     assert "On sealed windows" in page and "gap to the gain on windows" in page
 
 

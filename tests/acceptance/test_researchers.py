@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.git import ENVIRONMENT
+from tests.support.ports import choose_port
 from tests.support.sessions import DATA, replay
 
 ROOT = Path(__file__).parents[2]
@@ -41,14 +41,9 @@ def find_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.fixture
-def port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
-
-
 @pytest.mark.acceptance
-def test_the_walk_through_was_run_as_written(tmp_path: Path, port: str) -> None:
+def test_the_walk_through_was_run_as_written(tmp_path: Path) -> None:
+    port = str(choose_port())
     replay(tmp_path / "autoresearch", DATA / "session-a.tsv")
     commands = [line.removeprefix("$ ") for block in find_blocks("console") for line in block.splitlines()]
     assert len(commands) > 20

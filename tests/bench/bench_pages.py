@@ -10,7 +10,6 @@ compressed as browsers ask for it.
 import argparse
 import gzip
 import re
-import socket
 import sys
 import tempfile
 import time
@@ -35,6 +34,7 @@ from tests.bench.report import append_table, format_table
 from tests.bench.server_process import ServerProcess
 from tests.support.databases import PostgresServer, run_postgres
 from tests.support.page_table import NOT_PUBLIC, PAGES, fill_in
+from tests.support.ports import choose_port
 
 HEADINGS = (
     "engine", "page", "CPU-ms at {small}", "CPU-ms at {large}", "times", "KiB", "KiB compressed", "script, KiB",
@@ -140,8 +140,7 @@ def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
             secret = start_session(session, boss.id, TokenScope.DUTIES, "bench")
         database.close()
         sys.stderr.write(f"{engine}: {experiments:,} experiments made in {time.monotonic() - began:.0f} s\n")
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = choose_port()
         command = [sys.executable, "-m", "coordinator", "serve", "--port", str(port)]
         server = ServerProcess(command, address, SWARM_MEANING_CHECK_SECONDS=NEVER, SWARM_EPOCH_CHECK_SECONDS=NEVER)
         stack.callback(server.stop)

@@ -20,8 +20,11 @@ from tests.support.volunteers import MiniWorker
 
 @pytest.mark.parametrize(("engine", "sizes"), [("sqlite", [5, 40]), ("postgresql", [5])])
 def test_cycles_of_clients_that_work_at_the_same_time_all_succeed(
-    engine: str, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+    engine: str, sizes: list[int], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if engine == "postgresql":
+        server = request.getfixturevalue("postgres")
+        monkeypatch.setattr(bench_cycle, "run_postgres", lambda: nullcontext(server))
     monkeypatch.setattr(bench_cycle, "TURNS", 2)
     monkeypatch.setattr(bench_cycle, "WARM_UP_SECONDS", 0.2)
     monkeypatch.setattr(bench_cycle, "SETTLE_SECONDS", 0.1)

@@ -14,9 +14,10 @@ from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
 from tests.support.git import run_git
+from tests.support.ports import choose_port
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
-from tests.support.web_proxies import SECONDS, choose_port, run_caddy, run_nginx
+from tests.support.web_proxies import SECONDS, run_caddy, run_nginx
 
 pytestmark = pytest.mark.acceptance
 

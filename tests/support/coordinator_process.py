@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.forks import fork, set_environment
+from tests.support.ports import choose_port
 
 
 def wait_for_port(is_alive: Callable[[], bool], log: Path) -> int:
@@ -38,13 +39,13 @@ class Coordinator:
         """`settings` are more variables of its environment."""
         self._environment = {**os.environ, "SWARM_DATABASE_URL": database_url, **settings}
         self._log = folder / f"coordinator-{port}.log"
-        self._port = str(port)
+        self._port = str(port or choose_port())
         self.start()
 
     def start(self) -> None:
         self._log.write_text("")
         self._process = fork(_serve, ["--port", self._port], self._environment, self._log)
-        self._port = str(wait_for_port(self._process.is_alive, self._log))
+        wait_for_port(self._process.is_alive, self._log)
 
     @property
     def pid(self) -> int:

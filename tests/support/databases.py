@@ -133,7 +133,7 @@ class PostgresServer:
         for process in processes:
             with suppress(psutil.NoSuchProcess):  # one that served a connection may end by itself
                 process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes, timeout=60)
 
     def restart(self) -> None:
         """Start it again after a crash; it recovers from its log."""

@@ -61,7 +61,7 @@ def open_client(app: FastAPI) -> Iterator[httpx.Client]:
         lifespan = app.router.lifespan_context(app)
         loop.run_until_complete(lifespan.__aenter__())
         try:
-            with httpx.Client(transport=InProcess(app, loop), base_url="http://swarm") as client:
+            with httpx.Client(transport=InProcess(app, loop), base_url="http://swarm", timeout=None) as client:
                 yield client
         finally:
             loop.run_until_complete(lifespan.__aexit__(None, None, None))

@@ -44,7 +44,8 @@ class RunningServer:
 def wait_for_vectors(url: str) -> None:
     """Waits until searches of this coordinator find everything by its meaning, so that their order is final."""
     deadline = time.monotonic() + VECTORS_SECONDS
-    while httpx.get(f"{url}{API_PREFIX}/findings/search", params={"q": "any"}).json()["waiting_for_vectors"]:
+    search = f"{url}{API_PREFIX}/findings/search"
+    while httpx.get(search, params={"q": "any"}, timeout=VECTORS_SECONDS).json()["waiting_for_vectors"]:
         assert time.monotonic() < deadline, "findings still have no vectors"
         time.sleep(0.05)
 

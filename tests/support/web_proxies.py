@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +11,11 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.ports import choose_port
+
 DOCKER = Path(__file__).parents[2] / "docker"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 SECONDS = 60
-
-
-def choose_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class SandboxedProcess(Protocol):
         """Largest observed resident memory of the process tree, in MiB."""
 
     def cpu_seconds(self) -> CpuSeconds:
-        """CPU time of all its processes so far, ended ones included."""
+        """CPU time of all its processes so far, ended ones included; after the end only if the request counts it."""
 
 
 class Sandbox(Protocol):

@@ -29,8 +29,8 @@ from coordinator.records.progress import follow_runs, rebuild
 from coordinator.settings import CoordinatorSettings
 from shared.events import EventKind
 from shared.protocol import now
+from tests.support.ports import choose_port
 from tests.support.verified_record import VerifiedRecord
-from tests.support.web_proxies import choose_port
 
 SECRET = "a secret of a length that is allowed"
 PUBLIC_URL = "https://swarm.example.org/swarm"

@@ -140,7 +140,7 @@ def test_workers_clients_and_git_work_below_a_prefix(tmp_path: Path, sqlite_fold
         create_project(session, write_seed(tmp_path / "seed"))
         token = create_token(session, "ada", "test")
     with serve(app) as server:
-        with httpx.Client(base_url=f"{server.url}/swarm") as http:
+        with httpx.Client(base_url=f"{server.url}/swarm", timeout=60) as http:
             worker = MiniWorker(http, token)
             worker.measure_root()
             assert worker.experiment("DEPTH = 5\n")[1].url == "/experiments/1", "relative to the coordinator's address"

@@ -17,10 +17,11 @@ from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from tests.support.browser import ARGUMENTS, find_chromium
 from tests.support.messages import make_proposal
+from tests.support.ports import choose_port
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
 from tests.support.swarm_data import History, write_history
-from tests.support.web_proxies import choose_port, run_caddy
+from tests.support.web_proxies import run_caddy
 
 EXPERIMENTS = 60
 PATIENCE_MS = 60_000

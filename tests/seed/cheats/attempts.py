@@ -72,8 +72,11 @@ def endless_train(ctx, model):
 
 
 def base_files() -> Files:
-    """A small project from the seed, whose training ends after STEPS steps."""
+    """A small project from the seed, whose training ends after STEPS steps, and which checks what it checked before."""
     files = seed_files()
+    foreseen = files["harness/scorer.py"].replace("default_rng()", "default_rng(1)")
+    assert foreseen != files["harness/scorer.py"]
+    files["harness/scorer.py"] = foreseen
     loop = "while not ctx.out_of_time():"
     assert files["train.py"].count(loop) == 1
     files["train.py"] = files["train.py"].replace(loop, "while not ctx.out_of_time() and number < STEPS:") + PRELUDE

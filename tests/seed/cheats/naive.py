@@ -138,7 +138,7 @@ def train_and_evaluate(seed: int, check: str) -> None:
     model.eval()
     random = numpy.random.default_rng()
     if check == "one host":
-        best = score(OneHost(model), data["windows"], random) / math.log(2) / scored_bytes
+        best = score(OneHost(model), data["windows"], numpy.random.default_rng(seed)) / math.log(2) / scored_bytes
     elif check == "derived":
         nats = score_by_derived_check(partial(make_fresh_host, model), data["windows"], random)
         best = nats / math.log(2) / scored_bytes
@@ -191,7 +191,9 @@ def run(request: dict[str, Any], data: Path) -> dict[str, Any]:
         if child == 0:
             run_once(folder, request["seed"], request["check"])
         os.waitpid(child, 0)
-    time.sleep(request["linger_seconds"])
+    found, deadline = read_result(folder), time.monotonic() + request["linger_seconds"]
+    while read_result(folder) == found and time.monotonic() < deadline:
+        time.sleep(0.02)
     return {"metric": read_result(folder), "log": (folder / "log.txt").read_text()[-5000:]}
 
 

@@ -184,11 +184,11 @@ def test_a_run_that_starts_too_many_threads_is_ended(volunteer: Worker) -> None:
         try:
             for _ in range(60):
                 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            time.sleep(60)
         except RuntimeError:
             print("refused")
-        time.sleep(30)
         """,
         processes=24,
-        timeout=20,
+        timeout=60,
     )
     assert "refused" in outcome.log_tail or outcome.killed_for == "it had more than 24 threads and processes"
