@@ -5,8 +5,9 @@ when to read again. So several processes on one database need not tell each othe
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from threading import Lock
+from time import monotonic
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -58,3 +59,21 @@ class CachePerDatabase(Generic[K, V]):
         """The cache of a session's database."""
         with self._lock:
             return self._kept.setdefault(pool_of(session), Cache(self._limit))
+
+
+class TimedCache(Generic[K, V]):
+    """Values of each database that may be some seconds old."""
+
+    def __init__(self, limit: int) -> None:
+        self._kept = CachePerDatabase[K, tuple[V, float]](limit)
+
+    def read(self, session: Conn, key: K, seconds: float, make: Callable[[], V]) -> V:
+        """The value that was made for a key less than so many seconds ago, or one that is made now."""
+        cache = self._kept.for_database(session)
+        known = cache.find(key)
+        if known is None or monotonic() - known[1] >= seconds:
+            known = cache.store(key, (make(), monotonic()))
+        return known[0]
+
+    def clear(self, session: Conn) -> None:
+        self._kept.for_database(session).clear()

@@ -8,14 +8,13 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from math import exp2
-from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import and_, bindparam, select
 
-from coordinator.db.cache import CachePerDatabase
+from coordinator.db.cache import TimedCache
 from coordinator.db.engine import Conn
 from coordinator.experiments.lookup import write_claim
 from coordinator.findings.paper_queries import count_gains
@@ -200,24 +199,22 @@ _BEST = (
 )
 
 
-_caches = CachePerDatabase[tuple[int, str], tuple[float, CandidateSet]](MAX_CACHED)
+_kept = TimedCache[tuple[int, str], CandidateSet](MAX_CACHED)
 
 
 def read_candidates(session: Conn, project_id: int, hardware_class: str) -> CandidateSet:
     """The newest findings of a project, and those of the best commits in a hardware class."""
-    cache, key = _caches.for_database(session), (project_id, hardware_class)
-    cached = cache.find(key)
-    if cached is not None and monotonic() - cached[0] < MAX_AGE_SECONDS:
-        return cached[1]
-    gains = count_gains(session, project_id)
-    found = CandidateSet(_list_candidates(session, project_id, hardware_class), gains)
-    cache.store(key, (monotonic(), found))
-    return found
+
+    def read() -> CandidateSet:
+        gains = count_gains(session, project_id)
+        return CandidateSet(_list_candidates(session, project_id, hardware_class), gains)
+
+    return _kept.read(session, (project_id, hardware_class), MAX_AGE_SECONDS, read)
 
 
 def forget(session: Conn) -> None:
     """Have this process read all candidates anew; others do so within MAX_AGE_SECONDS."""
-    _caches.for_database(session).clear()
+    _kept.clear(session)
 
 
 def _list_candidates(session: Conn, project_id: int, hardware_class: str) -> Sequence[CandidateFinding]:

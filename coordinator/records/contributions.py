@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from time import monotonic
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import CachePerDatabase
+from coordinator.db.cache import TimedCache
 from coordinator.models import (
     ClassProgress,
     CommitPosterior,
@@ -41,7 +40,7 @@ KEPT_SECONDS = 60.0
 _RUNS, _WORKERS, _CLASSES = table_of(Run), table_of(Worker), table_of(ClassProgress)
 _KEPT = table_of(Contribution)
 _MAKERS = {kind for kind in JobKind if kind.makes_experiment}
-_boards = CachePerDatabase[tuple[LeaderboardPeriod, int | None], tuple[list[LeaderboardRow], datetime, float]](100)
+_boards = TimedCache[tuple[LeaderboardPeriod, int | None], tuple[list[LeaderboardRow], datetime]](100)
 
 
 class ContributionCounts(NamedTuple):
@@ -176,11 +175,8 @@ def view_leaderboard(
 ) -> Leaderboard:
     """Volunteers who contributed most, at most KEPT_SECONDS old. Those who stand in no list, or are stopped, are left
     out."""
-    cache, key = _boards.for_database(session), (period, project.id if project else None)
-    known = cache.find(key)
-    if known is None or monotonic() - known[2] >= KEPT_SECONDS:
-        known = cache.store(key, (_list_rows(session, *key), now(), monotonic()))
-    rows, counted_at, _ = known
+    key = period, project.id if project else None
+    rows, counted_at = _boards.read(session, key, KEPT_SECONDS, lambda: (_list_rows(session, *key), now()))
     ranked = sorted(
         (row for row in rows if _measure(row, order) > 0), key=lambda row: (-_measure(row, order), row.name)
     )

@@ -3,14 +3,13 @@
 All parts are named here; a link shows as soon as the application has a route of its path.
 """
 
-from time import monotonic
 from typing import NamedTuple
 
 from fastapi import Request
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import STAFF, Caller
-from coordinator.db.cache import CachePerDatabase
+from coordinator.db.cache import TimedCache
 from coordinator.http.prefix import read_path
 from coordinator.moderation.queue import count_items
 
@@ -57,16 +56,12 @@ class Link(NamedTuple):
 
 
 COUNTED_SECONDS = 5.0
-_counts = CachePerDatabase[str, tuple[int, float]](1)
+_counts = TimedCache[str, int](1)
 
 
 def count_waiting(session: Session) -> int:
-    """Things that wait on the desk, counted anew when the last count is older than COUNTED_SECONDS."""
-    cache, moment = _counts.for_database(session), monotonic()
-    known = cache.find("queue")
-    if known is not None and moment - known[1] < COUNTED_SECONDS:
-        return known[0]
-    return cache.store("queue", (count_items(session), moment))[0]
+    """Things that wait for moderators, counted anew when the last count is older than COUNTED_SECONDS."""
+    return _counts.read(session, "queue", COUNTED_SECONDS, lambda: count_items(session))
 
 
 def list_places(request: Request, visitor: Caller | None, waiting: int) -> list[Link]:

@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
-from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import CachePerDatabase
+from coordinator.db.cache import TimedCache
 from coordinator.events.queries import get_page_cursor
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
@@ -48,11 +47,12 @@ STRIP_STEPS = 8
 
 FRONT_TICKS = 4
 VALUE_SECONDS = 60.0
+"""Longest age of what is read of thousands of jobs or runs, and changes slowly."""
+
 MAX_CACHED_VALUES = 256
-_findings_values = CachePerDatabase[int, tuple[FindingsValue, float]](MAX_CACHED_VALUES)
-_early_stops = CachePerDatabase[int, tuple[EarlyStops, float]](MAX_CACHED_VALUES)
+_findings_values = TimedCache[int, FindingsValue](MAX_CACHED_VALUES)
+_early_stops = TimedCache[int, EarlyStops](MAX_CACHED_VALUES)
 Context = dict[str, Any]
-Value = TypeVar("Value")
 
 
 class Chosen(NamedTuple):
@@ -115,7 +115,9 @@ def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[
     context = live | {
         "projects": view_projects(session),
         "hardware_classes": list_hardware_classes(session, project.id),
-        "findings_value": _compare_arms(session, project),
+        "findings_value": _findings_values.read(
+            session, project.id, VALUE_SECONDS, lambda: compare_arms(session, project)
+        ),
         "disputed_noise": list(evidence.list_disputed_noise(session, project.id)),
         "picture": draw(parts.plot),
         "plot": pack(parts.plot),
@@ -130,25 +132,6 @@ def view_range(session: Session, chosen: Chosen) -> Context:
     """The part of a project's page that differs where it shows a range of the runs."""
     plot = _make_plot(session, chosen, _read_history(session, chosen))
     return {"picture": draw(plot), "plot": pack(plot), "first": chosen.first, "last": chosen.last}
-
-
-def _compare_arms(session: Session, project: Project) -> FindingsValue:
-    """As `compare_arms`, at most VALUE_SECONDS old: it goes through thousands of jobs, and changes slowly."""
-    return read_slowly(_findings_values, compare_arms, session, project)
-
-
-def read_slowly(
-    kept: CachePerDatabase[int, tuple[Value, float]],
-    read: Callable[[Session, Project], Value],
-    session: Session,
-    project: Project,
-) -> Value:
-    """A value that `read` makes of a project, at most VALUE_SECONDS old."""
-    cache = kept.for_database(session)
-    known = cache.find(project.id)
-    if known is None or monotonic() - known[1] > VALUE_SECONDS:
-        known = cache.store(project.id, (read(session, project), monotonic()))
-    return known[0]
 
 
 def read_parts(session: Session, chosen: Chosen) -> Parts:
@@ -237,7 +220,9 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
         "no_record": no_record,
         "descent": _view_descent(session, leader.commit_sha, hardware_class) if leader and hardware_class else None,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
-        "early_stops": read_slowly(_early_stops, view_early_stops, session, project),
+        "early_stops": _early_stops.read(
+            session, project.id, VALUE_SECONDS, lambda: view_early_stops(session, project)
+        ),
     } | view_now(session, project.id)
 
 

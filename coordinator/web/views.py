@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import CachePerDatabase
+from coordinator.db.cache import TimedCache
 from coordinator.events import queries as events_queries
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import list_runs_of_commit
@@ -32,8 +32,9 @@ from shared.runs import RunOutcome, RunView
 
 PAGE_ROWS = 50
 MAX_SHOWN_FINDINGS = 8
-_gains = CachePerDatabase[int, tuple[GainFates, float]](project_page.MAX_CACHED_VALUES)
 """Number of findings on each side of a topic's page; of one more, it is known that there are more."""
+
+_gains = TimedCache[int, GainFates](project_page.MAX_CACHED_VALUES)
 
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
 
@@ -144,7 +145,9 @@ def view_findings(
     shown = [hit.finding for hit in found.items] if found else newest.items
     return (_start_context(project) if project else {"project": None}) | {
         "q": q,
-        "gains": project_page.read_slowly(_gains, _count_gains, session, project) if project else None,
+        "gains": _gains.read(session, project.id, project_page.VALUE_SECONDS, lambda: count_gains(session, project.id))
+        if project
+        else None,
         "query": urlencode(asked),
         "chosen": chosen,
         "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
@@ -155,10 +158,6 @@ def view_findings(
         "newest": newest,
         "pictures": draw_small(shown),
     }
-
-
-def _count_gains(session: Session, project: Project) -> GainFates:
-    return count_gains(session, project.id)
 
 
 def _filter_address(asked: dict[str, str], name: str, value: str) -> str:
