@@ -22,6 +22,7 @@ from coordinator.models import (
     Run,
     table_of,
 )
+from coordinator.models.base import is_of_same_class
 from coordinator.models.experiments import IS_MEASUREMENT, IS_POSTERIOR_OF_RUN
 from shared.leases import LeaseState
 
@@ -100,13 +101,7 @@ _CONTRADICTIONS: Sequence[tuple[str, Select[*tuple[Any, ...]]]] = (
     (
         "leader change {}: it is of run {} of a class of which {} are counted",
         select(LeaderChange.id, LeaderChange.run_number, ClassProgress.runs)
-        .join(
-            ClassProgress,
-            and_(
-                ClassProgress.project_id == LeaderChange.project_id,
-                ClassProgress.hardware_class == LeaderChange.hardware_class,
-            ),
-        )
+        .join(ClassProgress, is_of_same_class(ClassProgress, LeaderChange))
         .where(LeaderChange.run_number > ClassProgress.runs, ~ClassProgress.is_stale),
     ),
     (

@@ -27,7 +27,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
-from coordinator.models.base import UtcDateTime
+from coordinator.models.base import UtcDateTime, is_of_class, is_of_commit, is_of_same_class
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
@@ -38,8 +38,7 @@ _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_o
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
 _DECISIONS, _PAST_OFFSETS = table_of(HeldDecision), table_of(PastOffset)
 _IS_REJECTED = exists().where(
-    _DECISIONS.c.commit_sha == _RUNS.c.commit_sha,
-    _DECISIONS.c.hardware_class == _RUNS.c.hardware_class,
+    is_of_commit(_DECISIONS.c, _RUNS.c.commit_sha, _RUNS.c.hardware_class),
     _DECISIONS.c.decision == HeldDecisionKind.REJECT,
 )
 _TEACHES = and_(IS_MEASUREMENT, ~_IS_REJECTED)
@@ -113,9 +112,7 @@ _VOUCHING = select(
     func.count(_AGREEMENTS.c.by_volunteer_id.distinct()).label("partners"),
     func.min(_AGREEMENTS.c.agreed_at).label("first_at"),
     func.max(_AGREEMENTS.c.agreed_at).label("last_at"),
-).where(
-    _AGREEMENTS.c.project_id == bindparam("project_id"), _AGREEMENTS.c.hardware_class == bindparam("hardware_class")
-)
+).where(is_of_class(_AGREEMENTS.c))
 _VOUCHING_OF = _VOUCHING.where(_AGREEMENTS.c.volunteer_id == bindparam("volunteer_id"))
 _OWNER = select(_WORKERS.c.volunteer_id).where(_WORKERS.c.id == bindparam("worker_id")).scalar_subquery()
 _OWN_VOUCHING = _VOUCHING.where(_AGREEMENTS.c.volunteer_id == _OWNER).subquery()
@@ -144,11 +141,7 @@ _WORKER = (
     .join(_OWN_VOUCHING, true())
     .outerjoin(
         _CALIBRATIONS,
-        and_(
-            _CALIBRATIONS.c.worker_id == _WORKERS.c.id,
-            _CALIBRATIONS.c.project_id == bindparam("project_id"),
-            _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
-        ),
+        and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)),
     )
     .outerjoin(
         _RECORDS,
@@ -158,8 +151,7 @@ _WORKER = (
 )
 _ADD_CALIBRATION = insert(_CALIBRATIONS)
 _CHANGE_CALIBRATION = update(_CALIBRATIONS).where(
-    _CALIBRATIONS.c.project_id == bindparam("of_project_id"),
-    _CALIBRATIONS.c.hardware_class == bindparam("of_hardware_class"),
+    is_of_class(_CALIBRATIONS.c, bindparam("of_project_id"), bindparam("of_hardware_class")),
     _CALIBRATIONS.c.worker_id == bindparam("of_worker_id"),
 )
 
@@ -214,8 +206,7 @@ _ANCHOR_AT_WORK = (
     .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .where(
-        _CALIBRATIONS.c.project_id == bindparam("project_id"),
-        _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+        is_of_class(_CALIBRATIONS.c),
         _CALIBRATIONS.c.updated_at > bindparam("since"),
         _WORKERS.c.is_anchor,
         ~_IS_QUARANTINED,
@@ -239,9 +230,7 @@ def change_calibration(session: Conn, key: Mapping[str, Any], columns: Mapping[s
 
 
 def forget_offsets(session: Conn, project_id: int, hardware_class: str) -> None:
-    query = update(_CALIBRATIONS).where(
-        _CALIBRATIONS.c.project_id == project_id, _CALIBRATIONS.c.hardware_class == hardware_class
-    )
+    query = update(_CALIBRATIONS).where(is_of_class(_CALIBRATIONS.c, project_id, hardware_class))
     session.execute(query.values(dict.fromkeys([*RESPONSE_COLUMNS, "through_run_id"])))
 
 
@@ -250,9 +239,7 @@ def map_responses(
 ) -> dict[int, Response]:
     """Responses by worker; with `before_run_id` those that were estimated before that run."""
     query = select(_CALIBRATIONS.c.worker_id, *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS)).where(
-        _CALIBRATIONS.c.project_id == project_id,
-        _CALIBRATIONS.c.hardware_class == hardware_class,
-        _CALIBRATIONS.c.offset_mean.is_not(None),
+        is_of_class(_CALIBRATIONS.c, project_id, hardware_class), _CALIBRATIONS.c.offset_mean.is_not(None)
     )
     if before_run_id is not None:
         query = query.where(_CALIBRATIONS.c.through_run_id < before_run_id)
@@ -271,7 +258,7 @@ def list_measured(
             _WORKERS.c.volunteer_id,
         )
         .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-        .where(_RUNS.c.project_id == epoch.project_id, _RUNS.c.hardware_class == epoch.hardware_class, _TEACHES)
+        .where(is_of_same_class(_RUNS.c, epoch), _TEACHES)
     )
     if sha is not None:
         query = query.where(_RUNS.c.commit_sha == sha)
@@ -293,7 +280,7 @@ def list_throughputs(session: Conn, project_id: int, hardware_class: str) -> lis
         select(_CALIBRATIONS.c.volunteer_id, _CALIBRATIONS.c.seed_throughput)
         .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
         .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
-        .where(_CALIBRATIONS.c.project_id == project_id, _CALIBRATIONS.c.hardware_class == hardware_class)
+        .where(is_of_class(_CALIBRATIONS.c, project_id, hardware_class))
         .where(_CALIBRATIONS.c.seed_throughput.is_not(None), ~_IS_QUARANTINED)
     )
     return [(volunteer_id, throughput) for volunteer_id, throughput in session.execute(query)]
@@ -308,7 +295,7 @@ def list_experimented(session: Conn, project_id: int, hardware_class: str, throu
     makes = [kind for kind in JobKind if kind.makes_experiment]
     newest = (
         select(_RUNS.c.commit_sha)
-        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _TEACHES)
+        .where(is_of_class(_RUNS.c, project_id, hardware_class), _TEACHES)
         .where(_RUNS.c.id <= through_run_id, _RUNS.c.kind.in_(makes))
         .order_by(_RUNS.c.id.desc())
         .limit(MAX_LEARNT)
@@ -336,18 +323,14 @@ def list_classes(session: Conn) -> list[tuple[int, str]]:
 
 def count_runs_since(session: Conn, epoch: EpochRow) -> int:
     """Runs of the class that came after its epoch began."""
-    query = select(func.count()).where(
-        _RUNS.c.project_id == epoch.project_id,
-        _RUNS.c.id > epoch.through_run_id,
-        _RUNS.c.hardware_class == epoch.hardware_class,
-    )
+    query = select(func.count()).where(is_of_same_class(_RUNS.c, epoch), _RUNS.c.id > epoch.through_run_id)
     return session.scalar(query) or 0
 
 
 def list_generations(session: Conn, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
     """Commits that have a run or a posterior in the class, by depth, from the root downwards."""
-    ran = exists().where(_RUNS.c.commit_sha == _COMMITS.c.sha, _RUNS.c.hardware_class == hardware_class)
-    judged = exists().where(_POSTERIORS.c.commit_sha == _COMMITS.c.sha, _POSTERIORS.c.hardware_class == hardware_class)
+    ran = exists().where(is_of_commit(_RUNS.c, _COMMITS.c.sha, hardware_class))
+    judged = exists().where(is_of_commit(_POSTERIORS.c, _COMMITS.c.sha, hardware_class))
     query = COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))
     rows = map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha)))
     return [list(generation) for _, generation in groupby(rows, key=lambda row: row.depth)]
@@ -360,9 +343,7 @@ def find_epoch(session: Conn, project_id: int, hardware_class: str) -> EpochRow 
 
 def list_judged(session: Conn, project_id: int, hardware_class: str) -> list[str]:
     """Commits with a posterior in the class."""
-    query = select(_POSTERIORS.c.commit_sha).where(
-        _POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class
-    )
+    query = select(_POSTERIORS.c.commit_sha).where(is_of_class(_POSTERIORS.c, project_id, hardware_class))
     return list(session.scalars(query.order_by(_POSTERIORS.c.commit_sha)))
 
 
@@ -372,8 +353,7 @@ def list_newcomers(session: Conn, epoch: EpochRow) -> list[tuple[int, int, str]]
         select(_CALIBRATIONS.c.worker_id, _RUNS.c.id, _RUNS.c.commit_sha)
         .join(_RUNS, _RUNS.c.id == _CALIBRATIONS.c.through_run_id)
         .where(
-            _CALIBRATIONS.c.project_id == epoch.project_id,
-            _CALIBRATIONS.c.hardware_class == epoch.hardware_class,
+            is_of_same_class(_CALIBRATIONS.c, epoch),
             _CALIBRATIONS.c.through_run_id > epoch.through_run_id,
         )
     )

@@ -23,6 +23,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_class
 from shared.experiments import JobKind, Standing
 from shared.protocol import now
 from shared.records import Trust
@@ -134,9 +135,7 @@ def list_trusted(session: Conn, project_id: int, hardware_class: str, volunteer_
 
 def list_checks(session: Session, project_id: int, hardware_class: str) -> Sequence[HoldoutCheck]:
     """The ladder's answers in a class, the first first."""
-    query = select(HoldoutCheck).where(
-        HoldoutCheck.project_id == project_id, HoldoutCheck.hardware_class == hardware_class
-    )
+    query = select(HoldoutCheck).where(is_of_class(HoldoutCheck, project_id, hardware_class))
     return session.scalars(query.order_by(HoldoutCheck.created_at, HoldoutCheck.commit_sha)).all()
 
 

@@ -20,6 +20,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_class
 from coordinator.models.leases import IS_LIVE
 from shared.protocol import now
 from shared.records import Trust
@@ -58,9 +59,7 @@ _PROMOTION_RUNS = (
     .order_by(_LEASES.c.issued_at, _LEASES.c.id)
 )
 _OPEN = select(_PROMOTIONS.c.id).where(*_OF_CLASS, _PROMOTIONS.c.closed_at.is_(None))
-_JOBS = select(func.sum(_CALIBRATIONS.c.jobs_done)).where(
-    _CALIBRATIONS.c.project_id == bindparam("project_id"), _CALIBRATIONS.c.hardware_class == bindparam("hardware_class")
-)
+_JOBS = select(func.sum(_CALIBRATIONS.c.jobs_done)).where(is_of_class(_CALIBRATIONS.c))
 _LEASES_GIVEN = (
     select(_PROMOTIONS.c.rung, func.count())
     .join(_GIVEN, _GIVEN.c.promotion_id == _PROMOTIONS.c.id)
@@ -77,7 +76,7 @@ def list_open(session: Conn, project_id: int, hardware_class: str) -> list[int]:
 
 def list_promotions(session: Conn, project_id: int, hardware_class: str, sha: str | None = None) -> Sequence[Promotion]:
     """The newest promotions of a class, the oldest first; of a commit, or beside it, if one is named."""
-    query = select(Promotion).where(Promotion.project_id == project_id, Promotion.hardware_class == hardware_class)
+    query = select(Promotion).where(is_of_class(Promotion, project_id, hardware_class))
     if sha is not None:
         query = query.where(or_(Promotion.commit_sha == sha, Promotion.base_sha == sha))
     with objects_of(session) as objects:

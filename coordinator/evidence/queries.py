@@ -24,6 +24,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
@@ -68,18 +69,14 @@ _RUNS_OF_COMMITS = (
         *(_EPOCHS.c[name] for name in EpochRow._fields),
     )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-    .join(_EPOCHS, and_(_EPOCHS.c.project_id == _RUNS.c.project_id, _EPOCHS.c.hardware_class == _RUNS.c.hardware_class))
+    .join(_EPOCHS, is_of_same_class(_EPOCHS.c, _RUNS.c))
     .outerjoin(
         _DECISIONS,
-        and_(_DECISIONS.c.commit_sha == _RUNS.c.commit_sha, _DECISIONS.c.hardware_class == _RUNS.c.hardware_class),
+        is_of_commit(_DECISIONS.c, _RUNS.c.commit_sha, _RUNS.c.hardware_class),
     )
     .outerjoin(
         _CALIBRATIONS,
-        and_(
-            _CALIBRATIONS.c.project_id == _RUNS.c.project_id,
-            _CALIBRATIONS.c.hardware_class == _RUNS.c.hardware_class,
-            _CALIBRATIONS.c.worker_id == _RUNS.c.worker_id,
-        ),
+        and_(is_of_same_class(_CALIBRATIONS.c, _RUNS.c), _CALIBRATIONS.c.worker_id == _RUNS.c.worker_id),
     )
     .where(
         _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
@@ -91,21 +88,18 @@ _MEASUREMENTS = _RUNS_OF_COMMITS.where(IS_MEASUREMENT)
 _CONFIRMATIONS = _RUNS_OF_COMMITS.where(IS_CONFIRMATION).add_columns(_RUNS.c.holdout_metric)
 _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
 _DISCOUNTED = select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1)
-_ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(
-    _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
-)
+_ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(is_of_class(_EPOCHS.c))
 _DEEPER = (
     select(_RUNS.c.id)
     .join(_COMMITS, _COMMITS.c.sha == _RUNS.c.commit_sha)
-    .where(_RUNS.c.project_id == bindparam("project_id"), _RUNS.c.hardware_class == bindparam("hardware_class"))
+    .where(is_of_class(_RUNS.c))
     .where(_COMMITS.c.depth > bindparam("depth"))
     .order_by(_RUNS.c.id.desc())
     .limit(1)
 )
 _ADD_POSTERIOR = insert(_POSTERIORS)
 _CHANGE_POSTERIOR = update(_POSTERIORS).where(
-    _POSTERIORS.c.commit_sha == bindparam("of_commit_sha"),
-    _POSTERIORS.c.hardware_class == bindparam("of_hardware_class"),
+    is_of_commit(_POSTERIORS.c, bindparam("of_commit_sha"), bindparam("of_hardware_class"))
 )
 _OF_COMMITS = (
     _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
@@ -114,9 +108,7 @@ _OF_COMMITS = (
 _REMOVE_POSTERIORS = delete(_POSTERIORS).where(*_OF_COMMITS)
 _POSTERIOR_ROWS = select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields))
 _POSTERIORS_OF = _POSTERIOR_ROWS.where(*_OF_COMMITS)
-_POSTERIOR_OF = _POSTERIOR_ROWS.where(
-    _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
-)
+_POSTERIOR_OF = _POSTERIOR_ROWS.where(is_of_commit(_POSTERIORS.c))
 _WORK = (
     select(
         _RUNS.c.worker_id,

@@ -5,7 +5,7 @@ from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, bindparam, case, func, select
+from sqlalchemy import Row, bindparam, case, func, select
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.cache import CachePerDatabase
@@ -21,6 +21,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_commit, is_of_same_class
 from coordinator.models.evidence import REPORT
 from coordinator.projects import service as projects
 from shared.experiments import JobKind
@@ -44,7 +45,7 @@ _RECENT = CachePerDatabase[tuple[str, str], list[CurvePoint]](RECENT_CURVES)
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _FIRST_WHOLE = (
     select(_RUNS.c.id, _RUNS.c.pace)
-    .where(_RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class"))
+    .where(is_of_commit(_RUNS.c))
     .where(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.rung.is_(None))
     .order_by(_RUNS.c.id)
     .limit(1)
@@ -79,10 +80,10 @@ _EARLY_STOPS = select(
     )
 )
 _EPOCHS, _CLASSES = table_of(EvidenceEpoch), table_of(ClassProgress)
-_IS_KEPT = and_(_CLASSES.c.project_id == _EPOCHS.c.project_id, _CLASSES.c.hardware_class == _EPOCHS.c.hardware_class)
+_IS_KEPT = is_of_same_class(_CLASSES.c, _EPOCHS.c)
 _BEYOND = (
     select(func.count())
-    .where(_RUNS.c.project_id == _EPOCHS.c.project_id, _RUNS.c.hardware_class == _EPOCHS.c.hardware_class)
+    .where(is_of_same_class(_RUNS.c, _EPOCHS.c))
     .where(_RUNS.c.id > func.coalesce(_CLASSES.c.through_run_id, 0))
     .correlate(_EPOCHS, _CLASSES)
 )

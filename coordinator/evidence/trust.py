@@ -18,7 +18,7 @@ from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor, mak
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, list_checks
 from coordinator.lineage.commits import get_commit
 from coordinator.models import DueReplication, Run, TrustAgreement, TrustRecord, Volunteer, table_of
-from coordinator.models.base import UtcDateTime
+from coordinator.models.base import UtcDateTime, is_of_class, is_of_commit
 from coordinator.workers.lookup import WorkerRow
 from shared.contract import Contract
 from shared.events import EventKind
@@ -53,19 +53,14 @@ _REMOVE_AGREEMENTS = delete(_AGREEMENTS).where(
 )
 _ADD_DUE = insert(_DUE)
 _NAME = select(_VOLUNTEERS.c.name).where(_VOLUNTEERS.c.id == bindparam("volunteer_id"))
-_REMOVE_DUE = delete(_DUE).where(
-    _DUE.c.commit_sha == bindparam("sha"), _DUE.c.hardware_class == bindparam("hardware_class")
-)
+_REMOVE_DUE = delete(_DUE).where(is_of_commit(_DUE.c))
 _MEASURED_IT = exists().where(
-    _RUNS.c.commit_sha == _DUE.c.commit_sha,
-    _RUNS.c.hardware_class == _DUE.c.hardware_class,
-    _RUNS.c.worker_id == bindparam("worker_id"),
+    is_of_commit(_RUNS.c, _DUE.c.commit_sha, _DUE.c.hardware_class), _RUNS.c.worker_id == bindparam("worker_id")
 )
 _LIST_DUE = (
     select(_DUE.c.commit_sha)
     .where(
-        _DUE.c.project_id == bindparam("project_id"),
-        _DUE.c.hardware_class == bindparam("hardware_class"),
+        is_of_class(_DUE.c),
         _DUE.c.volunteer_id != bindparam("volunteer_id"),
         or_(~_DUE.c.for_anchors, and_(bindparam("is_anchor", type_=Boolean()), ~_MEASURED_IT)),
     )

@@ -21,6 +21,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_class
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Standing, Trial
 
@@ -87,7 +88,7 @@ def list_best(
     value = _POSTERIORS.c.metric_mean
     query = select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.settings, value)
     query = query.join(_POSTERIORS, _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha)
-    query = query.where(_POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class)
+    query = query.where(is_of_class(_POSTERIORS.c, project_id, hardware_class))
     query = query.where(_POSTERIORS.c.standing.not_in((Standing.HELD, Standing.REJECTED)))
     order = (value, _POSTERIORS.c.commit_sha) if sign > 0 else (value.desc(), _POSTERIORS.c.commit_sha.desc())
     rows = session.execute(query.order_by(*order).limit(limit))

@@ -4,7 +4,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, RowMapping, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy import Column, RowMapping, Select, Table, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -21,6 +21,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Posterior
 from shared.export import (
@@ -92,11 +93,7 @@ _SOURCES = {
         select(*_columns(ExportedFinding, _FINDINGS), *OF_POSTERIOR)
         .select_from(
             _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).outerjoin(
-                _POSTERIORS,
-                and_(
-                    _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha,
-                    _POSTERIORS.c.hardware_class == _FINDINGS.c.hardware_class,
-                ),
+                _POSTERIORS, is_of_commit(_POSTERIORS.c, _EXPERIMENTS.c.commit_sha, _FINDINGS.c.hardware_class)
             )
         )
         .where(~_FINDINGS.c.is_hidden),
@@ -149,7 +146,7 @@ def list_results(
 ) -> list[ResultLine]:
     """The root's first run and those of experiments in a class, by run, after one of them."""
     first_of_root = select(func.min(_RUNS.c.id)).where(
-        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _RUNS.c.experiment_id.is_(None)
+        is_of_class(_RUNS.c, project_id, hardware_class), _RUNS.c.experiment_id.is_(None)
     )
     is_first = or_(IS_FIRST_RUN, _RUNS.c.id == first_of_root.scalar_subquery())
     query = (
@@ -161,7 +158,7 @@ def list_results(
             _RUNS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.id == _RUNS.c.experiment_id)
             .outerjoin(_POSTERIORS, IS_POSTERIOR_OF_RUN)
         )
-        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, is_first)
+        .where(is_of_class(_RUNS.c, project_id, hardware_class), is_first)
         .where(_RUNS.c.id > after_run_id)
         .order_by(_RUNS.c.id)
         .limit(limit)

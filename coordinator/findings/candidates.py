@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import bindparam, select
 
 from coordinator.db.cache import TimedCache
 from coordinator.db.engine import Conn
@@ -21,6 +21,7 @@ from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.pooling import Shift, estimate_levels, find_old, list_gaps, read_number
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
+from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.claims import drop_numbers
 from shared.experiments import JobKind, Standing, Verdict
@@ -155,9 +156,7 @@ HALF_LIFE, STALEST = timedelta(days=30), 0.25
 """A finding's freshness halves in this time, and does not fall below a quarter."""
 
 _FINDINGS, _EXPERIMENTS, _POSTERIORS = table_of(Finding), table_of(Experiment), table_of(CommitPosterior)
-_IS_OWN_CLASS = and_(
-    _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha, _POSTERIORS.c.hardware_class == _FINDINGS.c.hardware_class
-)
+_IS_OWN_CLASS = is_of_commit(_POSTERIORS.c, _EXPERIMENTS.c.commit_sha, _FINDINGS.c.hardware_class)
 
 
 _COLUMNS = select(
@@ -189,8 +188,7 @@ _BEST = (
         )
     )
     .where(
-        _POSTERIORS.c.project_id == bindparam("project_id"),
-        _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
+        is_of_class(_POSTERIORS.c),
         _POSTERIORS.c.standing == bindparam("standing"),
         IS_SHOWN,
     )

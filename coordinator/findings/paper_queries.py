@@ -22,6 +22,7 @@ from coordinator.models import (
     Volunteer,
     Worker,
 )
+from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.experiments import Assignment, AxisDirection, Dispute, JobKind, Standing, Verdict
 from shared.findings import ClassEvidence, FailureClass, GainFates, NoteKind
@@ -41,7 +42,7 @@ def list_classes(session: Conn, sha: str) -> list[ClassEvidence]:
         .subquery()
     )
     posterior = aliased(CommitPosterior, name="posterior")
-    is_same = and_(posterior.commit_sha == sha, posterior.hardware_class == runs.c.hardware_class)
+    is_same = is_of_commit(posterior, sha, runs.c.hardware_class)
     query = select(runs, posterior).outerjoin(posterior, is_same).order_by(runs.c.runs.desc(), runs.c.hardware_class)
     return [ClassEvidence.model_validate(row, from_attributes=True) for row in session.execute(query)]
 
@@ -98,7 +99,7 @@ def list_same_steps(session: Session, experiment: Experiment, hardware_class: st
 
 
 def _measured(hardware_class: str) -> Any:
-    is_its = and_(CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == hardware_class)
+    is_its = is_of_commit(CommitPosterior, Experiment.commit_sha, hardware_class)
     return select(Experiment, CommitPosterior).join(CommitPosterior, is_its).order_by(Experiment.id).limit(MAX_RIVALS)
 
 
@@ -210,9 +211,7 @@ def count_gains(session: Conn, project_id: int, topic: str | None = None) -> Gai
         newest = newest.join(Experiment, Experiment.id == Finding.experiment_id).where(*is_topic)
         newest = newest.order_by(Experiment.id.desc())
     claims = newest.subquery()
-    is_its = and_(
-        CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == claims.c.hardware_class
-    )
+    is_its = is_of_commit(CommitPosterior, Experiment.commit_sha, claims.c.hardware_class)
     again = CommitPosterior.checkers >= 1
     holds = and_(again, CommitPosterior.verdict == Verdict.IMPROVED, CommitPosterior.dispute == Dispute.NONE)
     query = (
@@ -250,9 +249,7 @@ def list_effects(
 
 def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> list[OutcomeRow]:
     """The outcomes of a topic's newest findings, each in the finding's own hardware class."""
-    own = and_(
-        CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == Finding.hardware_class
-    )
+    own = is_of_commit(CommitPosterior, Experiment.commit_sha, Finding.hardware_class)
     query = (
         select(Finding.id, Finding.failure, CommitPosterior.verdict)
         .join(Experiment, Experiment.id == Finding.experiment_id)

@@ -9,7 +9,6 @@ from sqlalchemy import (
     Select,
     SQLColumnExpression,
     String,
-    and_,
     bindparam,
     cast,
     delete,
@@ -40,6 +39,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.findings import FindingState
 from shared.protocol import now
@@ -158,7 +158,7 @@ def _outcome() -> ColumnElement[str]:
 
 def _is_posterior(hardware_class: str | None) -> ColumnElement[bool]:
     wanted = Finding.hardware_class if hardware_class is None else hardware_class
-    return and_(CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == wanted)
+    return is_of_commit(CommitPosterior, Experiment.commit_sha, wanted)
 
 
 def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:

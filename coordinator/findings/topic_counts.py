@@ -21,6 +21,7 @@ from coordinator.models import (
     TopicCount,
     table_of,
 )
+from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from shared.experiments import JobKind, Verdict
 from shared.protocol import now
 
@@ -63,10 +64,7 @@ class TopicRow(NamedTuple):
 def _count(condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """Counts of the experiments that fit, by topic. Hidden ones count for nothing; their topic stands there all the
     same, since they may come back."""
-    own = and_(
-        _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha,
-        _POSTERIORS.c.hardware_class == _FINDINGS.c.hardware_class,
-    )
+    own = is_of_commit(_POSTERIORS.c, _EXPERIMENTS.c.commit_sha, _FINDINGS.c.hardware_class)
     shown = func.count().filter(~_FINDINGS.c.is_hidden)
     by_verdict = (shown.filter(_POSTERIORS.c.verdict == verdict) for verdict in _VERDICTS.values())
     joined = _EXPERIMENTS.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id).outerjoin(_POSTERIORS, own)
@@ -85,15 +83,13 @@ def _count(condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
 
 def _is_first_run(project_id: int, hardware_class: str) -> ColumnElement[bool]:
     makers = [kind for kind in JobKind if kind.makes_experiment]
-    return and_(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _RUNS.c.kind.in_(makers))
+    return and_(is_of_class(_RUNS.c, project_id, hardware_class), _RUNS.c.kind.in_(makers))
 
 
 def _list_beyond(session: Session, project_id: int) -> dict[str, TopicRow]:
     """Counts of the experiments that are not counted yet, by topic."""
-    is_its = and_(_CLASSES.c.project_id == _EPOCHS.c.project_id, _CLASSES.c.hardware_class == _EPOCHS.c.hardware_class)
-    newest = select(func.max(_RUNS.c.id)).where(
-        _RUNS.c.project_id == _EPOCHS.c.project_id, _RUNS.c.hardware_class == _EPOCHS.c.hardware_class
-    )
+    is_its = is_of_same_class(_CLASSES.c, _EPOCHS.c)
+    newest = select(func.max(_RUNS.c.id)).where(is_of_same_class(_RUNS.c, _EPOCHS.c))
     through = func.coalesce(_CLASSES.c.through_run_id, 0)
     kept = select(_EPOCHS.c.hardware_class, through).outerjoin(_CLASSES, is_its)
     classes = session.execute(kept.where(_EPOCHS.c.project_id == project_id, newest.scalar_subquery() > through))

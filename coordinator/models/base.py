@@ -17,6 +17,8 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    and_,
+    bindparam,
     literal_column,
 )
 from sqlalchemy.orm import DeclarativeBase
@@ -83,6 +85,25 @@ def view_of(model: type[View], row: object, **others: Any) -> View:
 def table_of(model: type[Base]) -> Table:
     """A model's table. Statements on tables cost less than those on models; the paths that every job takes use them."""
     return cast(Table, model.__table__)
+
+
+_PROJECT_ID, _HARDWARE_CLASS, _SHA = map(bindparam, ("project_id", "hardware_class", "sha"))
+
+
+def is_of_class(row: Any, project_id: Any = _PROJECT_ID, hardware_class: Any = _HARDWARE_CLASS) -> ColumnElement[bool]:
+    """Whether a row, as a table's columns or as a model, is of a project's hardware class: by default of the one that
+    the statement's parameters name."""
+    return and_(row.project_id == project_id, row.hardware_class == hardware_class)
+
+
+def is_of_same_class(row: Any, other: Any) -> ColumnElement[bool]:
+    """Whether two rows are of one project's hardware class."""
+    return is_of_class(row, other.project_id, other.hardware_class)
+
+
+def is_of_commit(row: Any, sha: Any = _SHA, hardware_class: Any = _HARDWARE_CLASS) -> ColumnElement[bool]:
+    """Whether a row is of a commit in a hardware class: by default of those that the statement's parameters name."""
+    return and_(row.commit_sha == sha, row.hardware_class == hardware_class)
 
 
 def is_one_of(column: SQLColumnExpression[str], names: Iterable[str]) -> ColumnElement[bool]:

@@ -25,6 +25,7 @@ from coordinator.models import (
     Worker,
 )
 from coordinator.models.accounts import IS_PENDING, IS_WORKER_STOPPED
+from coordinator.models.base import is_of_commit
 from coordinator.models.evidence import IS_DISPUTED, IS_FAILING, IS_HELD
 from coordinator.models.findings import IS_SHOWN
 from coordinator.models.lineage import IS_PROPOSED
@@ -73,8 +74,7 @@ def _commits() -> Any:
 def list_held(session: Session) -> list[WaitingCommit]:
     """Results that are held and have no decision, those that changed longest ago first."""
     has_decision = select(HeldDecision.commit_sha).where(
-        HeldDecision.commit_sha == CommitPosterior.commit_sha,
-        HeldDecision.hardware_class == CommitPosterior.hardware_class,
+        is_of_commit(HeldDecision, CommitPosterior.commit_sha, CommitPosterior.hardware_class)
     )
     query = _commits().where(IS_HELD, ~has_decision.exists())
     return [WaitingCommit(*row) for row in session.execute(query.order_by(CommitPosterior.updated_at))]

@@ -21,6 +21,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.accounts import IS_STOPPED
+from coordinator.models.base import is_of_class
 from coordinator.models.evidence import IS_VERIFIED
 from coordinator.projects.service import contract_of
 from shared.experiments import JobKind
@@ -90,7 +91,7 @@ def count_new(session: Session, project_id: int, hardware_class: str, after_run_
     counted: dict[tuple[int, str], ContributionCounts] = {}
     columns = _WORKERS.c.volunteer_id, _RUNS.c.created_at, _RUNS.c.kind, _RUNS.c.total_seconds, _RUNS.c.is_check
     query = select(*columns).join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id).where(
-        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class,
+        is_of_class(_RUNS.c, project_id, hardware_class),
         _RUNS.c.id > after_run_id, _RUNS.c.id <= last_run_id, _RUNS.c.counts,
     )  # fmt: skip
     for volunteer_id, created_at, kind, seconds, is_check in session.execute(query):
@@ -117,8 +118,8 @@ def find_differences(session: Session) -> Iterator[str]:
         kept = session.scalar(select(func.coalesce(func.sum(_KEPT.c.runs), 0)).where(*of_class, _KEPT.c.month == ""))
         there = session.scalar(
             select(func.count()).where(
-                _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _RUNS.c.id <= through,
-                _RUNS.c.counts,
+                is_of_class(_RUNS.c, project_id, hardware_class), _RUNS.c.id <= through,
+                _RUNS.c.counts
             )
         )  # fmt: skip
         if kept != there:

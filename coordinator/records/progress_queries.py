@@ -20,6 +20,7 @@ from coordinator.models import (
     TopicCount,
     table_of,
 )
+from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
 from coordinator.records.bins import OUTCOMES, Bin
 from shared.experiments import JobKind, Standing
@@ -42,7 +43,7 @@ class Scope(NamedTuple):
 
     def of(self, table: Any) -> Any:
         """The condition that a row of `table` belongs to the class."""
-        return and_(table.c.project_id == self.project_id, table.c.hardware_class == self.hardware_class)
+        return is_of_class(table.c, self.project_id, self.hardware_class)
 
 
 class ProgressCounts(NamedTuple):
@@ -63,10 +64,8 @@ def list_classes(session: Session) -> list[tuple[int, str]]:
 
 def list_behind(session: Session) -> list[tuple[int, str]]:
     """Classes with runs beyond what is kept of them, or whose bins are to be made again."""
-    is_its = and_(_CLASSES.c.project_id == _EPOCHS.c.project_id, _CLASSES.c.hardware_class == _EPOCHS.c.hardware_class)
-    newest = select(func.max(_RUNS.c.id)).where(
-        _RUNS.c.project_id == _EPOCHS.c.project_id, _RUNS.c.hardware_class == _EPOCHS.c.hardware_class
-    )
+    is_its = is_of_same_class(_CLASSES.c, _EPOCHS.c)
+    newest = select(func.max(_RUNS.c.id)).where(is_of_same_class(_RUNS.c, _EPOCHS.c))
     query = select(_EPOCHS.c.project_id, _EPOCHS.c.hardware_class).outerjoin(_CLASSES, is_its)
     is_behind = newest.scalar_subquery() > func.coalesce(_CLASSES.c.through_run_id, 0)
     query = query.where(or_(is_behind, _CLASSES.c.is_stale)).order_by(_EPOCHS.c.project_id, _EPOCHS.c.hardware_class)
@@ -185,10 +184,7 @@ class Milestone(NamedTuple):
 
 def list_milestones(session: Session, limit: int) -> list[Milestone]:
     """The newest ones of all projects, newest first."""
-    is_its = and_(
-        CommitPosterior.commit_sha == LeaderChange.commit_sha,
-        CommitPosterior.hardware_class == LeaderChange.hardware_class,
-    )
+    is_its = is_of_commit(CommitPosterior, LeaderChange.commit_sha, LeaderChange.hardware_class)
     query: Select[*tuple[Any, ...]] = (
         select(LeaderChange, Project.name, Experiment.id, Experiment.title, CommitPosterior)
         .join(Project, Project.id == LeaderChange.project_id)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, case, func, select, union_all
+from sqlalchemy import ColumnElement, Table, case, func, select, union_all
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.run_stats import list_hardware_classes
@@ -19,6 +19,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from shared.experiments import Standing
 
 _EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
@@ -29,7 +30,7 @@ def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
     epochs, calibrations = table_of(EvidenceEpoch), table_of(Calibration)
 
     def of_class(table: Table) -> ColumnElement[bool]:
-        return and_(table.c.project_id == epochs.c.project_id, table.c.hardware_class == epochs.c.hardware_class)
+        return is_of_same_class(table.c, epochs.c)
 
     newest = select(func.max(_RUNS.c.id)).where(of_class(_RUNS)).correlate(epochs).scalar_subquery()
     query = select(
@@ -53,7 +54,7 @@ def count_members(session: Session, project_id: int, hardware_class: str) -> Cla
     query = (
         select(func.count(Calibration.volunteer_id.distinct()), anchors)
         .join(Worker, Worker.id == Calibration.worker_id)
-        .where(Calibration.project_id == project_id, Calibration.hardware_class == hardware_class)
+        .where(is_of_class(Calibration, project_id, hardware_class))
     )
     return ClassMembers._make(session.execute(query).one())
 
@@ -72,8 +73,7 @@ def find_best(session: Session, project_id: int, hardware_class: str, *, verifie
     ]
     sha = select(union_all(*bests).subquery()).order_by("rank_score", "commit_sha").limit(1).subquery()
     query = select(CommitPosterior).where(
-        CommitPosterior.commit_sha == select(sha.c.commit_sha).scalar_subquery(),
-        CommitPosterior.hardware_class == hardware_class,
+        is_of_commit(CommitPosterior, select(sha.c.commit_sha).scalar_subquery(), hardware_class)
     )
     return session.scalar(query)
 

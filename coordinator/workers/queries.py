@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, l
 
 from coordinator.db.engine import Conn
 from coordinator.models import Calibration, Experiment, Lease, PastOffset, Project, Run, Volunteer, Worker, table_of
-from coordinator.models.base import UtcDateTime
+from coordinator.models.base import UtcDateTime, is_of_class
 from coordinator.models.evidence import IS_FAILED
 from shared.workers import VolunteerView, WorkerState, WorkerView
 
@@ -101,8 +101,7 @@ def _narrow(query: Select[*tuple[Any, ...]], filters: WorkerFilters) -> Select[*
     if filters.project_id is not None:
         query = query.where(
             exists().where(
-                Calibration.project_id == filters.project_id, Calibration.worker_id == Worker.id,
-                Calibration.hardware_class == Worker.hardware_class,
+                is_of_class(Calibration, filters.project_id, Worker.hardware_class), Calibration.worker_id == Worker.id
             )
         )  # fmt: skip
     return query
