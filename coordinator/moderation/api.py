@@ -1,28 +1,33 @@
-"""Duties over HTTP, for accounts whose role has the permission. Each request has a reason and is in the audit log."""
+"""Duties over HTTP, for accounts whose role has the permission. Each change has a reason and is in the audit log."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, status
-from sqlalchemy.orm import Session
+from fastapi import APIRouter, Depends, Query, Request, status
 
 from coordinator.accounts import service as accounts
 from coordinator.accounts.permissions import Permission
 from coordinator.accounts.security import BearerToken
-from coordinator.accounts.service import authorize
+from coordinator.accounts.service import authenticate, authorize
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.events import audit
 from coordinator.events.audit import Actor, AuditFilters
 from coordinator.evidence import held
+from coordinator.http.addresses import ClientAddress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.http.parameters import KNOWN_ONLY
-from coordinator.moderation import service
-from coordinator.projects import service as projects
+from coordinator.moderation import branches, projects, queue, reports, service
+from coordinator.moderation.service import view
+from coordinator.projects import settings as project_settings
+from coordinator.projects.service import get_project
 from shared.moderation import (
     AccountView,
     ActionSource,
     AnchorChange,
     AuditAction,
     AuditView,
+    BranchHeadMove,
+    BranchRename,
+    BranchShare,
     Explained,
     HeldDecisionRequest,
     HeldResult,
@@ -30,21 +35,52 @@ from shared.moderation import (
     InvitationView,
     NewSecret,
     RoleChange,
+    SettingsChange,
+    SettingsRequest,
+    SettingsRestoration,
     SubjectKind,
     WorkerMessageRequest,
     WorkerPause,
     WorkerSanction,
 )
+from shared.projects import ProjectVersion, SettingsPreview
 from shared.protocol import API_PREFIX, Page, Sha, Slug
+from shared.queue import QueueKind, QueuePage, QueueRequest, ReportRequest
 from shared.workers import Role
 
 router = APIRouter(prefix=API_PREFIX, tags=["duties"], dependencies=KNOWN_ONLY)
 
+BRANCH = "/projects/{name}/branches/{branch}"
+SETTINGS = "/projects/{name}/settings"
 
-def act(session: Session, token: str | None, permission: Permission) -> Actor:
-    """The account that acts, if it has the permission."""
-    caller = authorize(session, token, permission)
-    return Actor(caller.name, caller.id, Role(caller.role), ActionSource.API)
+
+def _reading(permission: Permission) -> Any:
+    """A dependency that lets nobody read but accounts with the permission."""
+
+    def check_reader(session: ReadSession, token: BearerToken) -> None:
+        authorize(session, token, permission)
+
+    return Depends(check_reader)
+
+
+def _acting(permission: Permission) -> Any:
+    """A dependency that finds the account that acts, if it has the permission."""
+
+    def find_actor(session: WriteSession, token: BearerToken) -> Actor:
+        caller = authorize(session, token, permission)
+        return Actor(caller.name, caller.id, Role(caller.role), ActionSource.API)
+
+    return Depends(find_actor)
+
+
+LOOKING, ADMINISTERING = [_reading(Permission.LOOK)], [_reading(Permission.ADMINISTER)]
+Staff = Annotated[Actor, _acting(Permission.LOOK)]
+Approver = Annotated[Actor, _acting(Permission.APPROVE)]
+Sanctioner = Annotated[Actor, _acting(Permission.SANCTION)]
+Annotator = Annotated[Actor, _acting(Permission.ANNOTATE)]
+Decider = Annotated[Actor, _acting(Permission.DECIDE)]
+Steerer = Annotated[Actor, _acting(Permission.STEER)]
+Administrator = Annotated[Actor, _acting(Permission.ADMINISTER)]
 
 
 def _read_filters(
@@ -56,140 +92,207 @@ def _read_filters(
     return AuditFilters(by, action, subject, key)
 
 
-@router.get("/audit")
+@router.get("/audit", dependencies=LOOKING)
 def list_audit(
-    session: ReadSession, token: BearerToken, filters: Annotated[AuditFilters, Depends(_read_filters)],
-    cursor: Cursor = None, limit: Limit = 50,
+    session: ReadSession, filters: Annotated[AuditFilters, Depends(_read_filters)], cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[AuditView]:  # fmt: skip
     """Actions of people, newest first: who, what, why, before and after."""
-    authorize(session, token, Permission.LOOK)
     return audit.view_page(session, filters, cursor, limit)
 
 
 @router.post("/audit/{entry_id}/undo", status_code=status.HTTP_201_CREATED)
-def undo_action(entry_id: RowId, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+def undo_action(entry_id: RowId, asked: Explained, actor: Staff, session: WriteSession) -> AuditView:
     """Take an action back, with all that followed from it."""
-    return service.view(service.undo(session, act(session, token, Permission.LOOK), entry_id, asked.reason))
+    return view(service.undo(session, actor, entry_id, asked.reason))
 
 
-@router.get("/accounts")
-def list_accounts(
-    session: ReadSession, token: BearerToken, cursor: Cursor = None, limit: Limit = 50
-) -> Page[AccountView]:
+@router.get("/accounts", dependencies=LOOKING)
+def list_accounts(session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[AccountView]:
     """Accounts with their sanctions, newest first."""
-    authorize(session, token, Permission.LOOK)
     return accounts.view_accounts(session, cursor, limit)
 
 
 @router.post("/accounts/{name}/role")
-def set_role(name: Slug, asked: RoleChange, token: BearerToken, session: WriteSession) -> AuditView:
+def set_role(name: Slug, asked: RoleChange, actor: Administrator, session: WriteSession) -> AuditView:
     """Give an account another role."""
-    actor = act(session, token, Permission.ADMINISTER)
-    return service.view(service.set_role(session, actor, name, asked.role, asked.reason))
+    return view(service.set_role(session, actor, name, asked.role, asked.reason))
 
 
 @router.post("/accounts/{name}/suspension")
-def suspend_account(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+def suspend_account(name: Slug, asked: Explained, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Refuse all requests of an account. What it did stays."""
-    actor = act(session, token, Permission.SANCTION)
-    return service.view(service.set_suspension(session, actor, name, asked.reason, is_on=True))
+    return view(service.set_suspension(session, actor, name, asked.reason, is_on=True))
 
 
 @router.post("/accounts/{name}/reinstatement")
-def unsuspend_account(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+def unsuspend_account(name: Slug, asked: Explained, actor: Sanctioner, session: WriteSession) -> AuditView:
     """End a suspension."""
-    actor = act(session, token, Permission.SANCTION)
-    return service.view(service.set_suspension(session, actor, name, asked.reason, is_on=False))
+    return view(service.set_suspension(session, actor, name, asked.reason, is_on=False))
 
 
 @router.post("/accounts/{name}/approval")
-def approve_account(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+def approve_account(name: Slug, asked: Explained, actor: Approver, session: WriteSession) -> AuditView:
     """Let an account in that waits for it."""
-    return service.view(service.approve_account(session, act(session, token, Permission.APPROVE), name, asked.reason))
+    return view(service.approve_account(session, actor, name, asked.reason))
 
 
 @router.post("/accounts/{name}/quarantine")
-def quarantine_account(name: Slug, asked: WorkerSanction, token: BearerToken, session: WriteSession) -> AuditView:
+def quarantine_account(name: Slug, asked: WorkerSanction, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Refuse all writes of an account or worker, and leave its runs and papers out of everything."""
-    actor = act(session, token, Permission.SANCTION)
-    return service.view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=True))
+    return view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=True))
 
 
 @router.post("/accounts/{name}/release")
-def release_account(name: Slug, asked: WorkerSanction, token: BearerToken, session: WriteSession) -> AuditView:
+def release_account(name: Slug, asked: WorkerSanction, actor: Sanctioner, session: WriteSession) -> AuditView:
     """End a quarantine. Everything counts and shows again."""
-    actor = act(session, token, Permission.SANCTION)
-    return service.view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=False))
+    return view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=False))
 
 
 @router.post("/accounts/{name}/papers/retraction")
-def retract_papers(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+def retract_papers(name: Slug, asked: Explained, actor: Annotator, session: WriteSession) -> AuditView:
     """Retract the published papers of an account, at most the 1,000 newest."""
-    return service.view(service.retract_papers(session, act(session, token, Permission.ANNOTATE), name, asked.reason))
+    return view(service.retract_papers(session, actor, name, asked.reason))
 
 
 @router.post("/accounts/{name}/anchor")
-def set_anchor(name: Slug, asked: AnchorChange, token: BearerToken, session: WriteSession) -> AuditView:
+def set_anchor(name: Slug, asked: AnchorChange, actor: Administrator, session: WriteSession) -> AuditView:
     """Trust a worker to verify what others found, or no longer."""
-    actor = act(session, token, Permission.ADMINISTER)
-    done = service.set_anchor(session, actor, name, asked.worker, asked.reason, is_anchor=asked.is_anchor)
-    return service.view(done)
+    return view(service.set_anchor(session, actor, name, asked.worker, asked.reason, is_anchor=asked.is_anchor))
 
 
 @router.post("/accounts/{name}/pause")
-def pause_worker(name: Slug, asked: WorkerPause, token: BearerToken, session: WriteSession) -> AuditView:
+def pause_worker(name: Slug, asked: WorkerPause, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Give a worker no jobs, and show it why; or give it jobs again."""
-    actor = act(session, token, Permission.SANCTION)
-    return service.view(service.set_pause(session, actor, name, asked.worker, asked.reason, is_on=asked.is_paused))
+    return view(service.set_pause(session, actor, name, asked.worker, asked.reason, is_on=asked.is_paused))
 
 
 @router.post("/accounts/{name}/message")
-def send_message(name: Slug, asked: WorkerMessageRequest, token: BearerToken, session: WriteSession) -> AuditView:
+def send_message(name: Slug, asked: WorkerMessageRequest, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Show a message in a worker's terminal, once."""
-    actor = act(session, token, Permission.SANCTION)
-    return service.view(service.send_message(session, actor, name, asked.worker, asked.text))
+    return view(service.send_message(session, actor, name, asked.worker, asked.text))
 
 
 @router.post("/accounts/{name}/sign-in-link", status_code=status.HTTP_201_CREATED)
-def create_link(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> NewSecret:
+def create_link(name: Slug, asked: Explained, actor: Administrator, session: WriteSession) -> NewSecret:
     """Make a sign-in link for an account, as for a forgotten password: the secret signs it in once, within a day."""
-    return service.create_link(session, act(session, token, Permission.ADMINISTER), name, asked.reason)
+    return service.create_link(session, actor, name, asked.reason)
 
 
-@router.get("/held")
-def list_held(session: ReadSession, token: BearerToken, project: Slug | None = None) -> Page[HeldResult]:
+@router.get("/held", dependencies=LOOKING)
+def list_held(session: ReadSession, project: Slug | None = None) -> Page[HeldResult]:
     """Results that wait for a decision, and those that have one, at most 200; the latest first."""
-    authorize(session, token, Permission.LOOK)
-    return Page(items=held.list_held(session, projects.get_project(session, project).id if project else None))
+    return Page(items=held.list_held(session, get_project(session, project).id if project else None))
 
 
 @router.post("/projects/{name}/held/{sha}/decision")
-def decide_held(
-    name: Slug, sha: Sha, asked: HeldDecisionRequest, token: BearerToken, session: WriteSession
-) -> AuditView:
+def decide_held(name: Slug, sha: Sha, asked: HeldDecisionRequest, actor: Decider, session: WriteSession) -> AuditView:
     """Accept a held result, send it to two anchors, or reject it."""
-    actor = act(session, token, Permission.DECIDE)
     done = service.decide_held(session, actor, name, sha, asked.hardware_class, asked.decision, asked.reason)
-    return service.view(done)
+    return view(done)
 
 
-@router.get("/invitations")
-def list_invitations(
-    session: ReadSession, token: BearerToken, cursor: Cursor = None, limit: Limit = 50
-) -> Page[InvitationView]:
+@router.get("/invitations", dependencies=LOOKING)
+def list_invitations(session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[InvitationView]:
     """Invitations, newest first, without their secrets."""
-    authorize(session, token, Permission.LOOK)
     return accounts.view_invitations(session, cursor, limit)
 
 
 @router.post("/invitations", status_code=status.HTTP_201_CREATED)
-def create_invitation(asked: InvitationRequest, token: BearerToken, session: WriteSession) -> NewSecret:
+def create_invitation(asked: InvitationRequest, actor: Approver, session: WriteSession) -> NewSecret:
     """Make an invitation. Its secret comes with the answer, and never again."""
-    return service.create_invitation(session, act(session, token, Permission.APPROVE), asked)
+    return service.create_invitation(session, actor, asked)
 
 
 @router.post("/invitations/{invitation_id}/revocation")
-def revoke_invitation(invitation_id: RowId, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+def revoke_invitation(invitation_id: RowId, asked: Explained, actor: Approver, session: WriteSession) -> AuditView:
     """End an invitation. Accounts that were made with it stay."""
-    actor = act(session, token, Permission.APPROVE)
-    return service.view(service.revoke_invitation(session, actor, invitation_id, asked.reason))
+    return view(service.revoke_invitation(session, actor, invitation_id, asked.reason))
+
+
+@router.get("/queue", dependencies=LOOKING)
+def list_queue(request: Request, session: ReadSession, kind: QueueKind | None = None) -> QueuePage:
+    """List the things that wait for moderators: that for which most waits comes first, then the oldest."""
+    return queue.view_queue(session, kind, request.app.state.background.list_health())
+
+
+@router.post("/queue/actions")
+def act_on_queue(request: Request, asked: QueueRequest, actor: Staff, session: WriteSession) -> Page[AuditView]:
+    """Do the same about some things that wait; all of it is done, or nothing."""
+    done = queue.act(session, actor, asked, request.app.state.background.list_health())
+    return Page(items=[view(entry) for entry in done])
+
+
+@router.post("/findings/{finding_id}/reports", status_code=status.HTTP_204_NO_CONTENT, tags=["findings"])
+def report_finding(
+    finding_id: RowId, asked: ReportRequest, token: BearerToken, address: ClientAddress, session: WriteSession
+) -> None:
+    """Tell the moderators that something is wrong with a finding; with a token, or without where reading is public."""
+    volunteer_id = authenticate(session, token) if token else None
+    reports.report_finding(session, finding_id, asked.text, volunteer_id, address)
+
+
+@router.post(f"{BRANCH}/pause")
+def pause_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
+    """Give a branch no more jobs until a maintainer resumes it."""
+    return view(branches.pause(session, actor, name, branch, asked.reason))
+
+
+@router.post(f"{BRANCH}/resumption")
+def resume_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
+    """Give a paused branch jobs again."""
+    return view(branches.resume(session, actor, name, branch, asked.reason))
+
+
+@router.post(f"{BRANCH}/approval")
+def approve_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
+    """Make a newcomer's proposal a branch."""
+    return view(branches.approve(session, actor, name, branch, asked.reason))
+
+
+@router.post(f"{BRANCH}/name")
+def rename_branch(name: Slug, branch: Slug, asked: BranchRename, actor: Steerer, session: WriteSession) -> AuditView:
+    """Give a branch another name."""
+    return view(branches.rename(session, actor, name, branch, asked.name, asked.reason))
+
+
+@router.post(f"{BRANCH}/share")
+def share_branch(name: Slug, branch: Slug, asked: BranchShare, actor: Steerer, session: WriteSession) -> AuditView:
+    """Give a branch a minimum share of the project's jobs."""
+    return view(branches.set_share(session, actor, name, branch, asked.share, asked.reason))
+
+
+@router.post(f"{BRANCH}/head")
+def move_branch(name: Slug, branch: Slug, asked: BranchHeadMove, actor: Steerer, session: WriteSession) -> AuditView:
+    """Let a branch go on from another commit."""
+    return view(branches.move_head(session, actor, name, branch, asked.head_sha, asked.reason))
+
+
+@router.post(f"{BRANCH}/deletion")
+def delete_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
+    """Delete a branch that is empty."""
+    return view(branches.delete(session, actor, name, branch, asked.reason))
+
+
+@router.get(SETTINGS)
+def list_settings(name: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[ProjectVersion]:
+    """All versions of a project's settings, the newest first, which holds now."""
+    return project_settings.view_versions(session, get_project(session, name), cursor, limit)
+
+
+@router.post(f"{SETTINGS}/preview", dependencies=ADMINISTERING)
+def preview_settings(name: Slug, asked: SettingsChange, session: ReadSession) -> SettingsPreview:
+    """Say what a change of settings would do, and change nothing."""
+    return projects.preview(session, name, asked)
+
+
+@router.post(SETTINGS)
+def change_settings(name: Slug, asked: SettingsRequest, actor: Administrator, session: WriteSession) -> AuditView:
+    """Save a new version of a project's settings: title, notice, mode, weight, who may join, job mix."""
+    return view(projects.change_settings(session, actor, name, asked, asked.reason))
+
+
+@router.post(f"{SETTINGS}/restoration")
+def restore_settings(name: Slug, asked: SettingsRestoration, actor: Administrator, session: WriteSession) -> AuditView:
+    """Save the settings of an earlier version as a new one."""
+    return view(projects.restore_version(session, actor, name, asked.version, asked.reason))
