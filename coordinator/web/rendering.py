@@ -10,7 +10,7 @@ from typing import Any
 
 import nh3
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 from pygments import highlight
@@ -23,7 +23,7 @@ from coordinator.http.prefix import root
 from coordinator.web.navigation import list_places, list_tabs
 from coordinator.web.sessions import current_request, find_visitor, make_form_token, sign_in_address, take_message
 from shared.findings import Snippet
-from shared.formatting import format_effect, format_measure, format_ratio
+from shared.formatting import count_noun, format_effect, format_measure, format_ratio
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 KEEP_FOREVER = "public, max-age=31536000, immutable"
@@ -114,6 +114,11 @@ def render_markdown(text: str) -> Markup:
     return Markup(html)  # noqa: S704  sanitised on the line above
 
 
+def escape_markdown(text: str) -> str:
+    """A stranger's words in Markdown, without the characters that would mean something there."""
+    return " ".join("".join(f"\\{sign}" if sign in r"\`*_{}[]<>#|!&~" else sign for sign in text).split())
+
+
 def render_marked(snippet: Snippet) -> Markup:
     """A part of a finding with the matching words marked; the rest is escaped."""
     pieces, at = [], 0
@@ -150,16 +155,18 @@ def _colour(code: str) -> str:
 
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
+    autoescape=select_autoescape(),
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
 _environment.filters |= {
     "count": format_count, "seconds": format_seconds, "markdown": render_markdown, "diff": render_diff,
-    "marked": render_marked, "utc": format_utc, "words": lambda value: str(value).replace("_", " "),
+    "marked": render_marked, "plain": escape_markdown, "utc": format_utc,
+    "words": lambda value: str(value).replace("_", " "),
 }  # fmt: skip
 _environment.globals |= {
     "root": root, "static_url": static_url, "measure": format_measure, "effect": format_effect, "ratio": format_ratio,
-    "list_tabs": list_tabs, "sign_in_address": sign_in_address, "make_form_token": make_form_token,
+    "count_noun": count_noun, "list_tabs": list_tabs, "sign_in_address": sign_in_address,
+    "make_form_token": make_form_token,
 }  # fmt: skip
