@@ -1,5 +1,6 @@
 """The words of a snapshot for people and archives: CITATION.cff, BibTeX, Zenodo's metadata, a dataset card."""
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from coordinator.export.formats import escape
+from coordinator.export.formats import escape, write_entry
 from coordinator.models import Run, Volunteer, Worker
 from shared.contract import CONTRACT_FILE
 from shared.export import CHECKPOINT_FILE, HISTORY_FILE, SUMS_FILE, ExportTable, SnapshotView
@@ -106,8 +107,7 @@ def write_bibtex(view: SnapshotView, url: str) -> str:
         "note": f"Snapshot {escape(view.name)} of {view.as_of:%Y-%m-%d}; log {escape(view.origin)}, "
         f"{view.log_size} entries, root {view.log_root}",
     }
-    lines = [f"  {name} = {value if name == 'month' else '{' + value + '}'}," for name, value in fields.items()]
-    return "\n".join([f"@misc{{swarm-{view.project}-{view.name},", *lines, "}\n"])
+    return write_entry(f"swarm-{view.project}-{view.name}", fields)
 
 
 def write_zenodo(view: SnapshotView) -> str:
@@ -115,7 +115,7 @@ def write_zenodo(view: SnapshotView) -> str:
     fields = {
         "title": f"{view.title}: {view.name}",
         "upload_type": "dataset",
-        "description": f"<p>{_escape_html(view.question)}</p>",
+        "description": f"<p>{html.escape(view.question, quote=False)}</p>",
         "creators": [{"name": _family_first(name)} for name in view.people],
         "publication_date": f"{view.as_of:%Y-%m-%d}",
         "version": view.name,
@@ -129,10 +129,6 @@ def write_zenodo(view: SnapshotView) -> str:
 def _family_first(name: str) -> str:
     parts = _split_name(name)
     return parts["name"] if "name" in parts else f"{parts['family-names']}, {parts['given-names']}"
-
-
-def _escape_html(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def write_card(view: SnapshotView) -> str:

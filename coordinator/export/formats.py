@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType, NoneType
 from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID
@@ -132,8 +132,13 @@ def cite(session: Session, finding_id: int, base_url: str) -> str:
         "note": f"Finding {finding_id} of the research swarm's project {escape(project)}, "
         f"experiment {found['experiment_id']}, commit {found['commit_sha']}",
     }
+    return write_entry(f"swarm-{project}-{finding_id}", fields)
+
+
+def write_entry(key: str, fields: Mapping[str, str]) -> str:
+    """A BibTeX entry of kind `misc`; a month is a name that BibTeX knows."""
     lines = [f"  {name} = {value if name == 'month' else '{' + value + '}'}," for name, value in fields.items()]
-    return "\n".join([f"@misc{{swarm-{project}-{finding_id},", *lines, "}\n"])
+    return "\n".join([f"@misc{{{key},", *lines, "}\n"])
 
 
 def escape(text: str) -> str:

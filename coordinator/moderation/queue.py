@@ -5,7 +5,7 @@ is dismissed in that state. Each action is one of `service` and `branches`; the 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -47,28 +47,15 @@ class ActionUnfitError(SwarmError):
     title = "That cannot be done about this thing"
 
 
-class _Found(NamedTuple):
-    """A thing before its mark is known."""
-
-    kind: QueueKind
-    key: str
-    title: str
-    detail: str
-    address: str
-    item: Mapping[str, object]
-
-
 def list_items(session: Session, tasks: Sequence[TaskHealth] = ()) -> list[QueueItem]:
     """The things that wait: first that for which most waits, then the oldest."""
     found = [*_list_found(session), *_list_tasks(tasks)]
-    marks = queue_queries.map_marks(session, [_name(one) for one in found])
+    marks = queue_queries.map_marks(session, [item.name for item in found])
     items = []
-    for one in found:
-        mark = marks.get(_name(one))
-        if mark is None or mark.dismissed_state != one.item["state"]:
-            fields: dict[str, object] = {"name": _name(one), "assigned_to": mark.assigned_to if mark else None}
-            fields |= {"actions": list(ACTIONS[one.kind])} | one._asdict() | dict(one.item)
-            items.append(QueueItem.model_validate({name: fields[name] for name in QueueItem.model_fields}))
+    for item in found:
+        mark = marks.get(item.name)
+        if mark is None or mark.dismissed_state != item.state:
+            items.append(item.model_copy(update={"assigned_to": mark.assigned_to if mark else None}))
     return sorted(items, key=lambda item: (-item.waiting, item.opened_at, item.name))
 
 
@@ -82,14 +69,6 @@ def view_queue(session: Session, kind: QueueKind | None, tasks: Sequence[TaskHea
 def count_items(session: Session) -> int:
     """The number of things in the queue, background tasks left out."""
     return len(list_items(session))
-
-
-def get_item(session: Session, name: str, tasks: Sequence[TaskHealth] = ()) -> QueueItem:
-    """A thing in the queue. Raises NotFoundError, with the reason why it may have left."""
-    item = next((item for item in list_items(session, tasks) if item.name == name), None)
-    if item is None:
-        raise NotFoundError(f"{name} does not wait any more: somebody settled or dismissed it.")
-    return item
 
 
 def act(session: Session, actor: Actor, asked: QueueRequest, tasks: Sequence[TaskHealth] = ()) -> list[AuditEntry]:
@@ -157,12 +136,20 @@ _ACTIONS: Mapping[QueueAction, Callable[[Session, Actor, QueueItem, QueueRequest
 }  # fmt: skip
 
 
-def _name(one: _Found) -> str:
-    return f"{one.kind}:{one.key}"
-
-
 def _key(item: QueueItem) -> str:
     return item.name.partition(":")[2]
+
+
+def _item(
+    kind: QueueKind, key: str, title: str, detail: str, address: str, *, state: str, opened_at: datetime,
+    waiting_for: str, waiting: int = 1, project: str | None = None, author: str | None = None,
+) -> QueueItem:  # fmt: skip
+    """A thing of which no mark is known."""
+    return QueueItem(
+        name=f"{kind}:{key}", kind=kind, title=title, detail=detail, address=address, project=project, author=author,
+        waiting=waiting, waiting_for=waiting_for, opened_at=opened_at, state=state, assigned_to=None,
+        actions=list(ACTIONS[kind]),
+    )  # fmt: skip
 
 
 def _say_waiting(count: int, one: str, many: str) -> str:
@@ -170,67 +157,50 @@ def _say_waiting(count: int, one: str, many: str) -> str:
     return "waits" if not count else one if count == 1 else many
 
 
-def _list_found(session: Session) -> Iterator[_Found]:
+def _list_found(session: Session) -> Iterator[QueueItem]:
     yield from _list_commits(session)
     for epoch, project, under_way in queue_queries.list_noisy(session):
         expected = projects.contract_of(project).evidence.noise_sd
         noise = epoch.disputed_noise_sd or 0.0
         times = noise / expected if expected else 0.0
-        detail = f"Runs differ by {noise:.2g}, {times:.1f} times what the contract expects."
-        yield _Found(
-            QueueKind.NOISE, f"{project.name}/{epoch.hardware_class}", f"Noise on {epoch.hardware_class}", detail,
-            f"/projects/{project.name}",
-            {
-                "project": project.name, "author": None, "waiting": max(1, under_way),
-                "waiting_for": _say_waiting(under_way, "job under way in it", "jobs under way in it"),
-                "opened_at": epoch.started_at, "state": f"{int(times)} times",
-            },
+        yield _item(
+            QueueKind.NOISE, f"{project.name}/{epoch.hardware_class}", f"Noise on {epoch.hardware_class}",
+            f"Runs differ by {noise:.2g}, {times:.1f} times what the contract expects.", f"/projects/{project.name}",
+            project=project.name, state=f"{int(times)} times", opened_at=epoch.started_at, waiting=max(1, under_way),
+            waiting_for=_say_waiting(under_way, "job under way in it", "jobs under way in it"),
         )  # fmt: skip
     for account in queue_queries.list_pending(session):
-        yield _Found(
-            QueueKind.ACCOUNT, account.name, account.name, "Asks to join.",
-            f"/admin/accounts/{account.name}",
-            {
-                "project": None, "author": account.name, "waiting": 1, "waiting_for": "person waits",
-                "opened_at": account.created_at, "state": "pending",
-            },
+        yield _item(
+            QueueKind.ACCOUNT, account.name, account.name, "Asks to join.", f"/admin/accounts/{account.name}",
+            author=account.name, state="pending", opened_at=account.created_at, waiting_for="person waits",
         )  # fmt: skip
     for branch, project_name, author in queue_queries.list_proposed(session):
-        yield _Found(
+        yield _item(
             QueueKind.BRANCH, f"{project_name}/{branch.name}", f"Branch {branch.name}", branch.theme,
-            f"/projects/{project_name}/branches",
-            {
-                "project": project_name, "author": author, "waiting": 1, "waiting_for": "branch waits",
-                "opened_at": branch.created_at, "state": "proposed",
-            },
+            f"/projects/{project_name}/branches", project=project_name, author=author, state="proposed",
+            opened_at=branch.created_at, waiting_for="branch waits",
         )  # fmt: skip
     for reported in queue_queries.list_reported(session):
-        detail = f"{count_noun(reported.reports, 'report')} of finding {reported.finding.id}."
-        claim = view_words(session, reported.finding.id, with_hidden=True).claim
-        yield _Found(
-            QueueKind.REPORT, str(reported.finding.id), claim, detail,
-            f"/findings/{reported.finding.id}",
-            {
-                "project": reported.project, "author": reported.author, "waiting": max(1, reported.citations),
-                "waiting_for": _say_waiting(reported.citations, "experiment read it", "experiments read it"),
-                "opened_at": reported.first_at, "state": str(reported.newest_id),
-            },
+        number, citations = reported.finding.id, reported.citations
+        yield _item(
+            QueueKind.REPORT, str(number), view_words(session, number, with_hidden=True).claim,
+            f"{count_noun(reported.reports, 'report')} of finding {number}.", f"/findings/{number}",
+            project=reported.project, author=reported.author, state=str(reported.newest_id),
+            opened_at=reported.first_at, waiting=max(1, citations),
+            waiting_for=_say_waiting(citations, "experiment read it", "experiments read it"),
         )  # fmt: skip
     for calibration, worker, volunteer, project_name in queue_queries.list_failing(session):
-        failed = count_noun(calibration.failures_in_row, "run")
-        yield _Found(
-            QueueKind.WORKER, f"{project_name}/{worker.id}", f"{volunteer}/{worker.name}",
-            f"Its last {failed} failed, on {calibration.hardware_class}.",
-            f"/audit?subject=worker&key={volunteer}/{worker.name}",
-            {
-                "project": project_name, "author": f"{volunteer}/{worker.name}", "waiting": 1,
-                "waiting_for": "worker waits", "opened_at": calibration.updated_at,
-                "state": f"after {calibration.jobs_done - calibration.failures_in_row}",
-            },
+        name, failures = f"{volunteer}/{worker.name}", calibration.failures_in_row
+        yield _item(
+            QueueKind.WORKER, f"{project_name}/{worker.id}", name,
+            f"Its last {count_noun(failures, 'run')} failed, on {calibration.hardware_class}.",
+            f"/audit?subject=worker&key={name}", project=project_name, author=name,
+            state=f"after {calibration.jobs_done - failures}", opened_at=calibration.updated_at,
+            waiting_for="worker waits",
         )  # fmt: skip
 
 
-def _list_commits(session: Session) -> Iterator[_Found]:
+def _list_commits(session: Session) -> Iterator[QueueItem]:
     rows = [(QueueKind.HELD, row) for row in queue_queries.list_held(session)]
     rows += [(QueueKind.CONTRADICTION, row) for row in queue_queries.list_disputed(session)]
     for kind, row in rows:
@@ -239,32 +209,25 @@ def _list_commits(session: Session) -> Iterator[_Found]:
         if posterior.effect_mean is not None and posterior.effect_sd is not None:
             effect = f"effect {format_effect(posterior.effect_mean, posterior.effect_sd)}"
         says = "Too good to be believed" if kind is QueueKind.HELD else f"Its runs are {posterior.dispute}"
-        yield _Found(
+        yield _item(
             kind, f"{row.project}/{posterior.commit_sha}/{posterior.hardware_class}",
             f"#{experiment.id} {experiment.title}",
             f"{says}: {effect}, {count_noun(posterior.runs, 'run')}, on {posterior.hardware_class}.",
-            f"/experiments/{experiment.id}",
-            {
-                "project": row.project, "author": row.author, "waiting": max(1, row.children),
-                "waiting_for": _say_waiting(row.children, "experiment builds on it", "experiments build on it"),
-                "opened_at": experiment.created_at,
-                "state": posterior.dispute if kind is QueueKind.CONTRADICTION else "held",
-            },
+            f"/experiments/{experiment.id}", project=row.project, author=row.author,
+            state=posterior.dispute if kind is QueueKind.CONTRADICTION else "held", opened_at=experiment.created_at,
+            waiting=max(1, row.children),
+            waiting_for=_say_waiting(row.children, "experiment builds on it", "experiments build on it"),
         )  # fmt: skip
 
 
-def _list_tasks(tasks: Sequence[TaskHealth]) -> Iterator[_Found]:
+def _list_tasks(tasks: Sequence[TaskHealth]) -> Iterator[QueueItem]:
     for task in tasks:
         if task.is_alive and task.failures < FAILURES_OF_A_TASK:
             continue
         ended = "" if task.is_alive else "It has ended. "
-        yield _Found(
+        yield _item(
             QueueKind.TASK, task.name, task.name,
             f"{ended}{count_noun(task.failures, 'failure')} in a row: {task.last_error or 'no error known'}",
-            "/admin/queue?kind=task",
-            {
-                "project": None, "author": None, "waiting": EVERYTHING, "waiting_for": "everything",
-                "opened_at": task.last_success_at or task.last_error_at or now(),
-                "state": "ended" if not task.is_alive else (task.last_error or "")[:80],
-            },
+            "/admin/queue?kind=task", state="ended" if not task.is_alive else (task.last_error or "")[:80],
+            opened_at=task.last_success_at or task.last_error_at or now(), waiting=EVERYTHING, waiting_for="everything",
         )  # fmt: skip
