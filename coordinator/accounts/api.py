@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, status
 from coordinator.accounts import service
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import JoinRules
-from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.parameters import KNOWN_ONLY
 from shared.protocol import API_PREFIX
@@ -15,18 +15,16 @@ router = APIRouter(prefix=API_PREFIX, tags=["accounts"], dependencies=KNOWN_ONLY
 
 
 @router.post("/accounts", status_code=status.HTTP_201_CREATED)
-def sign_up(asked: SignUp, request: Request, address: ClientAddress, database: CurrentDatabase) -> Account:
+def sign_up(asked: SignUp, request: Request, address: ClientAddress, session: WriteSession) -> Account:
     """Make an account. Its token comes with the answer, and never again."""
-    with database.write() as session:
-        return service.sign_up(session, asked, JoinRules.of(request.app.state.settings), address)
+    return service.sign_up(session, asked, JoinRules.of(request.app.state.settings), address)
 
 
 @router.post("/sign-in", status_code=status.HTTP_201_CREATED)
-def sign_in(asked: SignIn, database: CurrentDatabase) -> Account:
+def sign_in(asked: SignIn, session: WriteSession) -> Account:
     """Exchange, once, a sign-in link for a token that lasts 30 days and carries the duties of the account's role, or a
     code for a worker's token."""
-    with database.write() as session:
-        return service.sign_in(session, asked)
+    return service.sign_in(session, asked)
 
 
 @router.get("/account")

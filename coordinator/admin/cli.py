@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from coordinator.admin import backup as backups
-from coordinator.admin import branches, queries, queue, verified_backup
+from coordinator.admin import duties, queries, verified_backup
 from coordinator.admin import projects as project_commands
 from coordinator.admin import repack as packing
 from coordinator.admin.console import CommandFailed, clear_errors, progress_bars, read_values
-from coordinator.admin.duties import app as duties
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
@@ -29,9 +28,9 @@ from shared.export import SnapshotRequest
 from shared.formatting import count_noun
 
 app = typer.Typer()
-app.add_typer(duties)
-app.add_typer(branches.app, name="branch")
-app.add_typer(queue.app, name="queue")
+app.add_typer(duties.app)
+app.add_typer(project_commands.branch_app, name="branch")
+app.add_typer(duties.queue_app, name="queue")
 app.add_typer(project_commands.app, name="project")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]

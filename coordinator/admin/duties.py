@@ -1,4 +1,4 @@
-"""Commands for maintainers' duties: accounts, tokens, invitations, quarantine, and the audit log."""
+"""Commands for maintainers' duties: accounts, tokens, invitations, quarantine, the queue, and the audit log."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,12 +16,13 @@ from coordinator.events import audit as audit_log
 from coordinator.events.audit import Actor, AuditFilters
 from coordinator.evidence import held
 from coordinator.models import AuditEntry
-from coordinator.moderation import service
+from coordinator.moderation import queue, service
 from coordinator.moderation.service import NothingChangesError
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import HeldDecisionKind
 from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest, WorkerMessageRequest
 from shared.protocol import Message
+from shared.queue import QueueAction, QueueKind, QueueRequest
 from shared.workers import Role
 
 app = typer.Typer()
@@ -311,6 +312,41 @@ def undo(entry: Annotated[int, typer.Argument(help="Its number in `audit`.")], r
     """
     with act() as (session, actor):
         say(service.undo(session, actor, entry, reason))
+
+
+queue_app = typer.Typer(
+    no_args_is_help=True,
+    help="What waits for moderators: list it, and act upon it.\n\n"
+    'Example:  swarm-coordinator queue act dismiss report:7 --reason "it is a fair paper"',
+)
+
+
+@queue_app.command("list")
+def list_queue(
+    kind: Annotated[QueueKind | None, typer.Option(help="Only things of this kind.")] = None, as_json: Json = False
+) -> None:
+    """List the things that wait, all but background tasks: that for which most waits comes first."""
+    with clear_errors(), open_database() as database, database.read() as session:
+        items = queue.view_queue(session, kind).items
+    if not items:
+        typer.echo("Nothing waits.", err=True)
+    for item in items:
+        who = f"  ({item.assigned_to})" if item.assigned_to else ""
+        print_view(item, f"{item.name}  {item.title}  {item.detail}{who}", as_json=as_json)
+
+
+@queue_app.command("act")
+def act_on_queue(
+    action: Annotated[QueueAction, typer.Argument(help="What to do about each of them.")],
+    items: Annotated[list[str], typer.Argument(help="Their names, as `list` prints them.")],
+    reason: Reason,
+    to: Annotated[str | None, typer.Option(help="Whom to assign them to; without it, nobody.")] = None,
+) -> None:
+    """Do the same about some things at once; all of it is done, or nothing."""
+    with act() as (session, actor):
+        asked = QueueRequest(items=items, action=action, reason=reason, assignee=to)
+        for entry in queue.act(session, actor, asked):
+            say(entry)
 
 
 def print_view(view: Message, line: str, *, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """Exports over HTTP: streams, of whatever length."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.export import formats, service
 from coordinator.export.formats import MEDIA_TYPES
+from coordinator.http.downloads import send_file
 from coordinator.http.pagination import RowId
 from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
@@ -31,7 +31,7 @@ def export_results(
         project = projects.get_project(session, name)
         chosen = service.choose_class(session, project, hardware_class)
         lines = service.export_results(database, session, project, chosen)
-    return _download(lines, "text/tab-separated-values; charset=utf-8", f"{name}-results.tsv")
+    return send_file(lines, f"{name}-results.tsv", "text/tab-separated-values; charset=utf-8")
 
 
 @router.get("/projects/{name}/export/{table}.{format}", response_class=StreamingResponse)
@@ -39,7 +39,7 @@ def export_table(name: Slug, table: ExportTable, format: ExportFormat, database:
     """All of a project's experiments, runs, findings, citations or promotions, as JSON lines, CSV or Parquet."""
     with database.scan() as session:
         rows = service.export_table(database, session, projects.get_project(session, name), table, format)
-    return _download(rows, MEDIA_TYPES[format], f"{name}-{table}.{format}")
+    return send_file(rows, f"{name}-{table}.{format}", MEDIA_TYPES[format])
 
 
 @router.get("/findings/{finding_id}/bibtex", tags=["findings"], response_class=Response)
@@ -47,8 +47,3 @@ def cite_finding(finding_id: RowId, request: Request, session: ReadSession) -> R
     """A finding as a BibTeX entry, with the address at which it stays."""
     entry = formats.cite(session, finding_id, request.app.state.settings.base_url)
     return Response(entry, media_type="application/x-bibtex; charset=utf-8")
-
-
-def _download(chunks: Iterator[bytes], media_type: str, file: str) -> StreamingResponse:
-    headers = {"Content-Disposition": f'attachment; filename="{file}"', "Cache-Control": "no-cache"}
-    return StreamingResponse(chunks, media_type=media_type, headers=headers)

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.events import history
 from coordinator.export.formats import MEDIA_TYPES
+from coordinator.http.downloads import send_file
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import RowId
 from coordinator.http.parameters import KNOWN_ONLY
@@ -63,5 +64,4 @@ def export_history(
     project = projects.get_project(session, name)
     head = history.get_head(session, project)
     lines = history.stream_lines(database, project.id, min(size if size is not None else head.size, head.size))
-    headers = {"Content-Disposition": f'attachment; filename="{name}-{HISTORY_FILE}"', "Cache-Control": "no-cache"}
-    return StreamingResponse(lines, media_type=MEDIA_TYPES[ExportFormat.JSONL], headers=headers)
+    return send_file(lines, f"{name}-{HISTORY_FILE}", MEDIA_TYPES[ExportFormat.JSONL])

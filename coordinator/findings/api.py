@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, status
 from coordinator.accounts.permissions import Permission
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate, authorize, may
-from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.database import ReadSession, WriteSession
 from coordinator.experiments.filters import AskedOrder, FilterQuery, Filters, Name
 from coordinator.findings import papers, prior_work, revisions, search, service, topics
 from coordinator.findings.topics import TopicQuery
@@ -128,37 +128,29 @@ def revise_finding(
     draft: FindingDraft,
     key: Key,
     token: BearerToken,
-    database: CurrentDatabase,
+    session: WriteSession,
     similarity: CurrentSimilarity,
 ) -> FindingView:
     """Put other words in the place of a finding's, by its author. Those before stay readable."""
-    with database.write() as session:
-        return revisions.revise(session, similarity, authenticate(session, token), finding_id, key, draft)
+    return revisions.revise(session, similarity, authenticate(session, token), finding_id, key, draft)
 
 
 @router.post("/findings/{finding_id}/notes", status_code=status.HTTP_201_CREATED)
-def add_note(finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase) -> Note:
+def add_note(finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, session: WriteSession) -> Note:
     """Write a note beside a finding, as a maintainer."""
-    with database.write() as session:
-        caller = authorize(session, token, Permission.WORK)
-        return revisions.annotate(session, caller, finding_id, key, NoteKind.NOTE, draft)
+    caller = authorize(session, token, Permission.WORK)
+    return revisions.annotate(session, caller, finding_id, key, NoteKind.NOTE, draft)
 
 
 @router.post("/findings/{finding_id}/retraction", status_code=status.HTTP_201_CREATED)
-def retract_finding(
-    finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase
-) -> Note:
+def retract_finding(finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, session: WriteSession) -> Note:
     """Retract a finding, with a reason. It stays readable; searches and context packs leave it out."""
-    with database.write() as session:
-        caller = authorize(session, token, Permission.WORK)
-        return revisions.annotate(session, caller, finding_id, key, NoteKind.RETRACTION, draft)
+    caller = authorize(session, token, Permission.WORK)
+    return revisions.annotate(session, caller, finding_id, key, NoteKind.RETRACTION, draft)
 
 
 @router.post("/findings/{finding_id}/restoration", status_code=status.HTTP_201_CREATED)
-def restore_finding(
-    finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase
-) -> Note:
+def restore_finding(finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, session: WriteSession) -> Note:
     """Take a retraction back, with a reason."""
-    with database.write() as session:
-        caller = authorize(session, token, Permission.WORK)
-        return revisions.annotate(session, caller, finding_id, key, NoteKind.RESTORATION, draft)
+    caller = authorize(session, token, Permission.WORK)
+    return revisions.annotate(session, caller, finding_id, key, NoteKind.RESTORATION, draft)

@@ -1,4 +1,4 @@
-"""Pages of maintainers and moderators about accounts: a list, and what may be done to one."""
+"""Pages of maintainers and moderators about accounts and invitations: lists, and what may be done to one."""
 
 from typing import Annotated
 
@@ -16,11 +16,11 @@ from coordinator.moderation import service
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Maintainer, Moderator, act_as, redirect
 from coordinator.web.sign_in import base_url
-from shared.moderation import Reason, SubjectKind
-from shared.protocol import Slug
+from shared.moderation import Days, InvitationRequest, Reason, SubjectKind, Uses
+from shared.protocol import Slug, now
 from shared.workers import Role
 
-router = APIRouter(include_in_schema=False, prefix="/admin/accounts")
+router = APIRouter(include_in_schema=False, prefix="/admin")
 
 ROWS = 50
 RECENT_ACTIONS = 20
@@ -29,13 +29,13 @@ Why = Annotated[Reason, Form(alias="reason")]
 Start = Annotated[str, Query(max_length=63, pattern=r"^[a-z0-9-]*$")]
 
 
-@router.get("")
+@router.get("/accounts")
 def list_accounts(_visitor: Moderator, session: ReadSession, name: Start = "", cursor: Cursor = None) -> Response:
     """Accounts, newest first; those whose names begin so, if a beginning is given."""
     return render("accounts/list.html", found=accounts.view_accounts(session, cursor, ROWS, name), name=name)
 
 
-@router.get("/{name}")
+@router.get("/accounts/{name}")
 def show_account(request: Request, name: Slug, visitor: Moderator, session: ReadSession) -> Response:
     """An account: its state, its tokens, and what was done to it."""
     return _render_account(request, name, visitor, session)
@@ -56,37 +56,37 @@ def _render_account(request: Request, name: str, visitor: Moderator, session: Se
     return render("accounts/account.html", page=page)
 
 
-@router.post("/{name}/approval", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/approval", dependencies=[CsrfChecked])
 def approve(request: Request, name: Slug, visitor: Moderator, session: WriteSession, reason: Why) -> Response:
     service.approve_account(session, act_as(visitor), name, reason)
     return redirect(request, f"/admin/accounts/{name}", f"{name} is approved.")
 
 
-@router.post("/{name}/suspension", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/suspension", dependencies=[CsrfChecked])
 def suspend(request: Request, name: Slug, visitor: Moderator, session: WriteSession, reason: Why) -> Response:
     service.set_suspension(session, act_as(visitor), name, reason, is_on=True)
     return redirect(request, f"/admin/accounts/{name}", f"{name} is suspended, and signed out everywhere.")
 
 
-@router.post("/{name}/reinstatement", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/reinstatement", dependencies=[CsrfChecked])
 def reinstate(request: Request, name: Slug, visitor: Moderator, session: WriteSession, reason: Why) -> Response:
     service.set_suspension(session, act_as(visitor), name, reason, is_on=False)
     return redirect(request, f"/admin/accounts/{name}", f"{name} is not suspended any more.")
 
 
-@router.post("/{name}/quarantine", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/quarantine", dependencies=[CsrfChecked])
 def quarantine(request: Request, name: Slug, visitor: Moderator, session: WriteSession, reason: Why) -> Response:
     service.set_quarantine(session, act_as(visitor), name, None, reason, is_on=True)
     return redirect(request, f"/admin/accounts/{name}", f"{name} is in quarantine.")
 
 
-@router.post("/{name}/release", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/release", dependencies=[CsrfChecked])
 def release(request: Request, name: Slug, visitor: Moderator, session: WriteSession, reason: Why) -> Response:
     service.set_quarantine(session, act_as(visitor), name, None, reason, is_on=False)
     return redirect(request, f"/admin/accounts/{name}", f"{name} is not in quarantine any more.")
 
 
-@router.post("/{name}/role", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/role", dependencies=[CsrfChecked])
 def set_role(
     request: Request, name: Slug, visitor: Maintainer, session: WriteSession, role: Annotated[Role, Form()], reason: Why
 ) -> Response:
@@ -94,7 +94,7 @@ def set_role(
     return redirect(request, f"/admin/accounts/{name}", f"{name} has the role {role}, and is signed out everywhere.")
 
 
-@router.post("/{name}/sign-in-link", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/sign-in-link", dependencies=[CsrfChecked])
 def make_link(request: Request, name: Slug, visitor: Maintainer, database: CurrentDatabase, reason: Why) -> Response:
     """Make a sign-in link, as for a forgotten password. The page that answers shows it, once."""
     with database.write() as session:
@@ -103,9 +103,51 @@ def make_link(request: Request, name: Slug, visitor: Maintainer, database: Curre
         return _render_account(request, name, visitor, session, made.secret)
 
 
-@router.post("/{name}/tokens/{token_id}/revocation", dependencies=[CsrfChecked])
+@router.post("/accounts/{name}/tokens/{token_id}/revocation", dependencies=[CsrfChecked])
 def revoke_token(
     request: Request, name: Slug, token_id: RowId, visitor: Maintainer, session: WriteSession, reason: Why
 ) -> Response:
     service.revoke_token(session, act_as(visitor), token_id, reason)
     return redirect(request, f"/admin/accounts/{name}", f"Token {token_id} is revoked.")
+
+
+@router.get("/invitations")
+def show_invitations(request: Request, session: ReadSession, _moderator: Moderator, cursor: Cursor = None) -> Response:
+    """Invitations, newest first, without their secrets."""
+    return _render_invitations(request, session, cursor)
+
+
+def _render_invitations(request: Request, session: ReadSession, cursor: int | None, secret: str = "") -> Response:
+    page = {
+        "invitations": accounts.view_invitations(session, cursor, ROWS),
+        "here": "/admin/invitations/",
+        "revocation": "/revocation",
+        "is_first": cursor is None,
+        "now": now(),
+        "secret": secret,
+        "link": f"{base_url(request)}/join?invitation={secret}" if secret else "",
+    }
+    return render("accounts/invitations.html", page=page)
+
+
+@router.post("/invitations", dependencies=[CsrfChecked])
+def create_invitation(
+    request: Request, database: CurrentDatabase, moderator: Moderator, reason: Why,
+    uses: Annotated[Uses, Form()] = 1, days: Annotated[Days, Form()] = 7,
+) -> Response:  # fmt: skip
+    """Make an invitation. The page that answers shows it, once."""
+    with database.write() as session:
+        asked = InvitationRequest(reason=reason, uses=uses, days=days)
+        made = service.create_invitation(session, act_as(moderator), asked)
+    with database.read() as session:
+        return _render_invitations(request, session, None, made.secret)
+
+
+@router.post("/invitations/{invitation_id}/revocation", dependencies=[CsrfChecked])
+def revoke_invitation(
+    request: Request, invitation_id: RowId, moderator: Moderator, session: WriteSession,
+    reason: Why,
+) -> Response:  # fmt: skip
+    """End an invitation. Accounts that were made with it stay."""
+    service.revoke_invitation(session, act_as(moderator), invitation_id, reason)
+    return redirect(request, "/admin/invitations", f"Invitation {invitation_id} is revoked.")

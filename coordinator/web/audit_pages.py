@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from coordinator.db.database import CurrentDatabase, Database, ReadSession
 from coordinator.events import audit
 from coordinator.events.audit import AuditFilters
+from coordinator.http.downloads import send_file, write_line
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.lineage.branches import map_names
 from coordinator.moderation import service
-from coordinator.web.exports import send_file, write_line
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, act_as, read_next, redirect
 from shared.moderation import AuditAction, AuditView, Reason, SubjectKind

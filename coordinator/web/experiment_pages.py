@@ -15,10 +15,10 @@ from coordinator.experiments import service
 from coordinator.experiments.api import ListQuery
 from coordinator.experiments.listing import MAX_EXAMINED
 from coordinator.experiments.service import ListRequest
+from coordinator.http.downloads import send_file, write_line
 from coordinator.http.pagination import GivenCursor
 from coordinator.lineage.branches import list_branches
 from coordinator.projects import service as projects
-from coordinator.web.exports import send_file, write_line
 from coordinator.web.rendering import render
 from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass

@@ -32,7 +32,6 @@ from coordinator.web import (
     errors,
     experiment_pages,
     importance_page,
-    invitation_pages,
     me,
     people_pages,
     project_page,
@@ -77,7 +76,7 @@ def install_pages(app: FastAPI) -> None:
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
         account_pages.router, status_page.router, digest_pages.router, worker_pages.router, people_pages.router,
         experiment_pages.router, comparison_page.router, settings_page.router,
-        invitation_pages.router, tree_page.router, importance_page.router,
+        tree_page.router, importance_page.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")

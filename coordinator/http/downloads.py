@@ -1,4 +1,4 @@
-"""Files that pages export: how they are sent, and the lines of those that people open in spreadsheets."""
+"""Files that are exported: how they are sent, and the lines of those that people open in spreadsheets."""
 
 import csv
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a text that spreadsheets would run."""
 
 
-def send_file(lines: Iterable[str], name: str, media_type: str) -> StreamingResponse:
+def send_file(chunks: Iterable[str] | Iterable[bytes], name: str, media_type: str) -> StreamingResponse:
     """A file that is sent while it is written."""
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return StreamingResponse(lines, media_type=media_type, headers=headers)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-cache"}
+    return StreamingResponse(chunks, media_type=media_type, headers=headers)
 
 
 def write_line(cells: Iterable[object]) -> str:
