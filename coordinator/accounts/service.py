@@ -376,16 +376,6 @@ def get_account(session: Session, name: str) -> Volunteer:
     return volunteer
 
 
-def is_listed(session: Session, volunteer_id: int) -> bool:
-    """Whether an account may stand on the leaderboard."""
-    return not session.get_one(Volunteer, volunteer_id).is_unlisted
-
-
-def get_cited_name(session: Session, volunteer_id: int) -> str:
-    """The name under which an account's owner agreed to be cited; empty without one."""
-    return session.get_one(Volunteer, volunteer_id).cited_as or ""
-
-
 def set_cited_name(session: Session, volunteer_id: int, name: str) -> None:
     """Have an account's owner named in citations, or with an empty name not."""
     session.get_one(Volunteer, volunteer_id).cited_as = name or None

@@ -13,8 +13,8 @@ from coordinator.evidence.agreement import ROOTS_OF_TRUST
 from coordinator.evidence.confirmation import CONFIRMATIONS, ConfirmationRun, Published
 from coordinator.evidence.posteriors import find_model
 from coordinator.evidence.queries import map_confirmations
-from coordinator.evidence.statistics import Normal
-from coordinator.models import HoldoutCheck, Project
+from coordinator.evidence.statistics import Normal, columns_of
+from coordinator.models import HoldoutCheck, Project, view_of
 from coordinator.projects import service as projects
 from shared.contract import Contract
 from shared.events import EventKind
@@ -89,11 +89,9 @@ def check_holdout(session: Session, project: Project, hardware_class: str, sha: 
         gap = None if is_seed else confirmation.find_gap(runs[one], runs[project.root_sha], sign, noise_sd)
         is_alarm = gap is not None and confirmation.is_alarming(gap)
         shown = confirmation.coarsen(gap, answer.step) if gap and answer.released is not None else None
-        queries.add_check(session, {
-            "commit_sha": one, "hardware_class": hardware_class, "project_id": project.id, "step": answer.step,
-            "released": answer.released, "gap_mean": shown.mean if shown else None,
-            "gap_sd": shown.sd if shown else None, "is_alarm": is_alarm, "created_at": now(),
-        })  # fmt: skip
+        key = {"commit_sha": one, "hardware_class": hardware_class, "project_id": project.id}
+        said = {"step": answer.step, "released": answer.released, "is_alarm": is_alarm, "created_at": now()}
+        queries.add_check(session, key | said | columns_of(gap=shown))
         if answer.released is not None:
             released.append(answer.released)
         if is_alarm:
@@ -107,15 +105,11 @@ def view(session: Session, project: Project, hardware_class: str, sha: str, base
     if said.metric is not None and baseline is not None:
         gain = Normal(said.metric.mean - baseline.metric_mean, (said.metric.sd**2 + baseline.metric_sd**2) ** 0.5)
     check = session.get(HoldoutCheck, (sha, hardware_class))
-    return Confirmation(
-        runs=said.runs,
+    return view_of(
+        Confirmation,
+        said,
         wanted=CONFIRMATIONS,
-        volunteers=said.volunteers,
-        left_out=said.left_out,
-        metric_mean=said.metric.mean if said.metric else None,
-        metric_sd=said.metric.sd if said.metric else None,
-        gain_mean=gain.mean if gain else None,
-        gain_sd=gain.sd if gain else None,
+        **columns_of(metric=said.metric, gain=gain),
         has_holdout=contract.has_holdout,
         holdout=None if check is None else _view_check(check, contract, gain),
     )
@@ -125,11 +119,4 @@ def _view_check(check: HoldoutCheck, contract: Contract, gain: Normal | None) ->
     gain_mean = None
     if gain is not None and check.gap_mean is not None:
         gain_mean = gain.mean + contract.objective.sign * check.gap_mean
-    return HoldoutComparison(
-        metric=check.released,
-        step=check.step,
-        gain_mean=gain_mean,
-        gap_mean=check.gap_mean,
-        gap_sd=check.gap_sd,
-        is_alarm=check.is_alarm,
-    )
+    return view_of(HoldoutComparison, check, metric=check.released, gain_mean=gain_mean)

@@ -59,11 +59,9 @@ class DerivedPosterior:
 
     def columns(self) -> dict[str, Any]:
         """The columns of `CommitPosterior`."""
-        numbers = {"metric": self.metric, "effect": self.effect, "milestone": self.milestone}
-        means = {f"{name}_mean": number.mean if number else None for name, number in numbers.items()}
-        sds = {f"{name}_sd": number.sd if number else None for name, number in numbers.items()}
+        numbers = statistics.columns_of(metric=self.metric, effect=self.effect, milestone=self.milestone)
         names = ("anchor_sd", "runs", "checkers", "verdict", "standing", "dispute", "rank_score")
-        return means | sds | {name: getattr(self, name) for name in names}
+        return numbers | {name: getattr(self, name) for name in names}
 
     def view(self) -> Posterior:
         stored = self.columns()

@@ -15,8 +15,8 @@ from coordinator.evidence.agreement import ROOTS_OF_TRUST
 from coordinator.evidence.confirmation import Tries
 from coordinator.evidence.posteriors import find_model, find_posterior
 from coordinator.evidence.promotion import PAIRS, Attempts, PromotionJob, RungEffect
-from coordinator.evidence.statistics import SURE, Normal, probability_of_gain
-from coordinator.models import Project, Promotion
+from coordinator.evidence.statistics import SURE, Normal, columns_of, probability_of_gain
+from coordinator.models import Project, Promotion, view_of
 from coordinator.projects import service as projects
 from shared.contract import Contract, Rung
 from shared.events import EventKind
@@ -166,8 +166,8 @@ def refresh(session: Session, project: Project, hardware_class: str, sha: str | 
         budget_effect = _find_budget_effect(session, project, row)
         ratio = promotion.find_ratio(said.effect, budget_effect) if said.effect and budget_effect else None
         row.pairs, row.volunteers, row.left_out = said.pairs, said.volunteers, said.left_out
-        row.effect_mean, row.effect_sd = _split(said.effect)
-        row.budget_effect_mean, row.budget_effect_sd = _split(budget_effect)
+        for name, value in columns_of(effect=said.effect, budget_effect=budget_effect).items():
+            setattr(row, name, value)
         row.ratio, row.ratio_low, row.ratio_high = ratio or (None, None, None)
         row.holds = said.holds(contract.objective.sign)
         if said.is_settled and row.closed_at is None:
@@ -177,10 +177,6 @@ def refresh(session: Session, project: Project, hardware_class: str, sha: str | 
                 rung=row.rung, holds=row.holds, ratio=row.ratio,
             )  # fmt: skip
     session.flush()
-
-
-def _split(number: Normal | None) -> tuple[float | None, float | None]:
-    return (number.mean, number.sd) if number is not None else (None, None)
 
 
 def _find_budget_effect(session: Conn, project: Project, row: Promotion) -> Normal | None:
@@ -257,30 +253,20 @@ def _view_row(
     effects = budget_effects | on_rung
     held = sum(probability_of_gain(effect, contract.objective.sign, 0.0) >= SURE for effect in effects.values())
     rung = contract.find_rung(row.rung)
-    return PromotionView(
+    return view_of(
+        PromotionView,
+        row,
         project=project.name,
-        hardware_class=row.hardware_class,
-        rung=row.rung,
         training_seconds=rung.training_seconds if rung else 0.0,
         sha=row.commit_sha,
         experiment_id=experiments.get(row.commit_sha),
-        base_sha=row.base_sha,
         base_experiment_id=experiments.get(row.base_sha),
-        pairs=row.pairs,
         wanted=PAIRS,
-        volunteers=row.volunteers,
-        left_out=row.left_out,
         is_provisional=row.holds is None,
-        holds=row.holds,
-        effect_mean=row.effect_mean,
-        effect_sd=row.effect_sd,
-        budget_effect_mean=row.budget_effect_mean,
-        budget_effect_sd=row.budget_effect_sd,
         transfer_ratio=row.ratio,
         transfer_low=row.ratio_low,
         transfer_high=row.ratio_high,
         classes_held=held,
         classes_measured=len(effects),
         classes_on_rung=len(on_rung),
-        opened_at=row.opened_at,
     )

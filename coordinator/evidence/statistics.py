@@ -26,7 +26,7 @@ carries the anchor beside the commit, as a joint normal of (anchor, commit).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import erf, exp, inf, log, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.experiments import HeldDecisionKind, JobKind, Verdict
 from shared.records import Trust
@@ -65,6 +65,15 @@ class Normal:
         if self.sd == 0:
             return float(self.mean < bound)
         return 0.5 * (1 + erf((bound - self.mean) / (self.sd * sqrt(2))))
+
+
+def columns_of(**numbers: Normal | None) -> dict[str, Any]:
+    """Mean and sd of each number, by the names of their columns; None of a number that is not known."""
+    return {
+        f"{name}_{part}": getattr(number, part) if number else None
+        for name, number in numbers.items()
+        for part in ("mean", "sd")
+    }
 
 
 EXACT = Normal(0.0, 0.0)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import Conn
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
+from coordinator.evidence.statistics import columns_of
 from coordinator.experiments.failures import classify_failure, describe_failure
 from coordinator.experiments.filters import Filters, Order
 from coordinator.experiments.listing import list_page, settle
@@ -66,11 +67,10 @@ def store_finding(session: Conn, origin: FindingOrigin, draft: FindingDraft) -> 
             "state": FindingState.PUBLISHED,
             "failure": classify_failure(origin.run),
             "pace": origin.pace,
-            "written_effect_mean": effect.mean if effect else None,
-            "written_effect_sd": effect.sd if effect else None,
             "written_verdict": origin.posterior.verdict if origin.posterior else None,
             "created_at": now(),
-        },
+        }
+        | columns_of(written_effect=effect),
     )
     queries.add_tags(session, finding_id, dict.fromkeys(draft.tags))
     indexed = index_of(finding_id, origin.project_id, draft, origin.proposal)

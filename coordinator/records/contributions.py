@@ -19,6 +19,7 @@ from coordinator.models import (
     Volunteer,
     Worker,
     table_of,
+    view_of,
 )
 from coordinator.models.accounts import IS_STOPPED
 from coordinator.models.base import is_of_class
@@ -211,9 +212,9 @@ def _list_rows(session: Session, period: LeaderboardPeriod, project_id: int | No
 
 def view_row(name: str, done: Contributed, gained: Gained) -> LeaderboardRow:
     """A volunteer's contribution, without a rank."""
-    return LeaderboardRow(
-        rank=0, name=name, gain_percent=gained.percent, verified=gained.commits, runs=done.runs,
-        experiments=done.experiments, replications=done.checks, gpu_hours=done.gpu_hours, cpu_hours=done.cpu_hours,
+    return view_of(
+        LeaderboardRow, done, rank=0, name=name, gain_percent=gained.percent, verified=gained.commits,
+        replications=done.checks,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from coordinator.evidence import confirmations, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.explanation import list_priors
 from coordinator.evidence.posteriors import find_model, find_posterior
-from coordinator.evidence.statistics import CHECKERS
+from coordinator.evidence.statistics import CHECKERS, columns_of
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
 from coordinator.lineage import commits
@@ -150,8 +150,7 @@ def view_commit(
         experiment_id=experiment_id,
         title=title,
         posterior=posterior,
-        gain_mean=gain.mean if gain else None,
-        gain_sd=gain.sd if gain else None,
+        **columns_of(gain=gain),
     )
 
 
@@ -256,14 +255,6 @@ def _compare_classes(session: Session, a: str, b: str) -> list[ClassComparison]:
     compared = []
     for name in dict.fromkeys(hardware_class for _, hardware_class in stored):
         one, other = (evidence.view_posterior(stored.get((sha, name))) for sha in (a, b))
-        difference = find_difference(session, a, b, name)
-        compared.append(
-            ClassComparison(
-                hardware_class=name,
-                a=one,
-                b=other,
-                difference_mean=difference.mean if difference else None,
-                difference_sd=difference.sd if difference else None,
-            )
-        )
+        difference = columns_of(difference=find_difference(session, a, b, name))
+        compared.append(ClassComparison(hardware_class=name, a=one, b=other, **difference))
     return compared

@@ -19,6 +19,7 @@ from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, SignedIn, act_as, redirect
 from coordinator.web.sign_in import Password, base_url
 from coordinator.workers import queries as workers_queries
+from coordinator.workers.queries import WorkerFilters
 from shared.moderation import MAX_DAYS, TokenRequest
 from shared.protocol import CLEAN, ShortText
 from shared.workers import Role, TokenScope
@@ -38,9 +39,9 @@ def show_me(request: Request, visitor: SignedIn, session: ReadSession) -> Respon
 
 
 def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **shown: object) -> Response:
-    visit = request.state.visit
+    visit, account = request.state.visit, accounts.get_account(session, visitor.name)
     page = {
-        "workers": workers_queries.view_workers(session, None, MAX_WORKERS, volunteer_id=visitor.id),
+        "workers": workers_queries.list_newest(session, WorkerFilters(volunteer=visitor.name), None, MAX_WORKERS),
         "tokens": accounts_queries.list_tokens(session, visitor.id),
         "sessions": sessions.list_sessions(session, visitor.id),
         "own_session": visit.session_id,
@@ -50,8 +51,8 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
         "asks_for_password": passwords.has_password(session, visitor.name) and not passwords.is_fresh(visit),
         "shortest_password": passwords.SHORTEST,
         "experiments": experiments.list_of_volunteer(session, visitor.id, MAX_EXPERIMENTS),
-        "is_listed": accounts.is_listed(session, visitor.id),
-        "cited_as": accounts.get_cited_name(session, visitor.id),
+        "is_listed": not account.is_unlisted,
+        "cited_as": account.cited_as or "",
         "base_url": base_url(request),
         "new_token": "",
         "new_code": "",

@@ -18,6 +18,7 @@ from coordinator.web.charts import draw_small
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, Visitor, act_as, redirect
 from coordinator.workers import queries as workers
+from coordinator.workers.queries import WorkerFilters
 from shared.moderation import Reason
 from shared.protocol import Slug
 from shared.records import LeaderboardOrder, LeaderboardPeriod
@@ -59,7 +60,7 @@ def show_volunteer(name: Slug, session: ReadSession, visitor: Visitor, cursor: C
         "is_staff": is_staff,
         "done": contributions.view_volunteer(session, name, account.id),
         "trust": contributions.count_trust(session, account.id),
-        "workers": workers.view_workers(session, None, MAX_WORKERS + 1, volunteer_id=account.id),
+        "workers": workers.list_newest(session, WorkerFilters(volunteer=name), None, MAX_WORKERS + 1),
         "max_workers": MAX_WORKERS,
         "papers": papers,
         "pictures": draw_small(papers.items),

@@ -13,6 +13,7 @@ from coordinator.projects import service as projects
 from coordinator.records import progress
 from coordinator.records.service import view_lineage
 from coordinator.records.tree import DRAWN, LISTED, MOST_NODES, ProjectTree, TreeSize, view_tree
+from coordinator.web import project_page
 from coordinator.web.charts import draw_waterfall
 from coordinator.web.rendering import render
 from shared.protocol import Slug
@@ -31,9 +32,7 @@ Below = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 def _read(
     session: Session, name: str, hardware_class: str | None, below: int | None, size: TreeSize
 ) -> tuple[Project, str | None, ProjectTree]:
-    project = projects.get_project(session, name)
-    if hardware_class is None:
-        hardware_class = next((one.name for one in list_hardware_classes(session, project.id)), None)
+    project, hardware_class = project_page.choose(session, name, hardware_class)[:2]
     start = None
     if below is not None:
         experiment = session.get(Experiment, below)

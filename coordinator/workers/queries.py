@@ -14,12 +14,9 @@ from shared.workers import VolunteerView, WorkerState, WorkerView
 
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
 
-
 _WORKERS, _RUNS, _EXPERIMENTS = table_of(Worker), table_of(Run), table_of(Experiment)
 _ADD = insert(_WORKERS).returning(_WORKERS.c.id)
 _CHANGE = update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id"))
-
-
 _VIEWS = select(
     Worker.id, Worker.name, Volunteer.name.label("volunteer"), Worker.agent, Worker.hardware_class,
     Worker.version, Worker.is_anchor, Worker.quarantine.is_not(None).label("is_quarantined"),
@@ -30,23 +27,6 @@ _VIEWS = select(
 
 def _view(session: Conn, query: Select[*tuple[Any, ...]]) -> list[WorkerView]:
     return [WorkerView.model_validate(row, from_attributes=True) for row in session.execute(query)]
-
-
-def view_worker(session: Conn, worker_id: int) -> WorkerView:
-    return _view(session, _VIEWS.where(Worker.id == worker_id))[0]
-
-
-def view_workers(
-    session: Conn, before_id: int | None, limit: int, states: Sequence[WorkerState] | None = None,
-    volunteer_id: int | None = None,
-) -> list[WorkerView]:  # fmt: skip
-    """Workers, newest first; of some states or of a volunteer only, if any are given."""
-    query = _VIEWS.order_by(Worker.id.desc()).limit(limit)
-    if before_id is not None:
-        query = query.where(Worker.id < before_id)
-    if volunteer_id is not None:
-        query = query.where(Worker.volunteer_id == volunteer_id)
-    return _view(session, query.where(Worker.state.in_(states)) if states else query)
 
 
 def find_view(session: Conn, worker_id: int) -> WorkerView | None:

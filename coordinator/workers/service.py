@@ -69,7 +69,7 @@ def take_notice(session: Conn, volunteer_id: int, notice: WorkerNotice) -> Worke
     columns = {"state": notice.state, "state_reason": notice.reason, "last_seen_at": moment}
     is_new = known.state != notice.state
     queries.change_worker(session, known.id, columns | ({"state_at": moment} if is_new else {}))
-    return queries.view_worker(session, known.id)
+    return get_view(session, known.id)
 
 
 def take_receipt(session: Conn, volunteer_id: int, receipt: MessageReceipt) -> WorkerView:
@@ -78,7 +78,7 @@ def take_receipt(session: Conn, volunteer_id: int, receipt: MessageReceipt) -> W
     if known is None:
         raise NotFoundError("A worker is known from its first job.")
     queries.mark_shown(session, known.id, receipt.number, now())
-    return queries.view_worker(session, known.id)
+    return get_view(session, known.id)
 
 
 MAX_COUNTED_RESTING = 1_000
