@@ -6,11 +6,12 @@ author knew another number of the parent than the coordinator has when the resul
 """
 
 import re
-from collections.abc import Mapping
 from math import isclose
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
+from coordinator.models import Experiment
 from shared.claims import WORDS
+from shared.experiments import Proposal
 from shared.findings import FindingDraft
 
 NEAR = 0.5
@@ -35,22 +36,7 @@ class MeasuredResult(NamedTuple):
     effect_sd: float
 
 
-class Stated(Protocol):
-    """The words and numbers of a proposal, a message or a row."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def axis(self) -> str: ...
-    @property
-    def value(self) -> str: ...
-    @property
-    def hypothesis(self) -> str: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-
-def replace_results(draft: FindingDraft, proposal: Stated, measured: MeasuredResult) -> FindingDraft:
+def replace_results(draft: FindingDraft, proposal: Proposal | Experiment, measured: MeasuredResult) -> FindingDraft:
     """The draft with placeholders where its author typed results."""
     kept = _list_kept(proposal)
     words = {name: _replace(getattr(draft, name), kept, measured) for name in WORDS}
@@ -59,7 +45,7 @@ def replace_results(draft: FindingDraft, proposal: Stated, measured: MeasuredRes
     return draft.model_copy(update=words)
 
 
-def _list_kept(proposal: Stated) -> frozenset[float]:
+def _list_kept(proposal: Proposal | Experiment) -> frozenset[float]:
     """The numbers of a proposal, which are no results. What follows a title's first clause may tell the result."""
     change = _COMMENT.split(proposal.title, maxsplit=1)[0]
     stated = f"{change} {proposal.axis} {proposal.value} {proposal.hypothesis}"

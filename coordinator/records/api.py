@@ -24,7 +24,7 @@ from shared.records import (
     RecordSort,
 )
 
-router = APIRouter(prefix=API_PREFIX, tags=["atlas"], dependencies=KNOWN_ONLY)
+router = APIRouter(prefix=API_PREFIX, tags=["records"], dependencies=KNOWN_ONLY)
 
 RunNumber = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 COMMIT_WORDS = "a sha, at least four digits of one, or an experiment's number"
