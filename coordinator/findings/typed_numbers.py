@@ -7,12 +7,14 @@ author knew another number of the parent than the coordinator has when the resul
 
 import re
 from math import isclose
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from coordinator.models import Experiment
 from shared.claims import WORDS
 from shared.experiments import Proposal
 from shared.findings import FindingDraft
+
+if TYPE_CHECKING:
+    from coordinator.models import Experiment
 
 NEAR = 0.5
 """How far a number after "by" or "from" may be from what was measured, in sd of the effect."""
@@ -36,7 +38,7 @@ class MeasuredResult(NamedTuple):
     effect_sd: float
 
 
-def replace_results(draft: FindingDraft, proposal: Proposal | Experiment, measured: MeasuredResult) -> FindingDraft:
+def replace_results(draft: FindingDraft, proposal: "Proposal | Experiment", measured: MeasuredResult) -> FindingDraft:
     """The draft with placeholders where its author typed results."""
     kept = _list_kept(proposal)
     words = {name: _replace(getattr(draft, name), kept, measured) for name in WORDS}
@@ -45,7 +47,7 @@ def replace_results(draft: FindingDraft, proposal: Proposal | Experiment, measur
     return draft.model_copy(update=words)
 
 
-def _list_kept(proposal: Proposal | Experiment) -> frozenset[float]:
+def _list_kept(proposal: "Proposal | Experiment") -> frozenset[float]:
     """The numbers of a proposal, which are no results. What follows a title's first clause may tell the result."""
     change = _COMMENT.split(proposal.title, maxsplit=1)[0]
     stated = f"{change} {proposal.axis} {proposal.value} {proposal.hypothesis}"
