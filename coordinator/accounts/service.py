@@ -14,7 +14,7 @@ from coordinator.accounts.permissions import AccountStoppedError, Caller, NotAll
 from coordinator.db.engine import Conn
 from coordinator.db.locks import lock_hashes
 from coordinator.http.addresses import hash_address
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import SwarmError, must_find
 from coordinator.http.pagination import cut_page
 from coordinator.models import Invitation, SignInLink, Token, Volunteer, view_of
 from coordinator.settings import CoordinatorSettings, Joining
@@ -370,10 +370,7 @@ def view_invitations(session: Session, before_id: int | None, limit: int) -> Pag
 
 def get_account(session: Session, name: str) -> Volunteer:
     """The account of that name. Raises NotFoundError."""
-    volunteer = queries.find_volunteer(session, name)
-    if volunteer is None:
-        raise NotFoundError(f"There is no account {name!r}.")
-    return volunteer
+    return must_find(queries.find_volunteer(session, name), f"There is no account {name!r}.")
 
 
 def set_cited_name(session: Session, volunteer_id: int, name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page
 from coordinator.models import AuditEntry, view_of
 from shared.moderation import ActionSource, AuditAction, AuditView, SubjectKind
@@ -69,9 +69,7 @@ def find_last_backup(session: Session) -> AuditEntry | None:
 def lock_entry(session: Session, entry_id: int) -> AuditEntry:
     """An entry, locked until the transaction ends. Raises NotFoundError."""
     entry = session.scalar(select(AuditEntry).where(AuditEntry.id == entry_id).with_for_update())
-    if entry is None:
-        raise NotFoundError(f"The audit log has no entry {entry_id}.")
-    return entry
+    return must_find(entry, f"The audit log has no entry {entry_id}.")
 
 
 def map_undone(session: Session, ids: Sequence[int]) -> dict[int, int]:

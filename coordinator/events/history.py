@@ -15,7 +15,7 @@ from coordinator.db.database import Database
 from coordinator.db.engine import Conn
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.events.history_leaves import write_lines
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import NotFoundError, must_find
 from coordinator.models import Finding, HistoryEntry, HistoryHead, HistoryKey, Project, Run, Worker, table_of
 from coordinator.models.history import IS_PENDING
 from shared import checkpoints
@@ -204,10 +204,7 @@ def _load(session: Session, project_id: int, subtrees: Sequence[Subtree]) -> dic
 
 def get_head(session: Session, project: Project) -> HistoryHead:
     """Raises NotFoundError for a project without history yet."""
-    head = session.get(HistoryHead, project.id)
-    if head is None:
-        raise NotFoundError(f"{project.name} has no history yet.")
-    return head
+    return must_find(session.get(HistoryHead, project.id), f"{project.name} has no history yet.")
 
 
 def get_entry_of_run(session: Session, project: Project, run_id: int) -> HistoryEntry:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from coordinator.events import history
 from coordinator.events import service as events
 from coordinator.evidence import epochs
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.models import ClassProgress, CommitPosterior, Lease, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
 from coordinator.projects import service as projects
@@ -68,16 +68,12 @@ def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool
 
 def _get_volunteer(session: Session, name: str) -> Volunteer:
     volunteer = session.scalar(select(Volunteer).where(Volunteer.name == name))
-    if volunteer is None:
-        raise NotFoundError(f"There is no volunteer {name!r}.")
-    return volunteer
+    return must_find(volunteer, f"There is no volunteer {name!r}.")
 
 
 def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
     worker = session.scalar(select(Worker).where(Worker.volunteer_id == volunteer.id, Worker.name == name))
-    if worker is None:
-        raise NotFoundError(f"{volunteer.name} has no worker {name!r}.")
-    return worker
+    return must_find(worker, f"{volunteer.name} has no worker {name!r}.")
 
 
 def _await_results(session: Session, is_theirs: ColumnElement[bool]) -> None:

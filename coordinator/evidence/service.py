@@ -16,7 +16,7 @@ from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.run_stats import Work, compare_pace, find_run
 from coordinator.evidence.statistics import Measurement
 from coordinator.evidence.trust import RunTrust
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.lineage.commits import CommitRow
 from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
@@ -137,9 +137,7 @@ def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | No
 
 def view_one(session: Session, run_id: int) -> RunView:
     """One run. Raises NotFoundError."""
-    row = find_run(session, run_id)
-    if row is None:
-        raise NotFoundError(f"There is no run {run_id}.")
+    row = must_find(find_run(session, run_id), f"There is no run {run_id}.")
     run, worker = row
     return view_run(run, worker, session.get_one(Project, run.project_id).name)
 

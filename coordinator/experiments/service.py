@@ -17,7 +17,7 @@ from coordinator.experiments import queries
 from coordinator.experiments.filters import Filters, Order
 from coordinator.experiments.listing import list_page, settle
 from coordinator.experiments.queries import ExperimentRow
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
 from shared.claims import WORDS, write_out
@@ -155,10 +155,7 @@ def map_settings(session: Session, ids: Sequence[int]) -> dict[str, list[Any]]:
 
 
 def _get_experiment(session: Session, experiment_id: int) -> ExperimentRow:
-    row = queries.find_experiment(session, experiment_id)
-    if row is None:
-        raise NotFoundError(f"There is no experiment {experiment_id}.")
-    return row
+    return must_find(queries.find_experiment(session, experiment_id), f"There is no experiment {experiment_id}.")
 
 
 def view_evidence(session: Session, experiment_id: int, hardware_class: str | None) -> ExperimentEvidence:

@@ -1,6 +1,6 @@
 """The one base of all domain errors, and the one place that renders an error: RFC 9457 problem documents."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request
@@ -17,6 +17,7 @@ from shared.mistakes import describe_mistake
 from shared.protocol import PROBLEM_MEDIA_TYPE, Problem, clean_text
 
 log = structlog.get_logger()
+Found = TypeVar("Found")
 
 MAX_PLACE = 300
 """Characters of a field's place in a problem document: unknown fields have any name."""
@@ -62,6 +63,13 @@ class NotFoundError(SwarmError):
     status = 404
     code = "not-found"
     title = "There is nothing by that name"
+
+
+def must_find(found: Found | None, problem: str) -> Found:
+    """What was looked for. Raises NotFoundError where it was not found."""
+    if found is None:
+        raise NotFoundError(problem)
+    return found
 
 
 class RequestInvalidError(SwarmError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 
 from coordinator.db.engine import Conn
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import SwarmError, must_find
 from coordinator.lineage import objects
 from coordinator.lineage.commits import CommitRow, add_commit, find_commit, get_commit
 from coordinator.lineage.objects import ObjectRow
@@ -161,10 +161,7 @@ def explain_lost(sha: str) -> str:
 
 
 def _get_commit_of(session: Conn, project_id: int, sha: str) -> CommitRow:
-    commit = find_commit(session, project_id, sha)
-    if commit is None:
-        raise NotFoundError(f"This project has no commit {sha}.")
-    return commit
+    return must_find(find_commit(session, project_id, sha), f"This project has no commit {sha}.")
 
 
 def diff_files(before: Mapping[str, str], after: Mapping[str, str]) -> str:

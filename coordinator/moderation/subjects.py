@@ -16,7 +16,7 @@ from coordinator.events.audit import Actor, State
 from coordinator.evidence import held, quarantine
 from coordinator.findings import revisions
 from coordinator.findings import service as findings
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import NotFoundError, SwarmError, must_find
 from coordinator.lineage import branch_changes
 from coordinator.models import Branch, Finding, Invitation, Project, QueueMark, Token, Volunteer, Worker
 from coordinator.projects import settings as project_settings
@@ -43,9 +43,7 @@ class AuditedSubject(NamedTuple):
 
 def _lock_account(session: Session, name: str) -> Volunteer:
     account = session.scalar(select(Volunteer).where(Volunteer.name == name).with_for_update(key_share=True))
-    if account is None:
-        raise NotFoundError(f"There is no account {name!r}.")
-    return account
+    return must_find(account, f"There is no account {name!r}.")
 
 
 def _read_account(session: Session, name: str) -> dict[str, Any]:
@@ -77,9 +75,7 @@ def _lock_worker(session: Session, key: str) -> tuple[Volunteer, Worker]:
     name, _, worker_name = key.partition("/")
     account = _lock_account(session, name)
     query = select(Worker).where(Worker.volunteer_id == account.id, Worker.name == worker_name)
-    worker = session.scalar(query.with_for_update(key_share=True))
-    if worker is None:
-        raise NotFoundError(f"{name} has no worker {worker_name!r}.")
+    worker = must_find(session.scalar(query.with_for_update(key_share=True)), f"{name} has no worker {worker_name!r}.")
     return account, worker
 
 
@@ -131,9 +127,7 @@ def _write_token(session: Session, key: str, changes: State, actor: Actor, _reas
 
 def _lock_invitation(session: Session, key: str) -> Invitation:
     row = session.scalar(select(Invitation).where(Invitation.id == int(key)).with_for_update())
-    if row is None:
-        raise NotFoundError(f"There is no invitation {key}.")
-    return row
+    return must_find(row, f"There is no invitation {key}.")
 
 
 def _read_invitation(session: Session, key: str) -> dict[str, Any]:
@@ -147,9 +141,7 @@ def _write_invitation(session: Session, key: str, changes: State, _actor: Actor,
 
 def _lock_finding(session: Session, key: str) -> Finding:
     finding = session.scalar(select(Finding).where(Finding.id == int(key)).with_for_update())
-    if finding is None:
-        raise NotFoundError(f"There is no finding {key}.")
-    return finding
+    return must_find(finding, f"There is no finding {key}.")
 
 
 def _read_finding(session: Session, key: str) -> dict[str, Any]:

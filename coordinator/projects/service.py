@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts import service as accounts
 from coordinator.db.engine import Conn
 from coordinator.events import service as events
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import SwarmError, must_find
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
@@ -36,10 +36,7 @@ class ProjectExistsError(SwarmError):
 
 def get_project(session: Conn, name: str) -> Project:
     """The project of that name. Raises NotFoundError."""
-    project = find_project(session, name)
-    if project is None:
-        raise NotFoundError(f"There is no project {name!r}.")
-    return project
+    return must_find(find_project(session, name), f"There is no project {name!r}.")
 
 
 def contract_of(project: Project) -> Contract:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import NotFoundError, SwarmError, must_find
 from coordinator.http.pagination import cut_page
 from coordinator.models import Project, StoredSettings
 from shared.contract import JobMix, parse_contract
@@ -71,10 +71,7 @@ def merge(settings: ProjectSettings, changes: Flat) -> ProjectSettings:
 def lock_project(session: Session, name: str) -> Project:
     """The project, its row locked until the transaction ends. Raises NotFoundError."""
     query = select(Project).where(Project.name == name).with_for_update()
-    project = session.scalar(query.execution_options(populate_existing=True))
-    if project is None:
-        raise NotFoundError(f"There is no project {name!r}.")
-    return project
+    return must_find(session.scalar(query.execution_options(populate_existing=True)), f"There is no project {name!r}.")
 
 
 def store_settings(session: Session, project: Project, settings: ProjectSettings, by: str, reason: str) -> None:

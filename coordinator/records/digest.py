@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import NotFoundError, must_find
 from coordinator.models import Project, StoredDigest
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
@@ -131,9 +131,7 @@ def list_final(session: Session, project: Project, limit: int) -> list[Digest]:
 def get_digest(session: Session, project: Project, week: str) -> Digest:
     """A week's digest. Raises NotFoundError."""
     start_of(week)
-    row = queries.find_digest(session, project.id, week)
-    if row is None:
-        raise NotFoundError(f"{project.name} has no digest of {week} (yet).")
+    row = must_find(queries.find_digest(session, project.id, week), f"{project.name} has no digest of {week} (yet).")
     return _view(session, row)
 
 

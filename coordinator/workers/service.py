@@ -6,7 +6,7 @@ from typing import Any
 
 from coordinator.accounts.permissions import AccountQuarantinedError
 from coordinator.db.engine import Conn
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, decode_moment_cursor, encode_moment_cursor
 from coordinator.workers import queries
 from coordinator.workers.lookup import WorkerRow, lock_worker
@@ -62,9 +62,7 @@ def _lock_free_worker(session: Conn, volunteer_id: int, name: str) -> WorkerRow 
 
 def take_notice(session: Conn, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
     """Store what a worker is about to do. Raises NotFoundError before its first job, and AccountQuarantinedError."""
-    known = _lock_free_worker(session, volunteer_id, notice.worker)
-    if known is None:
-        raise NotFoundError("A worker is known from its first job.")
+    known = must_find(_lock_free_worker(session, volunteer_id, notice.worker), "A worker is known from its first job.")
     moment = now()
     columns = {"state": notice.state, "state_reason": notice.reason, "last_seen_at": moment}
     is_new = known.state != notice.state
@@ -74,9 +72,7 @@ def take_notice(session: Conn, volunteer_id: int, notice: WorkerNotice) -> Worke
 
 def take_receipt(session: Conn, volunteer_id: int, receipt: MessageReceipt) -> WorkerView:
     """Note that a worker has shown its message. Another one may wait by now. Raises NotFoundError."""
-    known = lock_worker(session, volunteer_id, receipt.worker)
-    if known is None:
-        raise NotFoundError("A worker is known from its first job.")
+    known = must_find(lock_worker(session, volunteer_id, receipt.worker), "A worker is known from its first job.")
     queries.mark_shown(session, known.id, receipt.number, now())
     return get_view(session, known.id)
 
@@ -121,10 +117,7 @@ def count_fleet(session: Conn, filters: WorkerFilters) -> list[FleetCount]:
 
 def get_project_id(session: Conn, name: str) -> int:
     """The id of a project. Raises NotFoundError."""
-    found = queries.find_project_id(session, name)
-    if found is None:
-        raise NotFoundError(f"There is no project {name!r}.")
-    return found
+    return must_find(queries.find_project_id(session, name), f"There is no project {name!r}.")
 
 
 class WorkerMark(StrEnum):
@@ -158,7 +151,4 @@ def list_workers(
 
 def get_view(session: Conn, worker_id: int) -> WorkerView:
     """A worker. Raises NotFoundError."""
-    view = queries.find_view(session, worker_id)
-    if view is None:
-        raise NotFoundError(f"There is no worker {worker_id}.")
-    return view
+    return must_find(queries.find_view(session, worker_id), f"There is no worker {worker_id}.")
