@@ -25,14 +25,14 @@ from coordinator.leases.errors import (
 from coordinator.leases.heartbeats import HeldHeartbeat, HeldHeartbeats
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
-from coordinator.models import Project
+from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from shared.contract import Budget
 from shared.events import EventKind
 from shared.experiments import JobKind
 from shared.leases import Heartbeat, HeartbeatReply, LeaseContext, LeaseState, LeaseView, Phase, ReleaseRequest
 from shared.protocol import now
-from shared.workers import WorkerMessage, WorkerState
+from shared.workers import WorkerMessage
 
 HELD_WITHIN = timedelta(seconds=30)
 """A heartbeat is written at once where the lease, as it is stored, has no more than this left."""
@@ -229,25 +229,16 @@ def view_live_leases(
     """The project's live leases, the oldest first, at most `limit`: those heard of longest ago, or last."""
     moment = now()
     return [
-        LeaseView(
-            id=lease.id,
+        view_of(
+            LeaseView,
+            lease,
             project=project.name,
             worker=worker_name,
-            worker_state=WorkerState(worker.state),
+            worker_state=worker.state,
             agent=worker.agent,
-            kind=JobKind(lease.kind),
             state=state.effective_state(LeaseState(lease.state), lease.expires_at, moment),
-            phase=Phase(lease.phase),
             title=str((lease.proposal or {}).get("title", "")),
-            why=lease.why,
-            base_sha=lease.base_sha,
             branch=branch,
-            step=lease.step,
-            loss=lease.loss,
-            share=lease.share,
-            issued_at=lease.issued_at,
-            heartbeat_at=lease.heartbeat_at,
-            expires_at=lease.expires_at,
         )
         for lease, worker, worker_name, branch in queries.list_live_leases(session, project.id, limit, latest=latest)
     ]

@@ -50,6 +50,7 @@ from coordinator.web.pictures import Plot
 from coordinator.web.project_page import Context, Parts
 from coordinator.web.rendering import render
 from coordinator.web.sessions import Visitor
+from coordinator.web.sign_in import base_url
 from shared.protocol import CLEAN, Slug
 
 router = APIRouter(include_in_schema=False)
@@ -95,7 +96,7 @@ def show_front(
     if not page["drawn"]:
         return render("projects/none.html", since=page["since"])
     settings: CoordinatorSettings = request.app.state.settings
-    return render("front/front.html", front=page, parts=parts, base_url=_base_url(request), joining=settings.joining)
+    return render("front/front.html", front=page, parts=parts, base_url=base_url(request), joining=settings.joining)
 
 
 @router.get("/projects/{name}")
@@ -121,12 +122,7 @@ def show_project(
     if first > 1 or last is not None:
         chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
         page = page | project_page.view_range(session, chosen)
-    return render("projects/project.html", page=page, git_url=f"{_base_url(request)}/git/{name}")
-
-
-def _base_url(request: Request) -> str:
-    given: str = request.app.state.settings.public_url or str(request.base_url)
-    return given.rstrip("/")
+    return render("projects/project.html", page=page, git_url=f"{base_url(request)}/git/{name}")
 
 
 def _get_live(request: Request) -> LivePages:
