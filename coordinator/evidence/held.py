@@ -37,7 +37,7 @@ def check_decidable(session: Session, project: Project, sha: str, hardware_class
     """Raise NotFoundError for a commit that was not measured in the class, NotHeldError if it is not held and no
     decision stands."""
     posterior = find_posterior(session, sha, hardware_class)
-    if posterior is None or _find_experiment(session, project.id, sha) is None:
+    if posterior is None or _find_author(session, project.id, sha) is None:
         raise NotFoundError(f"{project.name} has no experiment {sha} that was measured on {hardware_class}.")
     if posterior.standing != Standing.HELD and find_decision(session, sha, hardware_class) is None:
         raise NotHeldError(f"It is {posterior.standing}.")
@@ -73,7 +73,7 @@ def set_decision(
     for_anchors = derived is not None and derived.awaits_anchors
     is_of_commit = DueReplication.commit_sha == sha, DueReplication.hardware_class == hardware_class
     session.execute(delete(DueReplication).where(*is_of_commit))
-    author = _find_experiment(session, project.id, sha)
+    author = _find_author(session, project.id, sha)
     if author is not None and is_due and (for_anchors or (derived and not derived.is_implausible)):
         session.add(
             DueReplication(
@@ -84,7 +84,7 @@ def set_decision(
         session.flush()
 
 
-def _find_experiment(session: Session, project_id: int, sha: str) -> int | None:
+def _find_author(session: Session, project_id: int, sha: str) -> int | None:
     """The volunteer whose worker made a commit of a project."""
     query = select(Worker.volunteer_id).join(Experiment, Experiment.worker_id == Worker.id)
     return session.scalar(query.where(Experiment.commit_sha == sha, Experiment.project_id == project_id))

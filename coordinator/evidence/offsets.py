@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coordinator.evidence import responses
+from coordinator.evidence.agreement import EFFICIENCY
 from coordinator.evidence.responses import FIRST_GAIN_SD, Layout, MachineSpread
 from coordinator.evidence.statistics import CHECKERS, Normal, Response
 
@@ -31,9 +32,6 @@ or the contract is wrong."""
 
 NEIGHBOURS = 16
 """A run is compared with those of so many workers of a commit, so that a seed with 10,000 runs takes no day."""
-
-EFFICIENCY = 2 / 3
-"""Information that a median keeps of what a mean has, about 2 / pi of it."""
 
 LEAST_OFFSET_SD, MOST_OFFSET_SD = 0.05, 3.0
 """Bounds of the learnt sd of offsets, in units of the contract's."""

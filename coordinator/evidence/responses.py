@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.evidence.agreement import MEDIAN_SQUARE
 from coordinator.evidence.statistics import Normal, Response
 
 Vector = NDArray[np.float64]
@@ -33,9 +34,6 @@ FITS_BADLY, REDESCENDS, WEIGHINGS = 4.0, 3, 4
 """Runs with a larger residual, in sd of the noise, weigh less by the ratio's third power, so that a lie moves others
 the less the larger it is. The weights follow from the fit so many times."""
 
-MEDIAN_OF_SQUARE = 0.4549
-"""Median of the square of a standard normal variable."""
-
 PRIOR_VOTES = 2.0
 """A prior sd weighs as much as so many volunteers."""
 
@@ -46,7 +44,7 @@ MAX_GAIN_SD = 0.3
 MAX_GAIN = 0.5
 
 LEAST_SPREAD = 1e-3
-"""MachineSpread of x from which its slope is estimated: below, all runs had the same budget in the seed's tokens."""
+"""Spread of x from which its slope is estimated: below, all runs had the same budget in the seed's tokens."""
 
 SMALLEST = 1e-12
 
@@ -205,7 +203,7 @@ def learn_sd(means: Vector, variances: Vector, volunteers: NDArray[np.int64], be
         return prior
 
     def is_too_small(variance: float) -> bool:
-        return float(np.median(squares / (variance + own))) > MEDIAN_OF_SQUARE
+        return float(np.median(squares / (variance + own))) > MEDIAN_SQUARE
 
     low, high = -30.0, 10.0  # powers of two, in units of the prior
     for _ in range(60):

@@ -99,9 +99,8 @@ def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[t
     """The newest experiments by a volunteer's workers, each with its project's name."""
     own = session.scalars(select(Worker.id).where(Worker.volunteer_id == volunteer_id)).all()
     newest = select(Experiment.id).where(Experiment.worker_id.in_(own)).order_by(Experiment.id.desc()).limit(limit)
-    ids = (
-        session.scalars(newest).all() if own else []
-    )  # in steps: PostgreSQL would read all experiments, looking for them
+    # In steps: PostgreSQL would read all experiments, looking for them.
+    ids = session.scalars(newest).all() if own else []
     query = _rows().add_columns(Project.name).join(Project, Project.id == Experiment.project_id)
     query = query.where(Experiment.id.in_(ids)).order_by(Experiment.id.desc())
     return [(ExperimentRow(*row[:-1]), row[-1]) for row in session.execute(query)]

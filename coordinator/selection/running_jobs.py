@@ -33,12 +33,10 @@ _RUNNING = (
         )
     )
     .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE, ~IS_WORKER_STOPPED)
-    .where(
-        is_one_of(_LEASES.c.kind, [kind for kind in JobKind if kind.makes_experiment])
-    )  # a proposal may become a measurement
-    .order_by(
-        _LEASES.c.expires_at
-    )  # by `issued_at` SQLite would go through all leases ever given, in that index's order
+    # A proposal may become a measurement.
+    .where(is_one_of(_LEASES.c.kind, [kind for kind in JobKind if kind.makes_experiment]))
+    # By `issued_at` SQLite would go through all leases ever given, in that index's order.
+    .order_by(_LEASES.c.expires_at)
     .limit(MAX_RUNNING)
 )
 

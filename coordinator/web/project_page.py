@@ -53,6 +53,7 @@ MAX_CACHED_VALUES = 256
 _findings_values = TimedCache[int, FindingsValue](MAX_CACHED_VALUES)
 _early_stops = TimedCache[int, EarlyStops](MAX_CACHED_VALUES)
 Context = dict[str, Any]
+"""The values that a template gets as `page`."""
 
 
 class Chosen(NamedTuple):

@@ -24,6 +24,7 @@ from coordinator.projects import service as projects
 from coordinator.web import project_page
 from coordinator.web.charts import draw_evidence, draw_small, draw_topic
 from coordinator.web.dose_picture import draw_doses
+from coordinator.web.project_page import Context
 from shared.experiments import Verdict
 from shared.findings import FailureClass, GainFates
 from shared.protocol import Page
@@ -37,9 +38,6 @@ MAX_SHOWN_FINDINGS = 8
 _gains = TimedCache[int, GainFates](project_page.MAX_CACHED_VALUES)
 
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
-
-Context = dict[str, Any]
-"""The values that a template gets as `page`."""
 
 Curve = dict[str, Any]
 """A training curve for the page's script: seconds since the start of the budget, steps and losses, point by point."""
