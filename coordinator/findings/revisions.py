@@ -15,7 +15,7 @@ from coordinator.findings import paper_queries, papers, queries, service
 from coordinator.findings.semantic_index import SUBJECT, describe
 from coordinator.findings.text_index import text_index_of
 from coordinator.findings.typed_numbers import MeasuredResult, replace_results
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import SwarmError, must_find
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer, view_of
 from coordinator.novelty.similarity import Similarity
 from shared.events import EventKind
@@ -132,7 +132,4 @@ def _check_may(session: Session, caller: Caller, finding: Finding, kind: NoteKin
 
 
 def _lock_finding(session: Session, finding_id: int) -> Finding:
-    finding = queries.lock_finding(session, finding_id)
-    if finding is None:
-        raise NotFoundError(f"There is no finding {finding_id}.")
-    return finding
+    return must_find(queries.lock_finding(session, finding_id), f"There is no finding {finding_id}.")

@@ -13,7 +13,7 @@ from coordinator.findings import paper_queries, queries, service, topic_counts
 from coordinator.findings.paper_queries import EffectRow, OutcomeRow
 from coordinator.findings.pooling import MIN_POOLED, estimate_levels, find_old, list_shifts, list_untested, pool
 from coordinator.findings.topic_counts import TopicRow
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, sort_page
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
@@ -92,9 +92,8 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
 
     Raises NotFoundError.
     """
-    row = topic_counts.find_topic(session, project.id, slug)
-    if row is None:
-        raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
+    found = topic_counts.find_topic(session, project.id, slug)
+    row = must_find(found, f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign
     effects = _view_effects(session, slug, paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS))
     sides: dict[bool | None, list[int]] = {True: [], False: [], None: []}

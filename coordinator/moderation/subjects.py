@@ -16,7 +16,7 @@ from coordinator.events.audit import Actor, State
 from coordinator.evidence import held, quarantine
 from coordinator.findings import revisions
 from coordinator.findings import service as findings
-from coordinator.http.errors import NotFoundError, SwarmError, must_find
+from coordinator.http.errors import SwarmError, must_find
 from coordinator.lineage import branch_changes
 from coordinator.models import Branch, Finding, Invitation, Project, QueueMark, Token, Volunteer, Worker
 from coordinator.projects import settings as project_settings
@@ -102,9 +102,8 @@ def _write_worker(session: Session, key: str, changes: State, actor: Actor, _rea
 
 def _lock_token(session: Session, key: str) -> tuple[Token, Volunteer]:
     query = select(Token, Volunteer).join(Volunteer, Volunteer.id == Token.volunteer_id)
-    row = session.execute(query.where(Token.id == int(key)).with_for_update(of=Token)).one_or_none()
-    if row is None:
-        raise NotFoundError(f"There is no token {key}.")
+    found = session.execute(query.where(Token.id == int(key)).with_for_update(of=Token)).one_or_none()
+    row = must_find(found, f"There is no token {key}.")
     return row[0], row[1]
 
 
@@ -187,9 +186,7 @@ def _lock_branch(session: Session, key: str) -> tuple[Project, Branch]:
     name, _, number = key.partition("/")
     project = get_project(session, name)
     branch = branch_changes.find_locked(session, project.id, int(number))
-    if branch is None:
-        raise NotFoundError(f"{name} has no branch number {number}.")
-    return project, branch
+    return project, must_find(branch, f"{name} has no branch number {number}.")
 
 
 def _read_branch(session: Session, key: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from coordinator.experiments import api as experiments_api
 from coordinator.experiments.filters import AskedOrder
 from coordinator.findings import api as findings_api
 from coordinator.findings.api import Asked, TopicName
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import must_find
 from coordinator.http.pagination import Cursor, GivenCursor, RowId
 from coordinator.http.prefix import root
 from coordinator.novelty.similarity import CurrentSimilarity
@@ -192,17 +192,14 @@ def show_reference(request: Request) -> Response:
 def show_message(message: str, request: Request) -> Response:
     """A message with its fields, or an enum with its values."""
     found = next((one for one in reference.list_schemas(request.app.openapi()) if one["name"] == message), None)
-    if found is None:
-        raise NotFoundError(f"The API has no message called {message!r}.")
-    return render("reference/message.html", schema=found)
+    return render("reference/message.html", schema=must_find(found, f"The API has no message called {message!r}."))
 
 
 @router.get("/docs/{tag}")
 def show_operations(tag: str, request: Request) -> Response:
     """The operations of one tag, with their parameters."""
-    operations = reference.list_operations(request.app.openapi()).get(tag)
-    if operations is None:
-        raise NotFoundError(f"The API has no part called {tag!r}.")
+    found = reference.list_operations(request.app.openapi()).get(tag)
+    operations = must_find(found, f"The API has no part called {tag!r}.")
     return render("reference/group.html", tag=tag, operations=operations)
 
 
@@ -214,10 +211,8 @@ def list_problems() -> Response:
 @router.get("/problems/{code}")
 def show_problem(code: str) -> Response:
     """The meaning of a problem document's `type`."""
-    known = errors.map_problem_types()
-    if code not in known:
-        raise NotFoundError(f"There is no kind of problem called {code!r}.")
-    return render("problems/type.html", type=known[code])
+    found = errors.map_problem_types().get(code)
+    return render("problems/type.html", type=must_find(found, f"There is no kind of problem called {code!r}."))
 
 
 @router.get("/findings")
