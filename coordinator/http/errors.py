@@ -66,7 +66,7 @@ class NotFoundError(SwarmError):
 
 
 def must_find(found: Found | None, problem: str) -> Found:
-    """What was looked for. Raises NotFoundError where it was not found."""
+    """The thing that was looked for. Raises NotFoundError with `problem` where there is none."""
     if found is None:
         raise NotFoundError(problem)
     return found

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BindParameter,
     ColumnElement,
     DateTime,
     Dialect,
@@ -87,7 +88,9 @@ def table_of(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
-_PROJECT_ID, _HARDWARE_CLASS, _SHA = map(bindparam, ("project_id", "hardware_class", "sha"))
+_PROJECT_ID: BindParameter[Any] = bindparam("project_id")
+_HARDWARE_CLASS: BindParameter[Any] = bindparam("hardware_class")
+_SHA: BindParameter[Any] = bindparam("sha")
 
 
 def is_of_class(row: Any, project_id: Any = _PROJECT_ID, hardware_class: Any = _HARDWARE_CLASS) -> ColumnElement[bool]:
