@@ -1,12 +1,14 @@
 """Which column of a log holds what: known by its name, by what was said of it, or by what stands in it. Pure."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import chain
 
 from coordinator.autoresearch.directions import read_name
-from coordinator.autoresearch.numbers import MISSING, NOT_FINITE, read_number
-from coordinator.autoresearch.statuses import read_status
+from coordinator.autoresearch.numbers import MISSING, NOT_FINITE, read_number, read_time
+from coordinator.autoresearch.statuses import Fate, read_status
 from coordinator.autoresearch.tables import LogTable, ResultsInvalidError, clean_name
 
 
@@ -36,7 +38,7 @@ _NAMES: dict[ColumnRole, tuple[str, ...]] = {
     ColumnRole.DESCRIPTION: ("description", "desc", "change", "summary", "title", "notes", "note", "message", "comment",
                        "idea", "what", "hypothesis", "experiment", "name"),
     ColumnRole.LABEL: ("exp", "experiment", "exp_id", "experiment_id", "run_id", "run", "id", "trial", "iteration",
-                 "iter", "idx", "n", "config_id", "round"),
+                 "iter", "idx", "n", "num", "number", "config_id", "round", "label"),
     ColumnRole.PARENT: ("parent", "parent_commit", "parent_sha", "parent_hash", "parent_id", "base_commit", "base",
                   "based_on"),
     ColumnRole.GROUP: ("branch", "gpu", "worker", "session", "agent", "lane", "track", "thread", "device", "machine"),
@@ -46,6 +48,17 @@ _NAMES: dict[ColumnRole, tuple[str, ...]] = {
     ColumnRole.TIME: ("timestamp", "datetime", "date", "time", "utc", "started_at", "finished_at", "created_at", "ts"),
     ColumnRole.AUTHOR: ("author", "user", "researcher"),
 }  # fmt: skip
+_PATTERNS: dict[ColumnRole, re.Pattern[str]] = {
+    ColumnRole.PARENT: re.compile(r"(^|_)parent_"),
+    ColumnRole.COMMIT: re.compile(
+        r"^(?!.*(config|data|param|model|file|prompt|image|env|code|best|prev)).*(^|_)(commit|sha|hash|ref)(_|$)"
+    ),
+    ColumnRole.STATUS: re.compile(r"_(status|decision|verdict|outcome)$"),
+    ColumnRole.TIME: re.compile(r"(^|_)(date|time|timestamp|at)(_|$)"),
+    ColumnRole.SEED: re.compile(r"_seed$"),
+}
+"""Names of columns that have a role where no column has one of the exact names."""
+
 _MEMORY = re.compile(r"((peak|max|gpu|device)_?)*(v?ram|mem|memory)_?(used_?|peak_?)*(gi?b|mi?b)")
 _HEADER_ROLES = (ColumnRole.COMMIT, ColumnRole.STATUS, ColumnRole.DESCRIPTION, ColumnRole.LABEL)
 _AUXILIARY = re.compile(
@@ -54,7 +67,12 @@ _AUXILIARY = re.compile(
     r"size|lines|loc|std|sd|stderr|ci|train|training|attempt|timeout)(_|$)|"
     r"_(before|best|prev|previous|delta|util|std|sd|stderr|params|count|gi?b|mi?b|pct|min|minutes|s|secs?|seconds)$"
 )
-_HASH = re.compile(r"[0-9a-f]{7,40}")
+HASH = re.compile(r"[0-9a-f]{7,40}")
+MAX_METRIC = 40
+EXPLAINED, CLEARLY, DECIDED = 0.8, 0.25, 3
+"""Share of decisions that a column must explain, and explain more than the one that is first by name, to be the
+metric; and number of rows kept, and of others, without which nothing is said."""
+
 _AFTER = re.compile(r"(^|_)(after|new|post)(_|$)")
 
 
@@ -72,8 +90,15 @@ def _spell(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", clean_name(name)).strip("_")
 
 
-def find_columns(table: LogTable, given: Sequence[str]) -> dict[ColumnRole, str]:
-    """The column of each role. `given` are roles with the names (or numbers, from 1) of their columns: `status=NAME`.
+def clean_metric(name: str) -> str:
+    """A metric's name as contracts spell it."""
+    slug = _spell(name)
+    return (slug if slug[:1].isalpha() else f"metric_{slug}")[:MAX_METRIC].rstrip("_")
+
+
+def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dict[ColumnRole, str]:
+    """The column of each role. `given` are roles with the names (or numbers, from 1) of their columns: `status=NAME`;
+    `metric` is the known metric of the log's project.
 
     Raises ResultsInvalidError where one of the roles that every log needs has none.
     """
@@ -84,15 +109,23 @@ def find_columns(table: LogTable, given: Sequence[str]) -> dict[ColumnRole, str]
     if all(name.startswith("column ") for name in table.columns):
         found = dict(_guess(texts, set(found.values()))) | found
     spelled = {_spell(name): name for name in reversed(table.columns)}
-    for role, names in _NAMES.items():
-        taken = set(found.values())
-        fitting = (spelled[name] for name in names if name in spelled and spelled[name] not in taken)
-        column = next((name for name in fitting if _suits(role, texts[name])), None)
+    by_name = ((role, [spelled[name] for name in names if name in spelled]) for role, names in _NAMES.items())
+    by_pattern = (
+        (role, [name for name in table.columns if pattern.search(_spell(name))]) for role, pattern in _PATTERNS.items()
+    )
+    for role, fitting in chain(by_name, by_pattern):
+        column = next((name for name in fitting if name not in found.values() and _suits(role, texts[name])), None)
         if role not in found and column is not None:
             found[role] = column
     found |= {} if ColumnRole.MEMORY in found else dict(_find_memory(table.columns, found.values()))
-    if ColumnRole.METRIC not in found:
-        found |= _choose_metric(texts, set(found.values()))
+    same = next((name for name in table.columns if metric and clean_metric(name) == metric), None)
+    if ColumnRole.METRIC not in found and same is not None:
+        found[ColumnRole.METRIC] = same
+    elif ColumnRole.METRIC not in found:
+        statuses = [read_status(cell) for cell in texts.get(found.get(ColumnRole.STATUS, ""), [])]
+        found |= _choose_metric(texts, set(found.values()), statuses)
+    if ColumnRole.DESCRIPTION not in found:
+        found |= _find_words(texts, set(found.values()))
     for role, need in ((ColumnRole.STATUS, "what was kept and what was not"), (ColumnRole.METRIC, "the numbers")):
         if role not in found:
             raise ResultsInvalidError(
@@ -124,7 +157,7 @@ def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tupl
     left = {name: cells for name, cells in texts.items() if name not in taken}
     tests: tuple[tuple[ColumnRole, Callable[[str], object]], ...] = (
         (ColumnRole.STATUS, lambda cell: read_status(cell) is not None),
-        (ColumnRole.COMMIT, lambda cell: _HASH.fullmatch(cell.lower()) and not cell.isdigit()),
+        (ColumnRole.COMMIT, lambda cell: HASH.fullmatch(cell.lower()) and not cell.isdigit()),
         (ColumnRole.METRIC, lambda cell: read_number(cell) is not None),
         (ColumnRole.DESCRIPTION, lambda cell: read_number(cell) is None),
     )
@@ -144,7 +177,7 @@ def _suits(role: ColumnRole, cells: Sequence[str]) -> bool:
     if role is ColumnRole.STATUS:
         return numbers == 0 or sum(read_status(cell) is not None for cell in cells) >= numbers
     if role is ColumnRole.TIME:
-        return any(re.match(r"\d{4}-\d\d|1\d{9}", cell) for cell in cells)
+        return any(map(read_time, cells))
     return role not in (ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
 
 
@@ -154,11 +187,25 @@ def _find_memory(columns: Sequence[str], taken: Collection[str]) -> Iterator[tup
         yield ColumnRole.MEMORY, name
 
 
-def _choose_metric(texts: Mapping[str, Sequence[str]], taken: set[str]) -> dict[ColumnRole, str]:
+def _find_words(texts: Mapping[str, Sequence[str]], taken: set[str]) -> dict[ColumnRole, str]:
+    """The description's column where none is named so: the one with the most different texts that are no documents."""
+    different = {
+        name: len({cell for cell in cells if cell and cell[0] not in "{[" and read_number(cell) is None})
+        for name, cells in texts.items()
+        if name not in taken
+    }
+    best = max(different, key=lambda name: different[name], default="")
+    return {ColumnRole.DESCRIPTION: best} if different.get(best, 0) > 1 else {}
+
+
+def _choose_metric(
+    texts: Mapping[str, Sequence[str]], taken: set[str], fates: Sequence[Fate | None]
+) -> dict[ColumnRole, str]:
     """The metric's column, and the one with the metric before the change, if there is one.
 
     Of the columns of numbers: one "after" beside its "before"; else one whose name has a known direction, those of
-    validation and test first; else the first. What surrounds a run (time, cost, steps) comes last.
+    validation and test first; else the first. What surrounds a run (time, cost, steps) comes last. Where this column
+    does not explain what was kept, and another one does, it is the other one.
     """
     numeric = [name for name, cells in texts.items() if name not in taken and _is_numeric(cells)]
     spelled = {_spell(name): name for name in numeric}
@@ -168,7 +215,32 @@ def _choose_metric(texts: Mapping[str, Sequence[str]], taken: set[str]) -> dict[
             return {ColumnRole.METRIC: spelled[name], ColumnRole.BEFORE: spelled[before]}
     own = [name for name in spelled if not _AUXILIARY.search(name)] or list(spelled)
     ranked = sorted(own, key=lambda name: (-_weigh_name(name), own.index(name)))
-    return {ColumnRole.METRIC: spelled[ranked[0]]} if ranked else {}
+    if not ranked:
+        return {}
+    explained = {name: _explain(texts[spelled[name]], fates) for name in ranked}
+    best = max(explained, key=lambda name: explained[name])
+    is_other = explained[best] >= EXPLAINED and explained[best] - explained[ranked[0]] >= CLEARLY
+    return {ColumnRole.METRIC: spelled[best if is_other else ranked[0]]}
+
+
+def _explain(cells: Sequence[str], fates: Sequence[Fate | None]) -> float:
+    """How well a column explains what was kept: the mean share of kept rows that are better than the last one kept,
+    and of others that are not, in the direction that fits more; 0 where the rows are too few to say."""
+    last, counts = None, Counter[tuple[bool, bool | None]]()
+    for cell, fate in zip(cells, fates, strict=False):
+        number = read_number(cell)
+        if fate not in (Fate.KEPT, Fate.DISCARDED):
+            continue
+        is_kept = fate is Fate.KEPT
+        if last is not None:
+            is_more = None if number is None or number.value == last else number.value > last
+            counts[is_kept, is_more] += 1
+        if is_kept and number is not None:
+            last = number.value
+    kept, others = (sum(n for (is_kept, _), n in counts.items() if is_kept is side) for side in (True, False))
+    if min(kept, others) < DECIDED:
+        return 0.0
+    return max(counts[True, is_more] / kept + counts[False, not is_more] / others for is_more in (True, False)) / 2
 
 
 def _weigh_name(name: str) -> int:

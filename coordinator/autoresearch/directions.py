@@ -23,6 +23,12 @@ MORE = frozenset((
 ))  # fmt: skip
 RATES = frozenset({"win", "pass", "hit", "success", "solve", "accept", "acceptance", "correct"})
 TIMES = frozenset({"s", "sec", "secs", "second", "seconds", "min", "minute", "hour", "h"})
+COUNTED = frozenset((
+    "tok", "toks", "token", "tokens", "it", "its", "img", "imgs", "images", "samples", "req", "reqs", "requests", "ops",
+    "gb", "mb", "gib", "mib", "words", "chars", "frames", "steps", "rows", "nodes", "generations", "games", "queries",
+))  # fmt: skip
+"""Words before a time that make a rate: `tok_s` are tokens per second."""
+
 NEGATIONS = frozenset({"neg", "negative", "minus"})
 SURE = 2 / 3
 """Share of rows that must speak for a direction where the metric's name says nothing."""
@@ -58,7 +64,9 @@ def read_name(metric: str) -> Direction | None:
     is_negated = bool(NEGATIONS.intersection(words[:1])) and not {"log", "ln"}.intersection(words[1:2])
     if words[:2] in (["neg", "log"], ["negative", "log"]):
         return Direction.MINIMIZE
-    if "per" in words:
+    if len(words) > 1 and words[-2] in COUNTED and words[-1] in TIMES:
+        found: Direction | None = Direction.MAXIMIZE
+    elif "per" in words:
         above, below = words[: words.index("per")], words[words.index("per") + 1 :]
         is_less = LESS.intersection(above)
         found = Direction.MINIMIZE if is_less else Direction.MAXIMIZE if TIMES.intersection(below) else None
@@ -84,15 +92,16 @@ def find_direction(metric: str, rows: Sequence[MeasuredRow], given: Direction | 
         return FoundDirection(given, "as --direction says")
     less, more = count_votes(rows)
     named, votes = read_name(metric), less + more
+    is_telling = max(less, more) >= SURE * votes or any(not row.is_kept for row in rows if row.metric is not None)
     shown = Direction.MINIMIZE if less > more else Direction.MAXIMIZE
     counted = f"{max(less, more)} of {votes} comparisons with what was kept before show it"
     if named is not None:
-        if less != more and shown is not named:
+        if less != more and shown is not named and is_telling:
             raise ResultsInvalidError(
                 f"By its name {metric} is better when it is {_adjective(named)}, but by what was kept when it is "
                 f"{_adjective(shown)}: {counted}. Say which with --direction minimize or --direction maximize."
             )
-        return FoundDirection(named, f"as the name {metric} says{f'; {counted}' if less != more else ''}")
+        return FoundDirection(named, f"as the name {metric} says{f'; {counted}' if less != more and shown is named else ''}")
     if votes == 0 or max(less, more) < SURE * votes:
         says = "nothing was kept or discarded beside it that would show it" if votes == 0 else f"only {counted}"
         raise ResultsInvalidError(

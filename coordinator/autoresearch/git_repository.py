@@ -6,7 +6,7 @@ from hashlib import sha1
 from pathlib import Path
 
 from dulwich.errors import NotGitRepository
-from dulwich.objects import Blob, Commit, ObjectID
+from dulwich.objects import Blob, Commit, ObjectID, TreeEntry
 from dulwich.repo import Repo
 
 from coordinator.http.errors import SwarmError
@@ -16,6 +16,7 @@ from shared.seeds import MAX_FILE_BYTES, MAX_FILES
 MIN_PREFIX = 4  # as git: a shorter hash names nothing
 REGULAR = frozenset({0o100644, 0o100755, 0o100664})
 REF_FORMATS = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 NO_AUTHOR = "unknown <unknown@localhost>"
 WRITTEN = (".log", ".out", ".err", ".tsv", ".csv", ".jsonl", ".ndjson", ".svg", ".ipynb", ".lock", ".diff", ".patch")
 """Ends of names of what runs write, and people do not."""
@@ -61,8 +62,7 @@ class ForeignRepository:
     def identify_code(self, sha: str) -> str:
         """A name of a commit's files without those that runs write and texts: commits of the same name do the same."""
         if sha not in self._code:
-            entries = self._repo.object_store.iter_tree_contents(self._get_commit(sha).tree)
-            named = ((entry.path or b"", entry.sha or b"") for entry in entries)
+            named = ((entry.path or b"", entry.sha or b"") for entry in self._list_entries(sha))
             lines = [path + b" " + blob for path, blob in named if not path.lower().endswith(NO_CODE)]
             self._code[sha] = sha1(b"\n".join(lines), usedforsecurity=False).hexdigest()
         return self._code[sha]
@@ -95,27 +95,43 @@ class ForeignRepository:
         """A commit's text files by path, those nearest to the root first; and what was left out, with the reasons."""
         texts: dict[str, str] = {}
         left_out: dict[str, str] = {}
-        entries = self._repo.object_store.iter_tree_contents(self._get_commit(sha).tree)
-        named = [((entry.path or b"").decode(errors="replace"), entry) for entry in entries]
+        named = [((entry.path or b"").decode(errors="replace"), entry) for entry in self._list_entries(sha)]
         for path, entry in sorted(named, key=lambda pair: (pair[0].count("/"), pair[0])):
             if entry.mode not in REGULAR or entry.sha is None:
                 left_out[path] = "a link or a module"
                 continue
-            blob = self._repo.object_store[entry.sha]
-            assert isinstance(blob, Blob)
-            if reason := _find_reason(path, blob.data, len(texts)):
+            data = self._read_blob(entry.sha)
+            if data is None:
+                left_out[path] = "not in this clone"
+            elif reason := _find_reason(path, data, len(texts)):
                 left_out[path] = reason
             else:
-                texts[path] = blob.data.decode()
+                texts[path] = data.decode()
         return texts, left_out
 
     def read_file(self, path: str) -> bytes | None:
         """A file's content at the branch's tip; None without it."""
-        for entry in self._repo.object_store.iter_tree_contents(self._get_commit(self._tip).tree):
-            if entry.path == path.encode() and entry.sha is not None:
-                blob = self._repo.object_store[entry.sha]
-                return blob.data if isinstance(blob, Blob) else None
+        for entry in self._list_entries(self._tip):
+            if entry.path == path.encode() and entry.sha is not None and entry.mode in REGULAR:
+                return self._read_blob(entry.sha)
         return None
+
+    def _list_entries(self, sha: str) -> list[TreeEntry]:
+        """The files of a commit. Raises RepositoryInvalidError where the clone does not have their names."""
+        try:
+            return list(self._repo.object_store.iter_tree_contents(self._get_commit(sha).tree))
+        except KeyError as error:
+            raise RepositoryInvalidError(
+                f"The clone is partial: it lacks the files of commit {sha[:10]}. Clone the repository as a whole."
+            ) from error
+
+    def _read_blob(self, sha: ObjectID) -> bytes | None:
+        """A file's content; None where a partial clone does not have it."""
+        try:
+            blob = self._repo.object_store[sha]
+        except KeyError:
+            return None
+        return blob.data if isinstance(blob, Blob) else None
 
     def _find_branch(self, branch: str) -> str:
         refs = self._repo.get_refs()
@@ -145,6 +161,8 @@ def _find_reason(path: str, data: bytes, count: int) -> str:
         return f"larger than {MAX_FILE_BYTES} bytes"
     if count >= MAX_FILES:
         return f"one of more than {MAX_FILES} files"
+    if data.startswith(LFS_POINTER):
+        return "kept in Git LFS, of which the history has a pointer"
     try:
         check_path(path)
         data.decode()

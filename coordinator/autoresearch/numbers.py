@@ -1,12 +1,15 @@
-"""Numbers as people write them into logs: with units, decimal commas, and signs or values for nothing. Pure."""
+"""Numbers and times as people write them into logs: units, decimal commas, signs or values for nothing. Pure."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import NamedTuple
 
-from shared.protocol import MAX_COUNT
+from shared.protocol import EARLIEST, LATEST, MAX_COUNT
 
 MISSING = frozenset((
     "", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "n/a", "na", "none", "null", "nil", "tbd", "unknown",
@@ -17,10 +20,18 @@ SENTINEL = re.compile(r"-?(9{3,}|10{6,})(\.0*)?|-?1(\.0*)?e\+?\d+|-?9{3,}(\.9+)?
 FAR = 10.0
 """A value that stands for nothing is larger by this factor than the largest of the others."""
 
+_EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
+MIN_DATE = 10  # characters; 20260305 may be a number of another kind
+_TIME_FORMS = (
+    "%Y-%m-%d_%H-%M-%S", "%Y%m%d_%H%M%S", "%Y%m%d-%H%M%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%b %d %Y %H:%M:%S", "%b %d %Y %H:%M", "%b %d %Y",
+)  # fmt: skip
+"""Forms in which day and month cannot be taken for each other."""
+
 _NUMBER = re.compile(
     r"(?P<sign>[-+\N{MINUS SIGN}]?)\s?(?P<digits>\d[\d.,_]*|\.\d+)(?P<exponent>e[-+]?\d+)?\s*"
     r"(?P<unit>[%a-z\N{MICRO SIGN}][\w%/^\N{MICRO SIGN}]*)?"
-    r"(?:\s*(?:\N{PLUS-MINUS SIGN}|\+/-).*)?",
+    r"(?:\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\().*)?",
     re.IGNORECASE,
 )
 _MIB = {"kb": 1 / 1024, "kib": 1 / 1024, "mb": 1.0, "mib": 1.0, "m": 1.0, "gb": 1024.0, "gib": 1024.0, "g": 1024.0}
@@ -81,3 +92,28 @@ def find_sentinels(texts: Iterable[str]) -> set[float]:
     suspects = {value for text, value in values.items() if SENTINEL.fullmatch(text.strip()) and abs(value) >= 999}
     largest = max((abs(value) for value in values.values() if value not in suspects), default=0.0)
     return {value for value in suspects if abs(value) > FAR * largest > 0}
+
+
+def read_time(text: str) -> datetime | None:
+    """A date in an unambiguous form, or seconds (or milliseconds) since 1970. A time without zone is taken as UTC."""
+    moment = _parse_time(" ".join(text.replace(",", " ").split()))
+    if moment is None:
+        return None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return moment.astimezone(UTC) if EARLIEST < moment < LATEST else None
+
+
+def _parse_time(text: str) -> datetime | None:
+    if _EPOCH.fullmatch(text):
+        seconds = float(text)
+        return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)
+    if len(text) < MIN_DATE:
+        return None
+    with suppress(ValueError):
+        return datetime.fromisoformat(text.removesuffix(" UTC").removesuffix(" GMT"))
+    for form in _TIME_FORMS:
+        with suppress(ValueError):
+            return datetime.strptime(text, form)  # noqa: DTZ007 - the zone is set above
+    with suppress(ValueError):  # that of e-mail, and of C's ctime
+        return parsedate_to_datetime(text)
+    return None

@@ -44,12 +44,13 @@ class PlannedRow(NamedTuple):
 
 class ImportPlan(NamedTuple):
     """The rows in order. `root` is the repository's commit that the project begins with, and its key; `head` is the
-    best commit that was kept and has code. `split` are the lines of experiments that share another one's hash, and
-    `repeats` those that measure a commit again."""
+    best commit that was kept and has code. `found` are the commits of lines that name one of the repository, `split`
+    the lines of experiments that share another one's hash, and `repeats` those that measure a commit again."""
 
     root: str
     steps: list[PlannedRow]
     head: str
+    found: Mapping[int, str]
     split: list[int]
     repeats: list[int]
 
@@ -82,7 +83,7 @@ class _Planner:
 
     def plan(self) -> ImportPlan:
         steps = [self._place(row, is_first=number == 0) for number, row in enumerate(self._rows)]
-        return ImportPlan(self._root, steps, self._head[1], self._split, self._repeats)
+        return ImportPlan(self._root, steps, self._head[1], self._sources, self._split, self._repeats)
 
     def _place(self, row: ResultRow, *, is_first: bool) -> PlannedRow:
         source, above = self._sources.get(row.line), self._find_above(row)
@@ -195,7 +196,7 @@ def _find_owners(rows: Sequence[ResultRow], sources: Mapping[int, str], history:
 
 def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int, str]:
     """The commits of rows by their lines: by hash, or of those that were kept by their description, in order."""
-    found = {row.line: sha for row in rows if (sha := history.resolve(row.commit)) is not None}
+    found = {row.line: sha for row in rows if row.may_be_hash and (sha := history.resolve(row.commit)) is not None}
     branch = history.list_branch()
     position = {sha: number for number, sha in enumerate(branch)}
     taken = set(found.values())

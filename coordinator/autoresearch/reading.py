@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from coordinator.autoresearch.columns import HASH, clean_metric
 from coordinator.autoresearch.contract_text import MAX_FILE_BYTES, estimate_priors, write_contract
 from coordinator.autoresearch.directions import FoundDirection, find_direction
 from coordinator.autoresearch.git_repository import WRITTEN, ForeignRepository, RepositoryInvalidError, open_repository
@@ -32,7 +33,7 @@ from shared.seeds import CHANNEL_FILE
 RESULTS_FILE = "results.tsv"
 HARNESS = "swarm_harness"
 SCRIPT = "train.py"
-MAX_METRIC, MAX_NAME, MAX_HARDWARE = 40, 63, 120
+MAX_NAME, MAX_HARDWARE = 63, 120
 UNKNOWN = "unknown"
 
 MAX_EDITABLE = 16
@@ -101,7 +102,13 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
     """
     _check_options(options)
     with open_repository(options.repository, options.branch) as repository:
-        results = parse_results(_read_results(options, repository), options.reading)
+        reading = replace(options.reading, metric=known.objective.metric if known else "")
+        results = parse_results(_read_results(options, repository), reading)
+        if known and clean_metric(results.metric) != known.objective.metric:
+            raise ResultsInvalidError(
+                f"The project measures {known.objective.metric}, and this file {results.metric}. Name the column with "
+                "--column metric=NAME, or import it as --name OTHER."
+            )
         if not results.rows:
             reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
             raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
@@ -156,6 +163,14 @@ def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirect
     yield from results.account
     better = "Less" if found.direction is Direction.MINIMIZE else "More"
     yield f"Direction: {better} {results.metric} is better, {found.reason}."
+    named = {step.row.line for step in plan.steps if HASH.fullmatch(step.row.commit)}
+    if not plan.found:
+        yield (
+            f"No row's commit is in the repository: is it the right one, and the right branch? The project begins with "
+            f"its commit {plan.root[:10]}, which may not be what the first row measured."
+        )
+    elif lost := len(named - plan.found.keys()):
+        yield f"Hashes: {lost} of {len(named)} name no commit of the repository, or several."
     if plan.split:
         yield (
             f"{count_noun(len(plan.split), 'row')} of another's hash and other words: experiments without code, "
@@ -221,12 +236,6 @@ def _find_script(script: str | None, changed: Sequence[str], root: Mapping[str, 
     if found is None or found not in {*changed, *root}:
         raise RepositoryInvalidError(f"It has no {script or 'Python program'} to run; name one with --script.")
     return found
-
-
-def clean_metric(name: str) -> str:
-    """A metric's name as contracts spell it."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return (slug if slug[:1].isalpha() else f"metric_{slug}")[:MAX_METRIC].rstrip("_")
 
 
 def describe_hardware(options: ImportOptions) -> Hardware:

@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from coordinator.autoresearch.columns import ColumnRole, find_columns, is_header
+from coordinator.autoresearch.columns import HASH, ColumnRole, find_columns, is_header
 from coordinator.autoresearch.numbers import (
     MISSING,
     NOT_FINITE,
@@ -17,12 +17,13 @@ from coordinator.autoresearch.numbers import (
     has_decimal_commas,
     read_memory,
     read_number,
+    read_time,
 )
 from coordinator.autoresearch.statuses import Fate, read_statuses
 from coordinator.autoresearch.tables import LogRow, LogTable, read_log
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
 from shared.contract import Direction
-from shared.protocol import EARLIEST, LATEST, MAX_COUNT, MAX_READING
+from shared.protocol import MAX_COUNT, MAX_READING
 from shared.runs import RunOutcome
 
 MAX_FURTHER = 40
@@ -36,15 +37,16 @@ _REPEAT = re.compile(
     r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b|\bverif(y|ied|ication)\b",
     re.IGNORECASE,
 )
-_EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Columns as `role=NAME` and the fates of statuses, where a person said them."""
+    """Columns as `role=NAME` and the fates of statuses, where a person said them; and the metric of the project, where
+    a part of the log was imported before, as its contract spells it."""
 
     columns: Sequence[str] = ()
     statuses: Mapping[Fate, Sequence[str]] = field(default_factory=dict)
+    metric: str = ""
 
 
 class ResultRow(NamedTuple):
@@ -72,6 +74,11 @@ class ResultRow(NamedTuple):
     steps: int | None = None
     at: datetime | None = None
     author: str = ""
+
+    @property
+    def may_be_hash(self) -> bool:
+        """Whether the row names a commit by a hash: a short one only where the log has a column of commits."""
+        return self.commit != self.label or bool(HASH.fullmatch(self.commit)) and not self.commit.isdigit()
 
     @property
     def is_kept(self) -> bool:
@@ -106,7 +113,7 @@ class _RowProblem(Exception):
 def parse_results(content: bytes, options: ReadingOptions = ReadingOptions()) -> ResultsFile:
     """Read a file. Raises ResultsInvalidError."""
     table = read_log(content, partial(is_header, given=options.columns))
-    columns = find_columns(table, options.columns)
+    columns = find_columns(table, options.columns, options.metric)
     return _Reader(table, columns, options).read()
 
 
@@ -209,7 +216,7 @@ class _Reader:
             self._cell(record, ColumnRole.PARENT).lower(), self._cell(record, ColumnRole.GROUP), before,
             dict(list(further.items())[:MAX_FURTHER]), int(seed) if seed is not None and 0 <= seed < 2**31 else None,
             int(steps) if steps is not None and 0 < steps <= MAX_COUNT else None,
-            _read_time(self._cell(record, ColumnRole.TIME)),
+            read_time(self._cell(record, ColumnRole.TIME)),
             self._cell(record, ColumnRole.AUTHOR),
         )  # fmt: skip
 
@@ -241,19 +248,6 @@ class _Reader:
 
 def _name_further(column: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_")[:MAX_NAME].rstrip("_") or "number"
-
-
-def _read_time(text: str) -> datetime | None:
-    """A date, or seconds (or milliseconds) since 1970. A time without zone is taken as UTC."""
-    try:
-        if _EPOCH.fullmatch(text):
-            seconds = float(text)
-            return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return moment.astimezone(UTC) if EARLIEST < moment < LATEST else None
 
 
 def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:

@@ -30,7 +30,7 @@ _WORDS = {
     Fate.KEPT: (
         "keep keeps kept keeper best baseline base accept accepts accepted pass passes passed improved improve "
         "improves improvement win winner success successful succeeded merge merged promoted adopted ok good yes true "
-        "reference"
+        "reference done complete completed finished measured"
     ),
     Fate.DISCARDED: (
         "discard discards discarded reject rejects rejected revert reverts reverted rollback drop dropped worse "
@@ -43,10 +43,13 @@ _WORDS = {
     Fate.TIMEOUT: "timeout timedout hang hung",
     Fate.INVALID: (
         "invalid disqualified dq blocked overrun over exceeded exceeds oversize oversized limit illegal cheat partial "
-        "incomplete unfinished infeasible violation"
+        "incomplete unfinished infeasible violation violations violated violates"
     ),
     Fate.NOT_RUN: "skip skipped pending running todo planned queued",
 }
+_ENDED = frozenset(("ok", "success", "successful", "succeeded", "done", "complete", "completed", "finished", "measured"))
+"""Words that only say that a run ended, where other rows say that they were kept."""
+
 _FATES = {word: fate for fate, words in _WORDS.items() for word in words.split()}
 _NEGATIONS = frozenset({"not", "no", "non", "didnt", "never"})
 _FAILURES = (Fate.INVALID, Fate.TIMEOUT, Fate.CRASHED)
@@ -72,6 +75,8 @@ def read_statuses(counts: Counter[str], given: Mapping[Fate, Collection[str]]) -
     """
     said = {status.strip().lower(): fate for fate, statuses in given.items() for status in statuses}
     fates = {status: fate for status in counts if (fate := said.get(status) or read_status(status))}
+    if any(fate is Fate.KEPT and status not in _ENDED | {"baseline"} for status, fate in fates.items()):
+        fates |= {status: Fate.DISCARDED for status in _ENDED.intersection(fates) - said.keys()}
     unknown = [status for status in counts if status not in fates]
     if unknown:
         raise ResultsInvalidError(

@@ -86,10 +86,30 @@ def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]
             records.append(LogRow(number, _flatten(found)))
         else:
             unread[number] = "it is JSON, but no object"
+    form = "JSON, one object a line"
+    if not any(record.cells for record in records):
+        whole = "\n".join(texts.get(number, "") for number in range(1, len(lines) + 1))
+        records, unread, form = list(_list_objects(whole)), {}, "JSON, a list of objects"
     if not records:
-        raise ResultsInvalidError("It is JSON, but has no object that stands on a line of its own.")
+        raise ResultsInvalidError("It is JSON, but has no object that can be read.")
     columns = list(dict.fromkeys(name for record in records for name in record.cells))
-    return LogTable("JSON, one object a line", lines, columns, records, [], unread)
+    return LogTable(form, lines, columns, records, [], unread)
+
+
+def _list_objects(text: str) -> Iterator[LogRow]:
+    """The objects of a document that does not have one a line; one that holds a list of objects is not a row itself."""
+    decoder, at, line, failures = json.JSONDecoder(), 0, 1, 0
+    while (start := text.find("{", at)) >= 0 and failures < MAX_JOINED:
+        line += text.count("\n", at, start)
+        at = start + 1
+        try:
+            found, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            failures += 1
+            continue
+        if not any(isinstance(value, list) and any(isinstance(one, dict) for one in value) for value in found.values()):
+            yield LogRow(line, _flatten(found))
+            line, at = line + text.count("\n", start, end), end
 
 
 def _name_columns(cells: Sequence[str]) -> list[str]:
