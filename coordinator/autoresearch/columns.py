@@ -1,12 +1,13 @@
 """Which column of a log holds what: known by its name, by what was said of it, or by what stands in it. Pure."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import chain
+from math import nan
+from statistics import fmean
 
-from coordinator.autoresearch.directions import read_name
+from coordinator.autoresearch.directions import is_rate, read_goal, read_name
 from coordinator.autoresearch.numbers import MISSING, NOT_FINITE, read_number, read_time
 from coordinator.autoresearch.statuses import Fate, read_status
 from coordinator.autoresearch.tables import LogTable, ResultsInvalidError, clean_name
@@ -17,6 +18,8 @@ class ColumnRole(StrEnum):
 
     COMMIT = "commit"
     METRIC = "metric"
+    METRIC_NAME = "metric-name"
+    DIRECTION = "direction"
     BEFORE = "before"
     STATUS = "status"
     DESCRIPTION = "description"
@@ -34,7 +37,7 @@ _NAMES: dict[ColumnRole, tuple[str, ...]] = {
     ColumnRole.COMMIT: ("commit", "commit_hash", "commit_sha", "commit_id", "git_commit", "git_sha", "git_hash", "sha",
                   "hash", "rev", "revision"),
     ColumnRole.STATUS: ("status", "decision", "outcome", "verdict", "kept", "is_kept", "accepted", "result", "state",
-                  "correct"),
+                  "correct", "correctness"),
     ColumnRole.DESCRIPTION: ("description", "desc", "change", "summary", "title", "notes", "note", "message", "comment",
                        "idea", "what", "hypothesis", "experiment", "name"),
     ColumnRole.LABEL: ("exp", "experiment", "exp_id", "experiment_id", "run_id", "run", "id", "trial", "iteration",
@@ -44,6 +47,8 @@ _NAMES: dict[ColumnRole, tuple[str, ...]] = {
     ColumnRole.GROUP: ("branch", "gpu", "worker", "session", "agent", "lane", "track", "thread", "device", "machine"),
     ColumnRole.SEED: ("seed", "random_seed", "rng_seed"),
     ColumnRole.STEPS: ("steps", "num_steps", "n_steps", "optimizer_steps"),
+    ColumnRole.METRIC_NAME: ("metric_name", "metric", "objective"),
+    ColumnRole.DIRECTION: ("metric_direction", "direction", "objective_direction", "goal"),
     ColumnRole.MEMORY: (),
     ColumnRole.TIME: ("timestamp", "datetime", "date", "time", "utc", "started_at", "finished_at", "created_at", "ts"),
     ColumnRole.AUTHOR: ("author", "user", "researcher"),
@@ -68,6 +73,10 @@ _AUXILIARY = re.compile(
     r"_(before|best|prev|previous|delta|util|std|sd|stderr|params|count|gi?b|mi?b|pct|min|minutes|s|secs?|seconds)$"
 )
 HASH = re.compile(r"[0-9a-f]{7,40}")
+FULL = ("description", "desc")
+NO_COLUMN = "none"
+"""Said of a role that no column of a log has."""
+
 MAX_METRIC = 40
 EXPLAINED, CLEARLY, DECIDED = 0.8, 0.25, 3
 """Share of decisions that a column must explain, and explain more than the one that is first by name, to be the
@@ -82,8 +91,10 @@ def is_header(cells: Sequence[str], given: Sequence[str] = ()) -> bool:
     said = {_spell(text.partition("=")[2]) for text in given} - {""}
     if said & names and len(names) > 1:
         return not any(read_number(cell) for cell in cells)
-    known = [name for role in _HEADER_ROLES for name in _NAMES[role] if name in names]
-    return len(set(known)) > 1 and not any(read_number(cell) for cell in cells)
+    known = {name for role in _HEADER_ROLES for name in _NAMES[role]} | {
+        name for role in (ColumnRole.COMMIT, ColumnRole.STATUS) for name in names if _PATTERNS[role].search(name)
+    }
+    return len(known & names) > 1 and not any(read_number(cell) for cell in cells)
 
 
 def _spell(name: str) -> str:
@@ -98,12 +109,13 @@ def clean_metric(name: str) -> str:
 
 def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dict[ColumnRole, str]:
     """The column of each role. `given` are roles with the names (or numbers, from 1) of their columns: `status=NAME`;
-    `metric` is the known metric of the log's project.
+    one without a column has an empty name. `metric` is the known metric of the log's project.
 
     Raises ResultsInvalidError where one of the roles that every log needs has none.
     """
     if not table.records:
-        raise ResultsInvalidError("It has no row that can be read.")
+        reasons = "; ".join(f"line {line}: {why}" for line, why in list(table.unread.items())[:3])
+        raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
     found = dict(_read_given(table, given))
     texts = {name: [record.cells.get(name, "") for record in table.records] for name in table.columns}
     if all(name.startswith("column ") for name in table.columns):
@@ -114,9 +126,12 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
         (role, [name for name in table.columns if pattern.search(_spell(name))]) for role, pattern in _PATTERNS.items()
     )
     for role, fitting in chain(by_name, by_pattern):
-        column = next((name for name in fitting if name not in found.values() and _suits(role, texts[name])), None)
-        if role not in found and column is not None:
-            found[role] = column
+        suiting = [name for name in fitting if name not in found.values() and _suits(role, texts[name])]
+        if role is ColumnRole.DESCRIPTION and suiting and suiting[0] not in FULL:
+            different = {name: len({*texts[name]} - {""}) for name in suiting}  # notes about a few rows name no row
+            suiting = [name for name in suiting if 2 * different[name] > max(different.values())]
+        if role not in found and suiting:
+            found[role] = suiting[0]
     found |= {} if ColumnRole.MEMORY in found else dict(_find_memory(table.columns, found.values()))
     same = next((name for name in table.columns if metric and clean_metric(name) == metric), None)
     if ColumnRole.METRIC not in found and same is not None:
@@ -130,9 +145,14 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
         if role not in found:
             raise ResultsInvalidError(
                 f"No column is known that says {need}; it has {', '.join(table.columns)[:300]}. Name it with --column "
-                f"{role.value}=NAME."
+                f"{role.value}=NAME{_WITHOUT.get(role, '.')}"
             )
     return found
+
+
+_WITHOUT = {
+    ColumnRole.STATUS: ", or say --column status=none: then a row counts as kept where it is better than all before it."
+}
 
 
 def _read_given(table: LogTable, given: Sequence[str]) -> Iterator[tuple[ColumnRole, str]]:
@@ -145,6 +165,9 @@ def _read_given(table: LogTable, given: Sequence[str]) -> Iterator[tuple[ColumnR
             raise ResultsInvalidError(f"--column: there is no role {name[:60]!r}; there are {', '.join(ColumnRole)}.")
         cleaned = clean_name(column)
         number = int(cleaned) if cleaned.isascii() and cleaned.isdigit() else 0
+        if cleaned == NO_COLUMN and cleaned not in table.columns:
+            yield ColumnRole(name), ""
+            continue
         if cleaned not in table.columns and not 1 <= number <= len(table.columns):
             raise ResultsInvalidError(
                 f"--column: the file has no column {column[:60]!r}; it has {', '.join(table.columns)[:300]}."
@@ -153,12 +176,11 @@ def _read_given(table: LogTable, given: Sequence[str]) -> Iterator[tuple[ColumnR
 
 
 def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tuple[ColumnRole, str]]:
-    """Roles of columns without names: hashes, words of a status, numbers, and the longest texts."""
+    """Roles of columns without names: hashes, words of a status, and the longest texts."""
     left = {name: cells for name, cells in texts.items() if name not in taken}
     tests: tuple[tuple[ColumnRole, Callable[[str], object]], ...] = (
         (ColumnRole.STATUS, lambda cell: read_status(cell) is not None),
         (ColumnRole.COMMIT, lambda cell: HASH.fullmatch(cell.lower()) and not cell.isdigit()),
-        (ColumnRole.METRIC, lambda cell: read_number(cell) is not None),
         (ColumnRole.DESCRIPTION, lambda cell: read_number(cell) is None),
     )
     for role, fits in tests:
@@ -175,7 +197,10 @@ def _suits(role: ColumnRole, cells: Sequence[str]) -> bool:
     """Whether a column with the right name can have the role. A result may be a number, and then it is no status."""
     numbers = sum(read_number(cell) is not None for cell in cells)
     if role is ColumnRole.STATUS:
-        return numbers == 0 or sum(read_status(cell) is not None for cell in cells) >= numbers
+        return 2 * sum(read_status(cell) is not None for cell in cells) >= numbers
+    if role in (ColumnRole.METRIC_NAME, ColumnRole.DIRECTION):
+        fits = bool if role is ColumnRole.METRIC_NAME else read_goal
+        return numbers == 0 and any(map(fits, cells)) and all(fits(cell) for cell in cells if cell)
     if role is ColumnRole.TIME:
         return any(map(read_time, cells))
     return role not in (ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
@@ -213,7 +238,11 @@ def _choose_metric(
         before = re.sub(r"after|new|post", lambda found: {"new": "old", "post": "pre"}.get(found[0], "before"), name)
         if _AFTER.search(name) and before in spelled:
             return {ColumnRole.METRIC: spelled[name], ColumnRole.BEFORE: spelled[before]}
-    own = [name for name in spelled if not _AUXILIARY.search(name)] or list(spelled)
+    differ = {name: {n.value for cell in texts[column] if (n := read_number(cell))} for name, column in spelled.items()}
+    own = [name for name in spelled if is_rate(name) or not _AUXILIARY.search(name)] or list(spelled)
+    own = [name for name in own if len(differ[name]) > 1] or own
+    filled = {name: sum(read_number(cell) is not None for cell in texts[spelled[name]]) for name in own}
+    own = [name for name in own if 2 * filled[name] >= max(filled.values())]
     ranked = sorted(own, key=lambda name: (-_weigh_name(name), own.index(name)))
     if not ranked:
         return {}
@@ -226,21 +255,23 @@ def _choose_metric(
 def _explain(cells: Sequence[str], fates: Sequence[Fate | None]) -> float:
     """How well a column explains what was kept: the mean share of kept rows that are better than the last one kept,
     and of others that are not, in the direction that fits more; 0 where the rows are too few to say."""
-    last, counts = None, Counter[tuple[bool, bool | None]]()
+    last: float | None = None
+    shifts: dict[Fate, list[float]] = {Fate.KEPT: [], Fate.DISCARDED: []}
     for cell, fate in zip(cells, fates, strict=False):
         number = read_number(cell)
-        if fate not in (Fate.KEPT, Fate.DISCARDED):
+        if fate is None or fate not in shifts:
             continue
-        is_kept = fate is Fate.KEPT
         if last is not None:
-            is_more = None if number is None or number.value == last else number.value > last
-            counts[is_kept, is_more] += 1
-        if is_kept and number is not None:
+            shifts[fate].append(nan if number is None else number.value - last)
+        if fate is Fate.KEPT and number is not None:
             last = number.value
-    kept, others = (sum(n for (is_kept, _), n in counts.items() if is_kept is side) for side in (True, False))
-    if min(kept, others) < DECIDED:
+    kept, others = shifts[Fate.KEPT], shifts[Fate.DISCARDED]
+    if min(len(kept), len(others)) < DECIDED:
         return 0.0
-    return max(counts[True, is_more] / kept + counts[False, not is_more] / others for is_more in (True, False)) / 2
+    up, down = (
+        fmean(sign * shift > 0 for shift in kept) + fmean(sign * shift <= 0 for shift in others) for sign in (1, -1)
+    )
+    return max(up, down) / 2
 
 
 def _weigh_name(name: str) -> int:

@@ -30,8 +30,9 @@ COUNTED = frozenset((
 """Words before a time that make a rate: `tok_s` are tokens per second."""
 
 NEGATIONS = frozenset({"neg", "negative", "minus"})
-SURE = 2 / 3
-"""Share of rows that must speak for a direction where the metric's name says nothing."""
+SURE, NEARLY_ALL = 2 / 3, 0.9
+"""Share of rows that must speak for a direction where the metric's name says nothing; and where all rows count as
+kept, as those that only say that they ended."""
 
 
 class MeasuredRow(Protocol):
@@ -64,7 +65,7 @@ def read_name(metric: str) -> Direction | None:
     is_negated = bool(NEGATIONS.intersection(words[:1])) and not {"log", "ln"}.intersection(words[1:2])
     if words[:2] in (["neg", "log"], ["negative", "log"]):
         return Direction.MINIMIZE
-    if len(words) > 1 and words[-2] in COUNTED and words[-1] in TIMES:
+    if is_rate(metric):
         found: Direction | None = Direction.MAXIMIZE
     elif "per" in words:
         above, below = words[: words.index("per")], words[words.index("per") + 1 :]
@@ -77,32 +78,52 @@ def read_name(metric: str) -> Direction | None:
     return found
 
 
+def is_rate(metric: str) -> bool:
+    """Whether a metric counts something per time, as `tok_s` and `generations_per_s` do."""
+    words = re.findall(r"[a-z]+", metric.lower())
+    is_counted = len(words) > 1 and words[-2] in COUNTED | {"per"}
+    return is_counted and words[-1] in TIMES and not LESS.intersection(words[:-1])
+
+
 def _read_word(word: str, words: Sequence[str]) -> Direction | None:
     if word == "rate" and RATES.intersection(words):
         return Direction.MAXIMIZE
     return Direction.MINIMIZE if word in LESS else Direction.MAXIMIZE if word in MORE else None
 
 
-def find_direction(metric: str, rows: Sequence[MeasuredRow], given: Direction | None) -> FoundDirection:
-    """The direction that was given, that the name says, or that the rows show.
+def read_goal(text: str) -> Direction | None:
+    """The direction that a word names, as `max` and `lower` do."""
+    found = re.match(r"(min|low|less|down)|(max|high|more|up)", text.strip().lower())
+    return None if found is None else Direction.MINIMIZE if found[1] else Direction.MAXIMIZE
+
+
+def find_direction(
+    metric: str, rows: Sequence[MeasuredRow], given: Direction | None, said: Direction | None = None
+) -> FoundDirection:
+    """The direction that was given, that the log `said`, that the name says, or that the rows show.
 
     Raises ResultsInvalidError where name and rows contradict each other, or neither says anything.
     """
     if given is not None:
         return FoundDirection(given, "as --direction says")
+    if said is not None:
+        return FoundDirection(said, "as the log says")
     less, more = count_votes(rows)
     named, votes = read_name(metric), less + more
-    is_telling = max(less, more) >= SURE * votes or any(not row.is_kept for row in rows if row.metric is not None)
+    has_discarded = any(not row.is_kept for row in rows if row.metric is not None)
+    is_telling = max(less, more) >= (SURE if has_discarded else NEARLY_ALL) * votes
     shown = Direction.MINIMIZE if less > more else Direction.MAXIMIZE
     counted = f"{max(less, more)} of {votes} comparisons with what was kept before show it"
     if named is not None:
-        if less != more and shown is not named and is_telling:
+        if less != more and shown is not named and (has_discarded or is_telling):
             raise ResultsInvalidError(
                 f"By its name {metric} is better when it is {_adjective(named)}, but by what was kept when it is "
-                f"{_adjective(shown)}: {counted}. Say which with --direction minimize or --direction maximize."
+                f"{_adjective(shown)}: {counted}. Say which with --direction minimize or --direction maximize, or name "
+                "another column with --column metric=NAME."
             )
-        return FoundDirection(named, f"as the name {metric} says{f'; {counted}' if less != more and shown is named else ''}")
-    if votes == 0 or max(less, more) < SURE * votes:
+        is_agreed = less != more and shown is named and is_telling
+        return FoundDirection(named, f"as the name {metric} says{f'; {counted}' if is_agreed else ''}")
+    if votes == 0 or not is_telling:
         says = "nothing was kept or discarded beside it that would show it" if votes == 0 else f"only {counted}"
         raise ResultsInvalidError(
             f"It is not known whether less or more {metric} is better: {says}. Say it with --direction minimize or "

@@ -16,6 +16,7 @@ from shared.seeds import MAX_FILE_BYTES, MAX_FILES
 MIN_PREFIX = 4  # as git: a shorter hash names nothing
 REGULAR = frozenset({0o100644, 0o100755, 0o100664})
 REF_FORMATS = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
+NOT_HERE = "not in this clone"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 NO_AUTHOR = "unknown <unknown@localhost>"
 WRITTEN = (".log", ".out", ".err", ".tsv", ".csv", ".jsonl", ".ndjson", ".svg", ".ipynb", ".lock", ".diff", ".patch")
@@ -102,7 +103,7 @@ class ForeignRepository:
                 continue
             data = self._read_blob(entry.sha)
             if data is None:
-                left_out[path] = "not in this clone"
+                left_out[path] = NOT_HERE
             elif reason := _find_reason(path, data, len(texts)):
                 left_out[path] = reason
             else:

@@ -21,6 +21,7 @@ FAR = 10.0
 """A value that stands for nothing is larger by this factor than the largest of the others."""
 
 _EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
+ZONED = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$|^1\d{9}(\d{3})?(\.\d+)?$", re.IGNORECASE)
 MIN_DATE = 10  # characters; 20260305 may be a number of another kind
 _TIME_FORMS = (
     "%Y-%m-%d_%H-%M-%S", "%Y%m%d_%H%M%S", "%Y%m%d-%H%M%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",

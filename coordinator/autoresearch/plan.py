@@ -87,7 +87,8 @@ class _Planner:
 
     def _place(self, row: ResultRow, *, is_first: bool) -> PlannedRow:
         source, above = self._sources.get(row.line), self._find_above(row)
-        is_first = is_first and (source is not None or row.is_baseline or row.fate is Fate.KEPT)
+        is_lost = source is None and self._root in self._owners  # the repository begins later, with another's commit
+        is_first = is_first and not is_lost and (source is not None or row.is_baseline or row.fate is Fate.KEPT)
         key, words = source or f"line {row.line}", _normalise(row.description)
         parent: str | None = above
         if is_first:

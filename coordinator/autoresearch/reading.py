@@ -13,11 +13,18 @@ from pydantic import TypeAdapter, ValidationError
 from coordinator.autoresearch.columns import HASH, clean_metric
 from coordinator.autoresearch.contract_text import MAX_FILE_BYTES, estimate_priors, write_contract
 from coordinator.autoresearch.directions import FoundDirection, find_direction
-from coordinator.autoresearch.git_repository import WRITTEN, ForeignRepository, RepositoryInvalidError, open_repository
+from coordinator.autoresearch.git_repository import (
+    NOT_HERE,
+    WRITTEN,
+    ForeignRepository,
+    RepositoryInvalidError,
+    open_repository,
+)
 from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
     ReadingOptions,
     ResultsFile,
+    keep_gains,
     leave_zeros_out,
     parse_results,
     read_zeros_as_crashes,
@@ -113,8 +120,9 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
             reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
             raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
         given = known.objective.direction if known else options.direction
-        found = find_direction(results.metric, leave_zeros_out(results.rows), given)
+        found = find_direction(results.metric, leave_zeros_out(results.rows), given, results.direction)
         rows = read_zeros_as_crashes(results.rows, found.direction)
+        rows = rows if results.has_status else keep_gains(rows, found.direction)
         plan = make_plan(rows, repository, found.direction)
         texts, left_out = _read_texts(repository, plan)
         editable = known.files.editable if known else _find_editable(plan, texts, options.script)
@@ -165,9 +173,13 @@ def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirect
     yield f"Direction: {better} {results.metric} is better, {found.reason}."
     named = {step.row.line for step in plan.steps if HASH.fullmatch(step.row.commit)}
     if not plan.found:
+        problem = (
+            "No row's commit is in the repository: is it the right one, and the right branch?"
+            if named else "No row names a commit."
+        )  # fmt: skip
         yield (
-            f"No row's commit is in the repository: is it the right one, and the right branch? The project begins with "
-            f"its commit {plan.root[:10]}, which may not be what the first row measured."
+            f"{problem} The project begins with the repository's commit {plan.root[:10]}, which may not be what the "
+            "first row measured."
         )
     elif lost := len(named - plan.found.keys()):
         yield f"Hashes: {lost} of {len(named)} name no commit of the repository, or several."
@@ -198,6 +210,10 @@ def _read_texts(repository: ForeignRepository, plan: ImportPlan) -> tuple[dict[s
     """All text files of each commit with code, by key; and what was left out of the first."""
     sources = {step.key: step.source for step in plan.steps if step.source is not None} | {plan.root: plan.root}
     files = {key: repository.read_files(source) for key, source in sources.items()}
+    if not files[plan.root][0] and NOT_HERE in files[plan.root][1].values():
+        raise RepositoryInvalidError(
+            "The clone is partial: it lacks the files' contents. Clone the repository as a whole."
+        )
     return {key: _keep_own(texts) for key, (texts, _) in files.items()}, files[plan.root][1]
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from coordinator.autoresearch.columns import HASH, ColumnRole, find_columns, is_header
+from coordinator.autoresearch.directions import read_goal
 from coordinator.autoresearch.numbers import (
     MISSING,
     NOT_FINITE,
+    ZONED,
     find_sentinels,
     find_unit,
     has_decimal_commas,
@@ -30,7 +33,7 @@ MAX_FURTHER = 40
 """Number of further metrics of a row that are kept."""
 
 MAX_NAME = 40
-BASELINE = "baseline"
+BASELINE, MEASURED = "baseline", "measured"
 _REPEAT = re.compile(
     r"\b(re-?run|re-?measur\w+|repeat(ed|s)?( (run|of|the)\b|$|:)|replicat\w*|reproduc\w*|seeds?\b|sanity|"
     r"noise (check|floor))"
@@ -78,7 +81,7 @@ class ResultRow(NamedTuple):
     @property
     def may_be_hash(self) -> bool:
         """Whether the row names a commit by a hash: a short one only where the log has a column of commits."""
-        return self.commit != self.label or bool(HASH.fullmatch(self.commit)) and not self.commit.isdigit()
+        return self.commit != self.label or (bool(HASH.fullmatch(self.commit)) and not self.commit.isdigit())
 
     @property
     def is_kept(self) -> bool:
@@ -96,7 +99,8 @@ class ResultRow(NamedTuple):
 
 class ResultsFile(NamedTuple):
     """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's name; `unreadable` are
-    the numbers of lines that are no experiments, with the reasons; `account` says how it was read, in sentences."""
+    the numbers of lines that are no experiments, with the reasons; `account` says how it was read, in sentences;
+    `has_status` says whether rows say what became of them, `direction` what the file says is better."""
 
     metric: str
     unit: str
@@ -104,6 +108,8 @@ class ResultsFile(NamedTuple):
     rows: list[ResultRow]
     unreadable: dict[int, str]
     account: list[str]
+    has_status: bool = True
+    direction: Direction | None = None
 
 
 class _RowProblem(Exception):
@@ -127,10 +133,17 @@ class _Reader:
         self._decimal_comma = has_decimal_commas(texts)
         self._unit = find_unit(n for text in texts if (n := read_number(text, decimal_comma=self._decimal_comma)))
         self._sentinels = find_sentinels(texts)
+        self._name = self._find_most(ColumnRole.METRIC_NAME)
+        self._has_status = bool(columns[ColumnRole.STATUS])
         self._statuses = self._count_statuses()
         self._fates = read_statuses(self._statuses, options.statuses)
         taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
         self._further = [name for name in table.columns if name not in taken and self._has_numbers(name)]
+
+    def _find_most(self, role: ColumnRole) -> str:
+        """The most frequent text of a role's column; empty without one."""
+        found = Counter(text for record in self._records if (text := self._cell(record, role)))
+        return found.most_common(1)[0][0] if found else ""
 
     def _count_statuses(self) -> Counter[str]:
         """Statuses of the records that have a number, or a word for none: others are rows of something else."""
@@ -151,22 +164,39 @@ class _Reader:
             except _RowProblem as problem:
                 unread[record.line] = str(problem)
         metric = self._columns[ColumnRole.METRIC]
-        name = "metric" if metric.startswith("column ") else metric
+        name = self._name or ("metric" if metric.startswith("column ") else metric)
         return ResultsFile(
-            name, self._unit, self._table.lines, rows, dict(sorted(unread.items())), list(self._account(rows))
+            name,
+            self._unit,
+            self._table.lines,
+            rows,
+            dict(sorted(unread.items())),
+            list(self._account(rows)),
+            self._has_status,
+            read_goal(self._find_most(ColumnRole.DIRECTION)),
         )
 
     def _account(self, rows: Sequence[ResultRow]) -> list[str]:
-        roles = ", ".join(f"{role} = {name}" for role, name in self._columns.items())
+        roles = ", ".join(f"{role} = {name}" for role, name in self._columns.items() if name)
         further = f"; further metrics: {', '.join(self._further)}" if self._further else ""
         lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
         by_fate: dict[Fate, list[str]] = {}
         for status, count in self._statuses.most_common():
             by_fate.setdefault(self._fates[status], []).append(f"{status} ({count})")
-        lines.append("Statuses: " + "; ".join(f"{fate}: {', '.join(names)}" for fate, names in by_fate.items()) + ".")
+        if not self._has_status:
+            lines.append("Statuses: none. A row counts as kept where its metric is better than all before it.")
+        else:
+            lines.append(
+                "Statuses: " + "; ".join(f"{fate}: {', '.join(names)}" for fate, names in by_fate.items()) + "."
+            )
         if self._decimal_comma:
             lines.append("A comma begins the fraction of a number.")
         lines += [f"{value:g} stands for no result, and is read as a failure." for value in sorted(self._sentinels)]
+        times = [cell for record in self._records if (cell := self._cell(record, ColumnRole.TIME))]
+        if odd := sum(read_time(cell) is None for cell in times):
+            lines.append(f"Times: {odd} of {len(times)} are in no form that is known, and stay empty.")
+        if any(read_time(cell) and not ZONED.search(cell) for cell in times):
+            lines.append("Times without a zone are taken as UTC.")
         without = sum(row.fate is Fate.KEPT and row.metric is None for row in rows)
         if without:
             lines.append(f"Kept without a number: {without}. Their code counts, and nothing was measured.")
@@ -183,10 +213,12 @@ class _Reader:
         metric_column = self._columns[ColumnRole.METRIC]
         if metric_column not in record.cells:
             raise _RowProblem(f"it belongs to another table, without {metric_column}")
-        status = self._cell(record, ColumnRole.STATUS).lower()
+        if (measured := self._cell(record, ColumnRole.METRIC_NAME)) and measured != self._name:
+            raise _RowProblem(f"it measures {measured[:40]}, and others {self._name[:40]}")
+        status = self._cell(record, ColumnRole.STATUS).lower() if self._has_status else MEASURED
         if not status:
             raise _RowProblem("it has no status")
-        fate = self._fates.get(status)
+        fate = self._fates.get(status) if self._has_status else Fate.DISCARDED
         if fate is Fate.NOT_RUN:
             raise _RowProblem(f"it was not run: {status}")
         metric, reason = self._read_metric(record, fate or Fate.DISCARDED)
@@ -206,9 +238,9 @@ class _Reader:
             if (number := read_number(record.cells.get(name, ""), decimal_comma=self._decimal_comma))
             and abs(number.value) <= MAX_READING
         }
-        measured = self._number(record, ColumnRole.METRIC)
-        if metric is None and fate is Fate.INVALID and measured:
-            further[_name_further(metric_column)] = measured  # but not comparable
+        number_over = self._number(record, ColumnRole.METRIC)
+        if metric is None and fate is Fate.INVALID and number_over:
+            further[_name_further(metric_column)] = number_over  # but not comparable
         seed, steps = self._number(record, ColumnRole.SEED), self._number(record, ColumnRole.STEPS)
         return ResultRow(
             record.line, commit or label, metric, status, fate, outcome, description, reason,
@@ -258,6 +290,16 @@ def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> li
         row._replace(metric=None, outcome=RunOutcome.CRASHED, reason="its metric is 0") if row.metric == 0 else row
         for row in rows
     ]
+
+
+def keep_gains(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
+    """The rows of a log without statuses, with those as kept that are better than all before them."""
+    sign, best, kept = 1.0 if direction is Direction.MINIMIZE else -1.0, inf, []
+    for row in rows:
+        is_gain = row.status == MEASURED and row.metric is not None and sign * row.metric < best
+        best = sign * row.metric if is_gain and row.metric is not None else best
+        kept.append(row._replace(fate=Fate.KEPT) if is_gain else row)
+    return kept
 
 
 def leave_zeros_out(rows: Sequence[ResultRow]) -> list[ResultRow]:

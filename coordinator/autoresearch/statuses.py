@@ -45,9 +45,11 @@ _WORDS = {
         "invalid disqualified dq blocked overrun over exceeded exceeds oversize oversized limit illegal cheat partial "
         "incomplete unfinished infeasible violation violations violated violates"
     ),
-    Fate.NOT_RUN: "skip skipped pending running todo planned queued",
+    Fate.NOT_RUN: "skip skipped pending running todo planned queued deferred postponed",
 }
-_ENDED = frozenset(("ok", "success", "successful", "succeeded", "done", "complete", "completed", "finished", "measured"))
+_ENDED = frozenset(
+    ("ok", "success", "successful", "succeeded", "done", "complete", "completed", "finished", "measured")
+)
 """Words that only say that a run ended, where other rows say that they were kept."""
 
 _FATES = {word: fate for fate, words in _WORDS.items() for word in words.split()}
@@ -76,7 +78,7 @@ def read_statuses(counts: Counter[str], given: Mapping[Fate, Collection[str]]) -
     said = {status.strip().lower(): fate for fate, statuses in given.items() for status in statuses}
     fates = {status: fate for status in counts if (fate := said.get(status) or read_status(status))}
     if any(fate is Fate.KEPT and status not in _ENDED | {"baseline"} for status, fate in fates.items()):
-        fates |= {status: Fate.DISCARDED for status in _ENDED.intersection(fates) - said.keys()}
+        fates |= dict.fromkeys(_ENDED.intersection(fates) - said.keys(), Fate.DISCARDED)
     unknown = [status for status in counts if status not in fates]
     if unknown:
         raise ResultsInvalidError(

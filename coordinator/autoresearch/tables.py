@@ -16,6 +16,10 @@ DELIMITERS = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-sep
 MAX_JOINED = 50
 """Number of lines over which a quoted cell may go."""
 
+CONFIG = re.compile(r"param|config|setting|args|option|change|env", re.IGNORECASE)
+"""Names of JSON objects that hold what was set, and not what was measured."""
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _RULE = re.compile(r"^[\s|:=_*-]*$")
 
 
@@ -51,6 +55,8 @@ def read_log(content: bytes, is_header: IsHeader) -> LogTable:
     """Take a file apart. `is_header` tells whether cells are names of columns. Raises ResultsInvalidError."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ResultsInvalidError("It is UTF-16 text. Save it as UTF-8 and import it again.")
+    if content.count(b"\r") > 1 and b"\n" not in content:
+        raise ResultsInvalidError("Its lines end in carriage returns alone. Save it with line feeds, and import that.")
     lines = BytesIO(content).readlines()
     texts, unread = _decode(lines)
     first = next((text.strip() for text in texts.values() if text.strip()), "")
@@ -65,7 +71,8 @@ def _decode(lines: Sequence[bytes]) -> tuple[dict[int, str], dict[int, str]]:
     texts, unread = dict[int, str](), dict[int, str]()
     for number, line in enumerate(lines, start=1):
         try:
-            texts[number] = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").replace("\0", "")
+            texts[number] = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            texts[number] = _CONTROLS.sub("", texts[number])
         except UnicodeDecodeError:
             unread[number] = "it is not UTF-8 text"
     return texts, unread
@@ -87,13 +94,18 @@ def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]
         else:
             unread[number] = "it is JSON, but no object"
     form = "JSON, one object a line"
-    if not any(record.cells for record in records):
-        whole = "\n".join(texts.get(number, "") for number in range(1, len(lines) + 1))
-        records, unread, form = list(_list_objects(whole)), {}, "JSON, a list of objects"
+    if unread or not any(record.cells for record in records):
+        whole = list(_list_objects("\n".join(texts.get(number, "") for number in range(1, len(lines) + 1))))
+        is_apart = len({record.line for record in whole}) == len(whole)
+        if not is_apart and not records:
+            raise ResultsInvalidError("A line has several JSON objects. Write each on a line of its own.")
+        if is_apart and len(whole) > len(records):
+            records, unread, form = whole, {}, "JSON, a list of objects"
     if not records:
         raise ResultsInvalidError("It is JSON, but has no object that can be read.")
     columns = list(dict.fromkeys(name for record in records for name in record.cells))
-    return LogTable(form, lines, columns, records, [], unread)
+    blank = dict.fromkeys(columns, "")
+    return LogTable(form, lines, columns, [LogRow(line, blank | cells) for line, cells in records], [], unread)
 
 
 def _list_objects(text: str) -> Iterator[LogRow]:
@@ -122,11 +134,16 @@ def _name_columns(cells: Sequence[str]) -> list[str]:
 
 
 def _flatten(found: dict[str, object]) -> dict[str, str]:
-    """Values as text by their names in lower case; those of an object inside stand beside the others."""
+    """Values as text by their names in lower case; those of an object inside follow, as parameters if it has these."""
     cells: dict[str, str] = {}
-    for name, value in found.items():
+    for name, value in sorted(found.items(), key=lambda pair: isinstance(pair[1], dict)):
         if isinstance(value, dict):
-            cells = _flatten(value) | cells
+            inside = (
+                {f"params {key}": cell for key, cell in _flatten(value).items()}
+                if CONFIG.search(name)
+                else _flatten(value)
+            )
+            cells = cells | {key: cell for key, cell in inside.items() if key not in cells}
         elif isinstance(value, bool | list):
             cells[clean_name(name)] = json.dumps(value)
         else:

@@ -60,7 +60,7 @@ def _split(text: str) -> list[str]:
 def name_word(text: str) -> str:
     """A value that is a word, as it is compared."""
     word = re.sub(r"[\s_^]+", "", text.casefold())
-    return {"relu²": "relu2", "squaredrelu": "relu2", "relusquared": "relu2"}.get(word, word)
+    return {"relu²": "relu2", "squaredrelu": "relu2", "relusquared": "relu2", "swish": "silu"}.get(word, word)
 
 
 @lru_cache(maxsize=20_000)
@@ -84,7 +84,12 @@ def judge(asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
 
 def _judge_step(asked: AskedStep, made: Sequence[AskedStep], words: frozenset[str]) -> Likeness | None:
     found = [likeness for other in made if (likeness := _compare(asked, other))]
-    return next((likeness for likeness in Likeness if likeness in found), None) or _compare_words(asked, words)
+    best = next((likeness for likeness in Likeness if likeness in found), None)
+    if best is Likeness.SAME_STEP:
+        return best
+    by_words = _compare_words(asked, made, words)
+    is_valued = read_value(asked.step.value) is not None
+    return by_words if best is None or (is_valued and by_words is Likeness.SAME_STEP) else best
 
 
 def _compare(asked: AskedStep, made: AskedStep) -> Likeness | None:
@@ -113,11 +118,15 @@ def _is_same_value(asked: NamedStep, made: NamedStep) -> bool:
     return False
 
 
-def _compare_words(asked: AskedStep, words: frozenset[str]) -> Likeness | None:
-    """Of a step whose axis is a phrase: its words among those of the experiment."""
+def _compare_words(asked: AskedStep, made: Sequence[AskedStep], words: frozenset[str]) -> Likeness | None:
+    """Of a step whose axis is a phrase: its words among those of the experiment, and its value among the values."""
     share = len(asked.key & words) / len(asked.key)
-    if share >= COVERED:
-        return (
-            Likeness.SAME_AXIS if asked.step.value and read_value(asked.step.value) is not None else Likeness.SAME_STEP
-        )
-    return Likeness.ALIKE if share > PARTLY else None
+    if share < COVERED:
+        return Likeness.ALIKE if share > PARTLY else None
+    if read_value(asked.step.value) is None:
+        return Likeness.SAME_STEP
+    valued = [other for other in made if other.step.value]
+    if len({other.step.value for other in valued}) > 1:
+        valued = [other for other in valued if other.key & asked.key]
+    is_same = any(is_same_value(asked.step.value, other.step.value) for other in valued)
+    return Likeness.SAME_STEP if is_same else Likeness.SAME_AXIS

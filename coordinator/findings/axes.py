@@ -11,8 +11,20 @@ def words_of(text: str) -> frozenset[str]:
 
 
 _PHRASES: tuple[tuple[str, str], ...] = (
+    (r"attn", "attention"), (r"minimum", "min"), (r"maximum", "max"), (r"swish", "silu"),
+    (r"drop ?paths?|stochastic depths?", "stochdepth"),
+    (r"squeeze (and )?excitations?|se (block|layer|module)s?", "squeezeexcite"),
+    (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"bfloat16", "bf16"),
+    (r"(\d) bits?|int (\d)", r"int\1\2"),
+    (r"look ?backs?( windows?)?", "lookback"),
+    (r"(image|input) (size|resolution)s?|resolutions?|images", "resolution"),
+    (r"annealing|(lr|learning rate) schedules?|schedules?|schedulers?", "schedule"),
+    (r"(boosting rounds?|estimators?|trees?)", "trees"),
+    (r"col(umn)? ?(sub)?sampl(e|es|ing)( ?by ?(tree|level|node))?|feature fraction", "colsample"),
+    (r"(row )?sub ?sampl(e|es|ing)|bagging fraction", "subsample"),
+    (r"winsori[sz](e|es|ed|ing|ation)|clip(ping|ped)?( the)? outliers", "clipoutliers"),
     (r"l2( (regulari[sz]ation|penalty|norm))?( strength)?|regulari[sz](e|es|ing|ation)( (strength|more|less))?|wd|"
-     r"weight decays?", "weightdecay"),
+     r"weight decays?|reg lambda", "weightdecay"),
     (r"(learning|step) rates?|lrs?|step ?size", "lr"),
     (r"(final|minimum|min|end|last) lr( frac(tion)?)?|lr (floor|minimum)|decay( of)? (the )?lr to (zero|0)", "finallr"),
     (r"lr at( the)? end( of( the)? (training|schedule|run))?", "finallr"),
@@ -47,11 +59,11 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"beta ?2|second moment( decay)?|b2", "beta2"),
     (r"beta ?1|b1", "beta1"),
     (r"eps(ilon)?", "eps"),
-    (r"seq(uence)?s? len(gth)?|context (length|size)|n ?ctx", "seqlen"),
+    (r"seq(uence)?s? len(gth)?|context (length|size)|n ?ctx|^context$", "seqlen"),
     (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"),
     (r"dropout( rate)?", "dropout"),
     (r"experts?|moe", "expert"),
-    (r"ema|exponential moving averages?", "ema"),
+    (r"ema|exponential moving averages?", "ema"), (r"(moving|rolling) (averages?|means?)", "rollingmean"),
 )  # fmt: skip
 _SYNONYMS = [(re.compile(rf"\b(?:{words})\b"), name) for words, name in _PHRASES]
 ACTIVATIONS = words_of("relu relu2 gelu silu swish swiglu geglu reglu tanh mish elu softplus sigmoid")
@@ -61,9 +73,13 @@ FILLERS = words_of(
     "settings constant term level amount use using used try trying choose choosing find found finding run runs "
     "test tests tested apply applied get rid put give make new other different some more less algorithm "
     "optimisation optimization search method approach technique training train model network instead via help "
+    "num n nr probability prob p rate variable variables over per during across enable "
     "helps improve better one global expansion multiplier mult kept keep all block blocks"
 )
 """Words that tell no axis from another."""
+
+WEAK = {"quantiz"}
+"""Words that tell an axis only where no other one does."""
 
 OPTIONAL = {"adam", "adamw", "logit", "rope", "muon", "attention", "optimizer", "gate", "window"}
 """Words that say whose quantity it is: one of two names may leave them out."""
@@ -74,6 +90,12 @@ SURFACE = {
     "kvheads": "kv heads", "batch": "batch", "depth": "depth layer", "activation": "relu gelu swiglu silu activation",
     "qknorm": "qk norm", "valueembedding": "value embedding ve", "lmhead": "unembedding lm_head",
     "tie": "tie tied tying", "embedding": "embedding", "eps": "eps epsilon", "init": "init",
+    "stochdepth": "stochastic depth droppath", "squeezeexcite": "squeeze excitation se", "fp16": "fp16 float16 half",
+    "mixedprecision": "mixed precision autocast amp fp16 bf16", "trees": "n_estimators trees rounds",
+    "resolution": "resolution image size", "schedule": "schedule annealing",
+    "rollingmean": "rolling moving average mean", "colsample": "colsample column",
+    "subsample": "subsample", "clipoutliers": "winsorize clip outliers",
+    "width": "width", "ema": "ema exponential moving average",
 }  # fmt: skip
 """Words by which findings on an axis are looked for."""
 
@@ -83,7 +105,7 @@ def name_key(text: str) -> frozenset[str]:
     """The words that tell an axis from others, with one word for all that mean the same."""
     text = re.sub(r"['\N{RIGHT SINGLE QUOTATION MARK}]s\b", "", text)
     plain = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|[_/()\[\],:;.'\"-]+", " ", text.replace("^2", "2")).casefold()
-    plain = " ".join(plain.split())
+    plain = re.sub(r"is(e|ed|es|er|ing|ation|ations)\b", r"iz\1", " ".join(plain.split()))
     for pattern, name in _SYNONYMS:
         plain = pattern.sub(name, plain)
     words = [word for word in plain.split() if word not in STOP_WORDS and word not in FILLERS]
@@ -92,7 +114,7 @@ def name_key(text: str) -> frozenset[str]:
         key = (key - ACTIVATIONS - {"mlp"}) | {"activation"}
     if "activation" in key:
         key -= {"mlp"}
-    return frozenset(key)
+    return frozenset(key - WEAK or key)
 
 
 _NAMES = frozenset(name for _, name in _PHRASES) | ACTIVATIONS

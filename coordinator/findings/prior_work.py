@@ -33,6 +33,10 @@ _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
 
 
+NEWEST = 200
+"""Number of a project's newest findings that are compared whatever their words are."""
+
+
 class ParsedQuestion(NamedTuple):
     """A question as parsed: the text to search for, and the steps that it names."""
 
@@ -96,15 +100,16 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     filters = Filters(project_id=project.id, hardware_class=question.hardware_class)
     ranking = search.rank(session, similarity, f"{parsed.words} {_list_surface(asked)}".strip(), filters, CANDIDATES)
     ranks = {one.finding_id: one for one in ranking.items}
-    by_topic = [
+    others = [
         finding_id
         for topic in dict.fromkeys(name_topic(step.axis) for step in parsed.steps)
         for finding_id in queries.list_of_topic(session, project.id, topic, CANDIDATES)
     ]
-    attempts = queries.map_attempts(session, list(dict.fromkeys([*ranks, *by_topic])))
+    others += queries.list_newest(session, project.id, NEWEST)
+    attempts = queries.map_attempts(session, list(dict.fromkeys([*ranks, *others])))
     judged = {number: _judge(parsed, asked, Attempt(*attempt)) for number, attempt in attempts.items()}
     order = [likeness for likeness in Likeness if likeness in judged.values()]
-    chosen = [number for likeness in order for number in [*ranks, *by_topic] if judged.get(number) is likeness]
+    chosen = [number for likeness in order for number in [*ranks, *others] if judged.get(number) is likeness]
     ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(dict.fromkeys(chosen))[:MAX_SHOWN]]
     hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
     before = [TriedBefore(likeness=likeness, hit=hit) for hit in hits if (likeness := judged[hit.finding.id])]

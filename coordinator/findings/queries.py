@@ -225,6 +225,11 @@ def list_of_topic(session: Conn, project_id: int, topic: str, limit: int) -> lis
     return [row.id for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 
 
+def list_newest(session: Conn, project_id: int, limit: int) -> Sequence[int]:
+    query = select(Finding.id).where(Finding.project_id == project_id, IS_SHOWN)
+    return session.scalars(query.order_by(Finding.id.desc()).limit(limit)).all()
+
+
 def map_attempts(session: Conn, ids: Sequence[int]) -> dict[int, tuple[str, str, str, str]]:
     """Title, axis, direction and value of the experiments behind findings."""
     columns = Finding.id, Experiment.title, Experiment.axis, Experiment.direction, Experiment.value

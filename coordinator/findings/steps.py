@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from math import isclose
 from typing import NamedTuple
 
-from coordinator.findings.axes import words_of
+from coordinator.findings.axes import name_key, words_of
 from coordinator.findings.tokenizer import list_words
 from shared.experiments import AxisDirection
 
@@ -19,32 +19,44 @@ MAX_WORDS = 4
 
 
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+)?"
-_UNIT = r"(?:\s?%|\s?percent\b|[kmgbx](?:i?b)?\b)?"
+_UNIT = r"(?:\s?%|\s?percent\b|(?!(?:th|st|nd|rd|d)\b)[A-Za-z\N{MICRO SIGN}]{1,4}\b)?"
 _VALUE = rf"(?:{_NUMBER}{_UNIT})"
 _WORD = r"(?:[A-Za-z][\w^*²/-]*)"
 _TO = r"(?:->|=>|→|⇒|-->|to|TO)"
 _UP = words_of(
     "increase increased increasing raise raised raising enlarge enlarged widen widening deepen grow grew higher "
     "more larger bigger longer stronger wider deeper boost double doubled doubling twice triple extend "
-    "extending lengthen bump up add adding greater"
+    "extending lengthen bump up add added adding greater enable enabled enabling activate introduce include tripled"
 )
 _DOWN = words_of(
     "reduce reduced reducing decrease decreased decreasing lower lowered lowering shrink shrinking halve halved "
     "halving half cut cutting shorten shortening less smaller shorter weaker narrower narrow drop fewer down "
-    "remove removing disable without no"
+    "remove removed removing disable disabled disabling deactivate without no off shallower"
 )
 _NEUTRAL = words_of(
     "set setting keep leave change changed changing use using try trying tried tune tuning fine-tune switch make bring "
     "test testing sweep adjust adjusting moving move has have had been anybody anyone somebody someone was were "
+    "fix fixed capture turn put take run train perform apply employ implement adopt insert "
     "is are does do did with a an the of by at our its only just also back new total value default at again"
 )
-_AFTERWARDS = words_of("from to down up raised increased lowered reduced")
+_AFTERWARDS = words_of(
+    "from to down up on off over for every raised increased lowered reduced decreased doubled halved tripled enlarged "
+    "widened shortened lengthened removed added disabled enabled "
+    "higher lower larger smaller bigger longer shorter wider deeper narrower"
+)
 """Words that end an axis, before its value."""
 
-_FACTORS = {"double": "2x", "doubled": "2x", "doubling": "2x", "twice": "2x", "triple": "3x", "halve": "0.5x",
-            "halved": "0.5x", "halving": "0.5x", "half": "0.5x"}  # fmt: skip
+_DIMENSIONS = {
+    "wider": "width", "widen": "width", "widening": "width", "narrower": "width", "narrow": "width", "deeper": "depth",
+    "deepen": "depth", "shallower": "depth",
+}  # fmt: skip
+"""What a verb changes of a network as a whole."""
+
+_FACTORS = {"double": "2x", "doubled": "2x", "doubling": "2x", "twice": "2x", "triple": "3x", "tripled": "3x",
+            "halve": "0.5x", "halved": "0.5x", "halving": "0.5x", "half": "0.5x"}  # fmt: skip
 _WORD_NUMBERS = {
-    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "eight": "8", "ten": "10",
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
+    "nine": "9", "ten": "10", "twelve": "12", "sixteen": "16", "twenty": "20",
 }  # fmt: skip
 _FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a third": "1/3", "a tenth": "1/10"}
 
@@ -52,6 +64,7 @@ _START = r"^[^A-Za-z]*"  # an axis begins with the first word, so that one try i
 _BEFORE = rf"{_START}(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
 _TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})", re.IGNORECASE)
 _TWO_WORDS = re.compile(rf"{_BEFORE}(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
+_LETTERS = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>[B-DF-HJ-NP-TV-XZ]{{4,}})$")
 _ANY = r"[\w.^*²/-]+"
 _FROM_TO = re.compile(
     rf"{_START}(?P<axis>{_WORD}.*?)\s+from\s+(?P<old>{_ANY})\s+(?:down\s+|up\s+)?to\s+(?P<new>{_ANY})", re.IGNORECASE
@@ -62,7 +75,10 @@ _ONE = re.compile(
     rf"(?P<new>{_VALUE})(?![\w.*/^])",
     re.IGNORECASE,
 )
-_BARE = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^])", re.IGNORECASE)
+_BARE = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^]|-[a-z])", re.IGNORECASE)
+_COUNTING = re.compile(r"(^|\s)(in|on|all|first|last|top|than|vs|x|~|created|with)$|^[a-z]+ed$", re.IGNORECASE)
+"""What stands before a number that only counts: FMA in 2-bit kernels, added 4 tests."""
+
 _VALUE_FIRST = re.compile(rf"^(?P<new>{_VALUE})\s+(?:of\s+)?(?P<axis>{_WORD}.*)", re.IGNORECASE)
 _SWAP = (
     re.compile(
@@ -72,9 +88,11 @@ _SWAP = (
     ),
     re.compile(r"(?P<new>.+?)\s+(?:instead of|in place of|rather than)\s+(?P<old>.+)", re.IGNORECASE),
 )
-_ASIDE = re.compile(rf"\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})[^)]*\)", re.IGNORECASE)
+_ASIDE = re.compile(rf"^([^:(]*)\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})[^)]*\)", re.IGNORECASE)
 _LABEL = re.compile(
-    r"^(?:hypothesis|idea|bottleneck|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])",
+    r"^(?:hypothesis|idea|bottleneck|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])|"
+    r"^(?:exp|experiment|phase|round)\s?#?\d+[\s:.)-]+|^(?:run|trial|iter|iteration)\s?#?\d+\s*[:.)]\s*|"
+    r"^(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d{1,2}\s+",
     re.IGNORECASE,
 )
 _AMOUNT = words_of(
@@ -91,8 +109,39 @@ _CHATTER = re.compile(
 )
 """Words with which questions begin."""
 
+_PARAMETER = (
+    "(?:probability|prob|p|alpha|rate|strength|value|factor|coefficient|decay|scale|std|rank|patience|momentum)"
+)
+_REWRITES = [
+    (re.compile(pattern, re.IGNORECASE), by)
+    for pattern, by in (
+        # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
+        (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
+        (r"(?<=\d)-(?!bit)(?=[a-z]{3,}\b)", " "),
+        (r"\bhalf[ -]precision\b", "fp16"),
+        (rf"^([^\d,]+),\s+(?=(?:from\s+)?{_VALUE}\s*{_TO}\s*{_VALUE})", r"\1 "),
+        # k=3 -> k=5
+        (rf"\b([a-z_]\w*)\s?=\s?({_VALUE})\s*{_TO}\s*\1\s?=\s?({_VALUE})", r"\1 \2 -> \3"),
+        # flash_attn=True, turn flash attention on
+        (r"^([a-z][\w .]*?)\s*=\s*(?:true|on|yes|enabled)\b", r"enable \1"),
+        (r"^([a-z][\w .]*?)\s*=\s*(?:false|off|no|none|disabled)\b", r"disable \1"),
+        (r"\b(?:turn|switch)(?:ed|ing)? (?:on (.+)|(.+?) on$)", r"enable \1\2"),
+        (r"\b(?:turn|switch)(?:ed|ing)? (?:off (.+)|(.+?) off$)", r"disable \1\2"),
+        (r"\b(?:twice|two times|2x) as wide\b", "width 2x"), (r"\b(?:twice|two times|2x) as deep\b", "depth 2x"),
+        (r"\bdrop[ -]?(path|connect|head|block|token)s?\b", r"drop\1"),
+        # one value, said of the whole: random erasing with probability 0.25
+        (rf"^([^\d]+?)\s+with\s+(?:an?\s+)?(?={_VALUE}|{_PARAMETER}\s?(?:of |=\s?)?{_VALUE})", r"\1 "),
+        # a name before the step: deeper trees: max_depth 8
+        (rf"^(?!baseline)[^:=\d]{{3,60}}:\s+(?!val_|result|loss|acc|score)(?=[a-z]\w*\s?[= ]\s?{_VALUE})", ""),
+        # a second step; what else stands behind a semicolon is a remark
+        (r";\s+(?=[a-z][^;]*?(?:->|=>|→|⇒)\s*\S)", ", "),
+    )
+]  # fmt: skip
+"""Forms of words that name a step, written as the patterns above expect them."""
+
 _COMMENT = re.compile(
-    r"\s+[\N{EM DASH}\N{EN DASH}]+\s+|\s+-{1,2}\s+|;|\(|\?|\n|!|\.\s|:\s+(?=[A-Z]\w*\s|val_|result|loss\b)"
+    r"\s+[\N{EM DASH}\N{EN DASH}]+\s+|\s+-{1,2}\s+|;|\(|\?|\n|!|\.\s|"
+    r":\s+(?=[A-Z]\w*\s+(?![-=]>|→|⇒)|val_|result|loss\b)"
 )
 _CONTEXT = re.compile(
     r"\s(?:after|because|since|when|while|before|vs\.?|versus|but|so|which|that|on top of|below|above|"
@@ -134,7 +183,8 @@ def read_change(description: str) -> NamedStep:
         return NamedStep(NO_AXIS, AxisDirection.CHANGE)
     is_amount = clause.split(" ", 1)[0].casefold() in _AMOUNT and len(steps) == 1
     chosen = valued[0] if valued else next((step for step in steps if is_amount or _is_constant(step.axis)), None)
-    if chosen is None:
+    is_told = clause.casefold().startswith("baseline") or (chosen and len(chosen.axis.split()) > MAX_WORDS)
+    if chosen is None or is_told:
         return NamedStep(NO_AXIS, AxisDirection.CHANGE)
     return chosen._replace(axis=chosen.axis[:MAX_CHARACTERS], value=chosen.value[:MAX_CHARACTERS])
 
@@ -153,7 +203,9 @@ def list_steps(text: str) -> Iterator[NamedStep]:
 
 
 def _clean(text: str) -> str:
-    text = _ASIDE.sub(r"\1", _LABEL.sub("", text[:MAX_TEXT].strip()))
+    text = _ASIDE.sub(r"\1\2", _LABEL.sub("", _CHATTER.sub("", text[:MAX_TEXT].strip().rstrip(" .?!"))))
+    for pattern, by in _REWRITES:
+        text = pattern.sub(by, text)
     clause = next((part.strip() for part in _COMMENT.split(text) if part and part.strip()), "")
     for words, number in _FRACTIONS.items():
         clause = re.sub(rf"\b{words}\b", number, clause, flags=re.IGNORECASE)
@@ -172,9 +224,11 @@ def _read_part(part: str) -> NamedStep | None:
             old, new = found["old"].strip(), found["new"].strip()
             if not re.search(r"\d", new):
                 return NamedStep(f"{old} {new}", AxisDirection.CHANGE, new, old)
-    for pattern in (_ONE, _BARE, _VALUE_FIRST):
+    for pattern in (_ONE, _BARE, _VALUE_FIRST, _LETTERS):
         if found := pattern.match(part):
             axis, turn, _ = _read_axis(found["axis"])
+            if pattern is _BARE and _COUNTING.search(axis):
+                continue
             if axis and len(axis.split()) <= MAX_WORDS:
                 target = re.match(r"\s+(?:to|on|for|of) (?:the )?(\w+)$", part[found.end() :])
                 axis = f"{target[1]} {axis}" if target and pattern is _BARE else axis
@@ -186,12 +240,13 @@ def _read_part(part: str) -> NamedStep | None:
 def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
     """The axis without the verb and what surrounds it, the direction of the verb, and the factor that it names."""
     turn: AxisDirection | None = None
-    words, factor = text.strip(" :=,").split(), ""
+    words, factor, dimension = text.strip(" :=,").split(), "", ""
     while words:
         word = words[0].casefold().strip(",.:")
         if word in _UP or word in _DOWN:
             turn = turn or (AxisDirection.UP if word in _UP else AxisDirection.DOWN)
             factor = factor or _FACTORS.get(word, "")
+            dimension = dimension or _DIMENSIONS.get(word, "")
         elif word not in _NEUTRAL:
             break
         words = words[1:]
@@ -199,7 +254,9 @@ def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
         last = words.pop().casefold()
         if last in _AFTERWARDS and turn is None:
             turn = AxisDirection.UP if last in _UP else AxisDirection.DOWN if last in _DOWN else None
-    return " ".join(words), turn, factor
+        factor, dimension = factor or _FACTORS.get(last, ""), dimension or _DIMENSIONS.get(last, "")
+    axis = " ".join(words)
+    return dimension if dimension and not name_key(axis) else axis, turn, factor
 
 
 def compare_values(old: str, new: str) -> AxisDirection | None:
@@ -215,7 +272,7 @@ def read_value(text: str) -> float | None:
     plain = _WORD_NUMBERS.get(text.strip().casefold(), text).replace("_", "").replace(",", "").strip()
     found = re.fullmatch(
         r"(?P<base>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:(?:\^|\*\*)(?P<power>[-+]?\d+))?(?:/(?P<below>\d+))?\s?"
-        r"(?P<unit>%|percent|[kmgbx]?)(?:i?b)?", plain, re.IGNORECASE,
+        r"(?P<unit>%|percent|[a-z\N{MICRO SIGN}]{0,4})", plain, re.IGNORECASE,
     )  # fmt: skip
     if found is None:
         return None
@@ -224,10 +281,15 @@ def read_value(text: str) -> float | None:
         number = number ** min(64.0, float(found["power"])) if number or not found["power"].startswith("-") else 0.0
     if found["below"] and float(found["below"]):
         number /= float(found["below"])
-    return number * _UNITS.get(found["unit"].casefold(), 1.0)
+    unit = found["unit"].casefold()
+    return number * (_UNITS.get(unit) or _UNITS.get(re.sub("i?b$", "", unit), 1.0))
 
 
-_UNITS = {"%": 0.01, "percent": 0.01, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+_UNITS = {
+    "%": 0.01, "percent": 0.01, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "ms": 1e-3, "us": 1e-6,
+    "min": 60.0, "h": 3600.0,
+}  # fmt: skip
+"""Factors of units; another one says of what the number is, and counts as one."""
 
 
 def is_same_value(one: str, other: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.autoresearch.directions import find_direction, read_name
+from coordinator.autoresearch.directions import find_direction, read_goal, read_name
 from coordinator.autoresearch.results_file import ResultRow, parse_results
 from coordinator.autoresearch.tables import ResultsInvalidError
 from shared.contract import Direction
@@ -21,7 +21,8 @@ FALLING = ("a\t0.5\tkeep\tbaseline", "b\t0.4\tkeep\tx", "c\t0.6\tdiscard\ty")
     [
         (
             "val_bpb test-loss RMSE error_rate latency_ms perplexity neg_log_likelihood seconds_per_step wer",
-            "accuracy PSNR sharpe tok_per_sec tokens_per_second neg_mse win_rate f1_score throughput speedup valAcc",
+            "accuracy PSNR sharpe tok_per_sec tok_s tokens_per_second gens_per_s "
+            " neg_mse win_rate f1_score throughput speedup valAcc",
         )
     ],
 )
@@ -51,3 +52,13 @@ def test_concurrent_runs_are_compared_with_their_own() -> None:
         b"c\tone\t4\tkeep\tx\nd\ttwo\t8\tkeep\ty\n"
     ).rows
     assert find_direction("acs", rows, None).direction is Direction.MINIMIZE
+
+
+def test_rows_that_were_all_kept_contradict_no_name() -> None:
+    rows = ("a\t5\tok\tx", "b\t4\tok\ty", "c\t6\tok\tz", "d\t5\tok\tu", "e\t4\tok\tv")
+    found = find_direction("tok_s", read("tok_s", *rows), None)
+    assert found.direction is Direction.MAXIMIZE and found.reason == "as the name tok_s says"
+    assert find_direction("acs", read("acs", *rows), None, Direction.MINIMIZE).reason == "as the log says"
+    assert [read_goal(text) for text in ("max", "Lower is better", "minimize", "x")] == [
+        Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE, None,
+    ]  # fmt: skip

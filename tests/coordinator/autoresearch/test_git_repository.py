@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.autoresearch.git_repository import NO_AUTHOR, RepositoryInvalidError, open_repository
+from coordinator.autoresearch.git_repository import NO_AUTHOR, NOT_HERE, RepositoryInvalidError, open_repository
 from tests.support.git import Git, run_git
 
 
@@ -68,3 +68,25 @@ def test_what_is_no_repository_is_said(git: Git, tmp_path: Path) -> None:
         pass
     with pytest.raises(RepositoryInvalidError, match="It has: main"), open_repository(git.folder, "other"):
         pass
+
+
+def test_partial_clones_and_large_file_pointers_are_named(git: Git, tmp_path: Path) -> None:
+    (git.folder / "weights.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (git.folder / "results.tsv").symlink_to("train.py")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "weights")
+    git("config", "uploadpack.allowFilter", "true")
+    sha = git("rev-parse", "HEAD").strip()
+    with open_repository(git.folder, "main") as repository:
+        assert "Git LFS" in repository.read_files(sha)[1]["weights.bin"]
+        assert repository.read_file("results.tsv") is None, "a link is no log"
+    for kind in ("blob:none", "tree:0"):
+        clone = tmp_path / kind[:4]
+        run_git("clone", "--quiet", "--no-checkout", f"--filter={kind}", git.folder.as_uri(), str(clone))
+    with open_repository(tmp_path / "blob", "main") as repository:
+        assert repository.read_files(sha)[1]["train.py"] == NOT_HERE
+    with (
+        open_repository(tmp_path / "tree", "main") as repository,
+        pytest.raises(RepositoryInvalidError, match="partial"),
+    ):
+        repository.identify_code(repository.list_branch()[0])

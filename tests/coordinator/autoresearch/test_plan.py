@@ -134,3 +134,8 @@ def test_parents_that_the_log_names_and_groups_with_baselines_of_their_own() -> 
 
 def test_a_first_row_that_git_does_not_know_and_nobody_kept_is_not_the_root() -> None:
     assert plan("none\t1.2\tdiscard\tx", "bbbb\t0.9\tkeep\ty")[0] == ("line 2", ROOT)
+
+
+def test_a_repository_that_begins_later_has_no_root_for_the_first_row() -> None:
+    steps = plan("eeee\t1.0\tkeep\tbaseline", "0000\t0.9\tkeep\tx", "aaaa\t0.8\tkeep\ty")
+    assert steps == [("line 2", OLD), (OLD, None), (ROOT, OLD)], "the baseline is not what the oldest commit measured"

@@ -1,13 +1,16 @@
 """Reading logs of all forms that sessions leave, and the lines that cannot be read."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from coordinator.autoresearch.numbers import read_time
 from coordinator.autoresearch.results_file import (
     ReadingOptions,
     ResultRow,
     ResultsFile,
+    keep_gains,
     parse_results,
     read_zeros_as_crashes,
 )
@@ -217,3 +220,121 @@ def test_numbers_and_times_beyond_all_measures_are_not_taken() -> None:
     rows = read("0001-01-01\ta\t1.5e300\t1e30\t1e30\tkeep\tx\nyesterday\tb\t1\t-1\t-1\tkeep\ty\n", header)
     assert rows[0].metric is None and "more than a measurement" in rows[0].reason
     assert [(row.at, row.peak_memory_mib, row.steps) for row in rows] == [(None, None, None)] * 2
+
+
+def test_the_column_that_explains_what_was_kept_is_the_metric() -> None:
+    keeps = [
+        (0.50, "keep"),
+        (0.49, "discard"),
+        (0.52, "keep"),
+        (0.51, "discard"),
+        (0.54, "keep"),
+        (0.53, "discard"),
+        (0.6, "keep"),
+    ]
+    text = "".join(f"e{i}\t{core}\t{0.7 - i % 2 / 10}\t{status}\tx{i}\n" for i, (core, status) in enumerate(keeps))
+    header = "commit\tcore\tval_accuracy\tstatus\tdescription\n"
+    assert parse_results((header + text).encode()).metric == "core"
+    few = header + text.split("e3")[0]
+    assert parse_results(few.encode()).metric == "val_accuracy", "two decisions explain nothing"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "metric"),
+    [
+        ("n_layers\tcache_hit\ttok_per_sec", "8\t{0}\t2{0}", "tok_per_sec"),
+        ("ppl\ttg_tok_s", "-\t2{0}", "tg_tok_s"), ("time_s\tval_bpc", "3{0}\t1.{0}", "val_bpc"),
+        ("constant_score\tquality", "5\t1.{0}", "quality"),
+    ],
+)  # fmt: skip
+def test_rates_are_metrics_and_what_never_changes_is_none(header: str, row: str, metric: str) -> None:
+    rows = "".join(f"{row.format(i)}\tkeep\tx{i}\n" for i in range(3))
+    assert parse_results(f"{header}\tstatus\tdescription\n{rows}".encode()).metric == metric
+
+
+def test_columns_are_known_by_parts_of_their_names() -> None:
+    (row,) = read(
+        "abc1234\t0f0f0f0\t1.5\tbe6f\tkeep\tx\t2026-03-05\n",
+        "experiment_commit\tparent_best_commit\tloss\tconfig_hash\tfinal_decision\ttitle\tdate_run\n",
+    )
+    assert (row.commit, row.parent, row.status) == ("abc1234", "0f0f0f0", "keep") and row.at is not None
+    rows = read("1\t2\ttrue\ta: 1 -> 2\t{}\n2\t3\tfalse\tb: 2 -> 3\t{}\n", "run\tloss\tkept\tmutations\tparams\n")
+    assert [row.description for row in rows] == ["a: 1 -> 2", "b: 2 -> 3"]
+    rows = read("base\t1\tfailed\texit 1\nwide\t2\tfailed\texit 1\ndeep\t3\tok\t\n", "name\tloss\tstatus\tnotes\n")
+    assert [row.description for row in rows] == ["base", "wide", "deep"], "notes that repeat name nothing"
+
+
+def test_a_short_number_of_a_run_is_no_hash() -> None:
+    header = "run\tloss\tstatus\tdescription\n"
+    rows = read("1024\t1\tkeep\tx\n1234567\t1\tkeep\ty\nab12cd3\t1\tkeep\tz\n", header)
+    assert [row.may_be_hash for row in rows] == [False, False, True]
+    assert read("1024\t1\t1\tkeep\tx\n")[0].may_be_hash
+
+
+def test_ended_is_kept_only_where_nothing_else_is() -> None:
+    assert [row.fate for row in read("a\t1\t1\tok\tx\nb\t1\t1\tcrash\ty\n")] == [Fate.KEPT, Fate.CRASHED]
+    assert [row.fate for row in read("a\t1\t1\tok\tx\nb\t1\t1\tkeep\ty\n")] == [Fate.DISCARDED, Fate.KEPT]
+    assert [row.fate for row in read("a\t1\t1\tok\tx\nb\t1\t1\tkeep\ty\n", KEPT="ok")] == [Fate.KEPT] * 2
+
+
+def test_a_log_without_statuses_is_read_if_somebody_says_so() -> None:
+    text, header = "a\t3\tx\nb\t4\ty\nc\t2\tz\n", "commit\tloss\tnotes\n"
+    results = parse_results((header + text).encode(), ReadingOptions(["status=none"]))
+    assert not results.has_status and any("better than all before" in line for line in results.account)
+    assert [row.is_kept for row in keep_gains(results.rows, Direction.MINIMIZE)] == [True, False, True]
+    assert [row.is_kept for row in keep_gains(results.rows, Direction.MAXIMIZE)] == [True, True, False]
+
+
+def test_a_file_may_name_metric_and_direction() -> None:
+    header = "run_id\tmetric_name\tmetric_value\tmetric_direction\tdecision\tidea\n"
+    results = parse_results(
+        (header + "a\tacs\t2\tmin\tkeep\tx\nb\tacs\t1\tmin\tkeep\ty\nc\tf1\t9\tmax\tkeep\tz\n").encode()
+    )
+    assert (results.metric, results.direction) == ("acs", Direction.MINIMIZE)
+    assert "measures f1" in results.unreadable[4] and len(results.rows) == 2
+
+
+def test_the_metric_of_the_project_stays_when_its_file_grows() -> None:
+    text = b"commit\tval_loss\tval_acc\tstatus\tdescription\na\t1\t0.5\tkeep\tx\n"
+    assert parse_results(text).metric == "val_loss"
+    assert parse_results(text, ReadingOptions(metric="val_acc")).metric == "val_acc"
+
+
+def test_json_of_other_forms_is_read() -> None:
+    one, other = '{"num": 1, "loss": 2, "status": "ok"}', '{"num": 2,\n "loss": null,\n "status": "failed"}'
+    results = parse_results(f'{{"runs": [\n{one},\n{other}\n]}}\n'.encode())
+    assert [(row.line, row.metric) for row in results.rows] == [(2, 2.0), (3, None)]
+    with pytest.raises(ResultsInvalidError, match="several JSON objects"):
+        parse_results(f"[{one}, {one}]".encode())
+    log = b'{"params": {"size": 1}, "score": 3, "status": "ok"}\n{"params": {"size": 2}, "status": "error"}\n'
+    results = parse_results(log)
+    assert results.metric == "score" and [row.outcome for row in results.rows] == [RunOutcome.OK, RunOutcome.CRASHED]
+
+
+def test_hostile_texts_do_no_harm() -> None:
+    row = read("a\t1.5 (best)\t1\tkeep\tlr \x1b[31m\u202e0.9\u202c\x07 x\n")[0]
+    assert row.description == "lr [31m0.9 x" and row.metric == 1.5
+    with pytest.raises(ResultsInvalidError, match="line feeds"):
+        parse_results(b"commit\tloss\tstatus\ra\t1\tkeep\rb\t2\tkeep\r")
+    with pytest.raises(ResultsInvalidError, match="line 2: it has 2 columns"):
+        parse_results(HEADER.encode() + b"a\t1\n")
+    assert len(read(f"a\t1\t1\tkeep\t{'x y' * 100_000}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-05T10:00:00Z", "2026-03-05 10:00:00 UTC", "2026-03-05T19:00:00+09:00", "20260305_100000",
+        "2026/03/05 10:00", "05.03.2026 10:00", "Thu, 05 Mar 2026 11:00:00 +0100", "Mar 5, 2026 10:00", "1772704800",
+        "1772704800000", "Thu Mar  5 10:00:00 2026",
+    ],
+)  # fmt: skip
+def test_times_are_read_in_every_form_that_is_sure(text: str) -> None:
+    assert read_time(text) == datetime(2026, 3, 5, 10, tzinfo=UTC)
+
+
+def test_times_that_are_not_sure_stay_empty_and_that_is_said() -> None:
+    assert [read_time(text) for text in ("03/05/2026", "10:00:00", "yesterday", "20260305", "", "-")] == [None] * 6
+    header = "timestamp\tcommit\tloss\tstatus\tdescription\n"
+    account = parse_results((header + "2026-03-05 10:00\ta\t1\tkeep\tx\n03/05/2026\tb\t1\tkeep\ty\n").encode()).account
+    assert any("1 of 2 are in no form" in line for line in account) and any("taken as UTC" in line for line in account)

@@ -9,7 +9,7 @@ from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.findings import TriedVerdict
 from shared.protocol import API_PREFIX
-from tests.coordinator.findings.tried import SESSIONS, LabelledQuestion, measure, read_questions, write_session
+from tests.coordinator.findings.tried import PARTS, SESSIONS, LabelledQuestion, measure, read_questions, write_session
 from tests.support.seeds import write_seed
 
 
@@ -30,7 +30,9 @@ def test_what_was_tried_is_found_and_nothing_else_is_called_so(
         asked = {"project": question.session, "text": question.text}
         return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
 
-    for part in ("tuning", "held"):
+    for part, recall in PARTS.items():
+        if part != "held" and database.engine.dialect.name == "postgresql":
+            continue  # what differs is where candidates come from
         with subtests.test(msg=part):
             found = measure(part, ask)
-            assert found.recall >= 0.95 and found.false_tried <= 0.05, found
+            assert found.recall >= recall and found.false_tried <= 0.05, found

@@ -16,12 +16,14 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    "c": DATA / "tried" / "session-c.tsv",
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdef"},
 }
+PARTS = {"tuning": 0.95, "held": 0.95, "second": 0.9, "second held": 0.85}
+"""Parts of the questions, with the least recall that a test asks of them. The second were written later."""
 
 
 class LabelledQuestion(NamedTuple):
-    """A question, the session that it is about, and the right answer. Its `part` is `tuning` or `held`."""
+    """A question, the session that it is about, and the right answer. Its `part` is one of PARTS."""
 
     part: str
     session: str
