@@ -33,7 +33,7 @@ from shared.records import ExperimentSort
 from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentences
 from tests.bench.report import append_table, format_table
 from tests.coordinator.findings.relevance import read_queries
-from tests.coordinator.findings.tried import PARTS, SESSIONS, LabelledQuestion, measure, write_session
+from tests.coordinator.findings.tried import QUESTION_PARTS, SESSIONS, LabelledQuestion, measure, write_session
 from tests.support.databases import run_postgres
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE
@@ -222,7 +222,7 @@ def measure_answers() -> Iterator[tuple[str, ...]]:
                 asked = {"project": question.session, "text": question.text}
                 return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
 
-            for part in PARTS:
+            for part in QUESTION_PARTS:
                 found = measure(part, ask)
                 shares = (found.recall, found.false_tried, found.exact)
                 yield part, str(found.questions), *(f"{share:.3f}" for share in shares)

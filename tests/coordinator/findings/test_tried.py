@@ -9,7 +9,14 @@ from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.findings import TriedVerdict
 from shared.protocol import API_PREFIX
-from tests.coordinator.findings.tried import PARTS, SESSIONS, LabelledQuestion, measure, read_questions, write_session
+from tests.coordinator.findings.tried import (
+    QUESTION_PARTS,
+    SESSIONS,
+    LabelledQuestion,
+    measure,
+    read_questions,
+    write_session,
+)
 from tests.support.seeds import write_seed
 
 
@@ -30,7 +37,7 @@ def test_what_was_tried_is_found_and_nothing_else_is_called_so(
         asked = {"project": question.session, "text": question.text}
         return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
 
-    for part, recall in PARTS.items():
+    for part, recall in QUESTION_PARTS.items():
         if part != "held" and database.engine.dialect.name == "postgresql":
             continue  # what differs is where candidates come from
         with subtests.test(msg=part):

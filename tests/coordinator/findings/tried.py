@@ -18,12 +18,12 @@ SESSIONS = {
     "b": DATA / "relevance" / "session-b.tsv",
     **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdef"},
 }
-PARTS = {"tuning": 0.95, "held": 0.95, "second": 0.9, "second held": 0.85}
+QUESTION_PARTS = {"tuning": 0.95, "held": 0.95, "second": 0.9, "second held": 0.85}
 """Parts of the questions, with the least recall that a test asks of them. The second were written later."""
 
 
 class LabelledQuestion(NamedTuple):
-    """A question, the session that it is about, and the right answer. Its `part` is one of PARTS."""
+    """A question, the session that it is about, and the right answer. Its `part` is one of QUESTION_PARTS."""
 
     part: str
     session: str
