@@ -33,6 +33,7 @@ MAX_FURTHER = 40
 """Number of further metrics of a row that are kept."""
 
 MAX_NAME = 40
+MAX_WORDS = 1_000  # characters of a description, of which one says that it measures again
 BASELINE, MEASURED = "baseline", "measured"
 _REPEAT = re.compile(
     r"\b(re-?run|re-?measur\w+|repeat(ed|s)?( (run|of|the)\b|$|:)|replicat\w*|reproduc\w*|seeds?\b|sanity|"
@@ -94,7 +95,8 @@ class ResultRow(NamedTuple):
     @property
     def is_repeat(self) -> bool:
         """Whether the row says that it measures again what was there."""
-        return bool(_REPEAT.search(self.description)) and read_change(self.description).axis in (NO_AXIS, SEED)
+        words = self.description[:MAX_WORDS]
+        return bool(_REPEAT.search(words)) and read_change(words).axis in (NO_AXIS, SEED)
 
 
 class ResultsFile(NamedTuple):

@@ -28,6 +28,13 @@ class Attempt(NamedTuple):
     value: str = ""
 
 
+class TitleWords(NamedTuple):
+    """The words of a title, and the initials of several in a row, by which they may be asked for."""
+
+    words: frozenset[str]
+    initials: frozenset[str]
+
+
 class AskedStep(NamedTuple):
     """A step that is asked for, with the key of its axis."""
 
@@ -63,6 +70,13 @@ def name_word(text: str) -> str:
     return {"relu²": "relu2", "squaredrelu": "relu2", "relusquared": "relu2", "swish": "silu"}.get(word, word)
 
 
+def list_initials(text: str) -> frozenset[str]:
+    """The initials of three or four words in a row: `utd` of update-to-data ratio, as people abbreviate them."""
+    words = re.findall(r"[a-z]+", text.casefold())
+    runs = (words[at : at + size] for size in (3, 4) for at in range(len(words) - size + 1))
+    return frozenset("".join(word[0] for word in run) for run in runs)
+
+
 @lru_cache(maxsize=20_000)
 def read_steps(attempt: Attempt) -> list[AskedStep]:
     """The steps that an experiment made, as stated and as its title says."""
@@ -72,22 +86,22 @@ def read_steps(attempt: Attempt) -> list[AskedStep]:
 
 def judge(asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
     """How an experiment resembles what is asked for; None where it does not. Of several steps it must have all."""
-    made, words = read_steps(attempt), name_key(attempt.title)
+    made, title = read_steps(attempt), TitleWords(name_key(attempt.title), list_initials(attempt.title))
     if not asked or attempt.title.casefold().startswith(BASELINE):
         return None
-    found = [_judge_step(one, made, words) for one in asked]
+    found = [_judge_step(one, made, title) for one in asked]
     if all(likeness is Likeness.SAME_STEP for likeness in found):
         return Likeness.SAME_STEP
     best = next((likeness for likeness in Likeness if likeness in found), None)
     return Likeness.SAME_AXIS if best is Likeness.SAME_STEP else best
 
 
-def _judge_step(asked: AskedStep, made: Sequence[AskedStep], words: frozenset[str]) -> Likeness | None:
+def _judge_step(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:
     found = [likeness for other in made if (likeness := _compare(asked, other))]
     best = next((likeness for likeness in Likeness if likeness in found), None)
     if best is Likeness.SAME_STEP:
         return best
-    by_words = _compare_words(asked, made, words)
+    by_words = _compare_words(asked, made, title)
     is_valued = read_value(asked.step.value) is not None
     return by_words if best is None or (is_valued and by_words is Likeness.SAME_STEP) else best
 
@@ -118,10 +132,10 @@ def _is_same_value(asked: NamedStep, made: NamedStep) -> bool:
     return False
 
 
-def _compare_words(asked: AskedStep, made: Sequence[AskedStep], words: frozenset[str]) -> Likeness | None:
+def _compare_words(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:
     """Of a step whose axis is a phrase: its words among those of the experiment, and its value among the values."""
-    share = len(asked.key & words) / len(asked.key)
-    if share < COVERED:
+    share = len(asked.key & (title.words | title.initials)) / len(asked.key)
+    if share < COVERED and not title.words & list_initials(asked.step.axis):
         return Likeness.ALIKE if share > PARTLY else None
     if read_value(asked.step.value) is None:
         return Likeness.SAME_STEP

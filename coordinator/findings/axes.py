@@ -12,7 +12,9 @@ def words_of(text: str) -> frozenset[str]:
 
 _PHRASES: tuple[tuple[str, str], ...] = (
     (r"attn", "attention"), (r"minimum", "min"), (r"maximum", "max"), (r"swish", "silu"),
-    (r"drop ?paths?|stochastic depths?", "stochdepth"),
+    (r"drop ?paths?|stochastic depths?", "stochdepth"), (r"standard deviations?|stddev", "std"),
+    (r"(layer|batch|group|rms|instance|spectral) ?norm(aliz(ation|e|ed|ing))?", r"\1norm"),
+    (r"environments?|envs", "env"), (r"discount( (factor|rate))?", "gamma"),
     (r"squeeze (and )?excitations?|se (block|layer|module)s?", "squeezeexcite"),
     (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"bfloat16", "bf16"),
     (r"(\d) bits?|int (\d)", r"int\1\2"),
@@ -46,7 +48,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"(per )?device batch( size)?s?|micro ?batch( size)?", "devicebatch"),
     (r"(total |global )?batch(es)?( size)?s?|bs", "batch"),
     (r"(number of |n |num )?layers?|depths?|deeper", "depth"),
-    (r"model (dim|width)|n embd?|d model|hidden (size|dim)", "width"),
+    (r"model (dim|width)|n embd?|d model|hidden (size|dim|units?)", "width"),
     (r"activations?( functions?)?|non ?linearit(y|ies)", "activation"),
     (r"(squared|square) relu|relu squared|relu ?2|relu²", "relu2"),
     (r"q ?k norm(ali[sz]ation)?|normali[sz]e[sd]? (the )?(queries and keys|q and k|keys and queries)|q and k norm",
@@ -73,7 +75,7 @@ FILLERS = words_of(
     "settings constant term level amount use using used try trying choose choosing find found finding run runs "
     "test tests tested apply applied get rid put give make new other different some more less algorithm "
     "optimisation optimization search method approach technique training train model network instead via help "
-    "num n nr probability prob p rate variable variables over per during across enable "
+    "their each num n nr probability prob p rate variable variables over per during across enable "
     "helps improve better one global expansion multiplier mult kept keep all block blocks"
 )
 """Words that tell no axis from another."""

@@ -50,7 +50,7 @@ _DIMENSIONS = {
     "wider": "width", "widen": "width", "widening": "width", "narrower": "width", "narrow": "width", "deeper": "depth",
     "deepen": "depth", "shallower": "depth",
 }  # fmt: skip
-"""What a verb changes of a network as a whole."""
+"""Quantities of a network as a whole, by the words that change them."""
 
 _FACTORS = {"double": "2x", "doubled": "2x", "doubling": "2x", "twice": "2x", "triple": "3x", "tripled": "3x",
             "halve": "0.5x", "halved": "0.5x", "halving": "0.5x", "half": "0.5x"}  # fmt: skip
@@ -77,7 +77,7 @@ _ONE = re.compile(
 )
 _BARE = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^]|-[a-z])", re.IGNORECASE)
 _COUNTING = re.compile(r"(^|\s)(in|on|all|first|last|top|than|vs|x|~|created|with)$|^[a-z]+ed$", re.IGNORECASE)
-"""What stands before a number that only counts: FMA in 2-bit kernels, added 4 tests."""
+"""Words before a number that only counts: FMA in 2-bit kernels, added 4 tests."""
 
 _VALUE_FIRST = re.compile(rf"^(?P<new>{_VALUE})\s+(?:of\s+)?(?P<axis>{_WORD}.*)", re.IGNORECASE)
 _SWAP = (
@@ -110,13 +110,14 @@ _CHATTER = re.compile(
 """Words with which questions begin."""
 
 _PARAMETER = (
-    "(?:probability|prob|p|alpha|rate|strength|value|factor|coefficient|decay|scale|std|rank|patience|momentum)"
+    "(?:probability|prob|[pnk]|alpha|rate|strength|value|factor|coefficient|decay|scale|std|rank|patience|momentum)"
 )
 _REWRITES = [
     (re.compile(pattern, re.IGNORECASE), by)
     for pattern, by in (
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
+        (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
         (r"(?<=\d)-(?!bit)(?=[a-z]{3,}\b)", " "),
         (r"\bhalf[ -]precision\b", "fp16"),
         (rf"^([^\d,]+),\s+(?=(?:from\s+)?{_VALUE}\s*{_TO}\s*{_VALUE})", r"\1 "),
