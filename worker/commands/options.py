@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
         str | None, typer.Option(metavar="N|N,M|all", help="The GPU, as nvidia-smi numbers it, or several.")
     ],
     "device": Annotated[str | None, typer.Option(help="cpu, or cuda:N for the GPU N.  [default: as in the settings]")],
-    "cores": Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")],
+    "cores": Annotated[int | None, typer.Option(help="Most CPU cores to use.  [default: all]")],
     "coordinator_url": Coordinator,
     "token_file": Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")],
     "project": Annotated[str | None, typer.Option(help="Take jobs of this project only.")],
@@ -66,7 +66,7 @@ SETTINGS: dict[str, Any] = {
         str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
     ],
     "when_idle": Annotated[bool | None, typer.Option("--when-idle", help="Pause while other programs use the GPU.")],
-    "nice": Annotated[int | None, typer.Option(min=0, max=19, help="Lower the CPU priority by this, as `nice` does.")],
+    "nice": Annotated[int | None, typer.Option(help="Lower the CPU priority by 1 to 19, as `nice` does.")],
 }
 """The settings that options can give, by their names in worker/settings.py; `gpu` is another way to say `device`."""
 
