@@ -92,8 +92,8 @@ def climb(machine: Machine, names: Sequence[str], tell: Callable[[str], None]) -
             tell(f"{name}: not here: {error}")
             continue
         for step in try_steps(sandbox, machine.device, CPU_STEPS if machine.gpu is None else GPU_STEPS):
-            tell(f"{name:12} {step.name:12} {'ok  ' if step.works else 'FAIL'} {step.found}  {step.advice}".rstrip())
-            failed += not step.works
+            tell(f"{name:12} {step.name:12} {'ok  ' if step.ok else 'FAIL'} {step.found}  {step.advice}".rstrip())
+            failed += not step.ok
     return failed
 
 

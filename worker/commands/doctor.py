@@ -6,7 +6,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -31,7 +31,7 @@ from worker.data.prepare import PreparedData, is_prepared
 from worker.loop.stop import Stop
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
-from worker.machine.probe import CPU_STEPS, GPU_STEPS, SHORT_STEPS, try_device, try_steps
+from worker.machine.probe import CPU_STEPS, GPU_STEPS, SHORT_STEPS, Check, try_device, try_steps
 from worker.runs.harness_protocol import DataPrepared
 from worker.runs.runner import try_out
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
@@ -44,21 +44,6 @@ LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
 SEED_SECONDS, SEED_BYTES = 20.0, 4 * MIB
 LOG_ADVICE = "no known fault; please report it with these lines and those of `nvidia-smi`"
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check: its finding, and advice if it is not `ok`."""
-
-    name: str
-    ok: bool
-    found: str
-    advice: str = ""
-
-    def describe(self) -> str:
-        """A line for the finding, and one for the advice."""
-        line = f"{'ok ' if self.ok else 'BAD'} {self.name:12} {self.found}"
-        return f"{line}\n    {'':12} {self.advice}" if self.advice else line
 
 
 class CheckFailed(Exception):
@@ -157,7 +142,7 @@ def _examine_deeply(settings: WorkerSettings, driver: Driver, seed_seconds: floa
             if machine.gpu is not None:
                 yield Check("mode", True, f"{device}: compute mode DEFAULT, not split by MIG")  # others are refused
             for step in try_steps(sandbox, machine.device, CPU_STEPS if machine.gpu is None else GPU_STEPS):
-                yield Check(step.name, step.works, step.found, "" if step.works else step.advice or LOG_ADVICE)
+                yield step if step.ok or step.advice else replace(step, advice=LOG_ADVICE)
             yield _make("seed", lambda: _try_seed(machine, sandbox, seed_seconds))  # noqa: B023 - called at once
     except (HardwareError, SandboxUnavailable) as error:
         yield Check("deep", False, "not tried", str(error))

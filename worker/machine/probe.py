@@ -26,21 +26,26 @@ CPU_STEPS = ("add", "bf16", "processes", "attention")
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """A step's result: what was found, or why it failed, and what to do about it."""
+class Check:
+    """The result of one check: its finding, and advice if it is not `ok`."""
 
     name: str
-    works: bool
+    ok: bool
     found: str
     advice: str = ""
 
+    def describe(self) -> str:
+        """A line for the finding, and one for the advice."""
+        line = f"{'ok ' if self.ok else 'BAD'} {self.name:12} {self.found}"
+        return f"{line}\n    {'':12} {self.advice}" if self.advice else line
 
-def try_steps(sandbox: Sandbox, device: str, names: Sequence[str]) -> Iterator[StepResult]:
+
+def try_steps(sandbox: Sandbox, device: str, names: Sequence[str]) -> Iterator[Check]:
     """Try steps on `device` (its name inside the sandbox). After one that fails, a new process goes on."""
     left = list(names)
     while left:
         done, outcome = _run(sandbox, device, left)
-        yield from (StepResult(name, True, found) for name, found in done)
+        yield from (Check(name, True, found) for name, found in done)
         left = left[len(done) :]
         if left:
             yield _failed(left.pop(0), outcome)
@@ -49,7 +54,7 @@ def try_steps(sandbox: Sandbox, device: str, names: Sequence[str]) -> Iterator[S
 def try_device(sandbox: Sandbox, device: str, names: Sequence[str] = SHORT_STEPS) -> None:
     """The trial before a worker's first job. Takes seconds. Raises HardwareError."""
     for step in try_steps(sandbox, device, names):
-        if not step.works:
+        if not step.ok:
             told = f"torch cannot use {device} in the sandbox {sandbox.name}: {step.found}"
             raise HardwareError(f"{told}: {step.advice}" if step.advice else told)
 
@@ -70,9 +75,9 @@ def _run(sandbox: Sandbox, device: str, names: Sequence[str]) -> tuple[list[tupl
     return [(name, found) for name, found in done], outcome
 
 
-def _failed(name: str, outcome: ProcessOutcome | None) -> StepResult:
+def _failed(name: str, outcome: ProcessOutcome | None) -> Check:
     if outcome is None:
-        return StepResult(name, False, f"it did not end within {PROBE_SECONDS:g} s")
+        return Check(name, False, f"it did not end within {PROBE_SECONDS:g} s")
     found = outcome.killed_for or find_error_line(outcome.log_tail) or f"signal {outcome.signal}"
     fault = find_fault(found, outcome.log_tail)
-    return StepResult(name, False, found, fault.advice if fault else "")
+    return Check(name, False, found, fault.advice if fault else "")

@@ -59,8 +59,8 @@ def test_the_line_that_names_the_error_is_shown_with_advice_and_the_rest_is_trie
 ) -> None:
     monkeypatch.setattr(probe, "__file__", str(fake_torch(tmp_path, error) / "probe.py"))
     add, memory = try_steps(UnconfinedSandbox(GONE), "cuda:0", ("add", "free_memory"))
-    assert (add.works, add.found) == (False, f"RuntimeError: {error.splitlines()[0]}") and advice in add.advice
-    assert memory.works and memory.found == "81920 of 81920 MiB are free"
+    assert (add.ok, add.found) == (False, f"RuntimeError: {error.splitlines()[0]}") and advice in add.advice
+    assert memory.ok and memory.found == "81920 of 81920 MiB are free"
     with pytest.raises(HardwareError, match=r"^torch cannot use cuda:0 in the sandbox unconfined: ") as refusal:
         try_device(UnconfinedSandbox(GONE), "cuda:0", ("add",))
     assert "\n" not in str(refusal.value) and advice in str(refusal.value)
@@ -71,7 +71,7 @@ def test_memory_that_others_hold_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(probe, "__file__", str(folder / "probe.py"))
     add, memory = try_steps(UnconfinedSandbox(GONE), "cuda:0", ("add", "free_memory"))
     assert add.found == "torch 2.13.0+fake adds on NVIDIA Fake, compute capability 9.0"
-    assert not memory.works and "10240 of 81920 MiB are free" in memory.found and "end other programs" in memory.advice
+    assert not memory.ok and "10240 of 81920 MiB are free" in memory.found and "end other programs" in memory.advice
 
 
 def test_a_gpu_that_torch_cannot_use_is_a_line_and_no_fall_back() -> None:
