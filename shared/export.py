@@ -1,10 +1,10 @@
 """Rows of an export: a project's flat tables, with the evidence at that moment."""
 
 from enum import StrEnum
-from uuid import UUID
 
 from shared.experiments import AxisDirection, Dispute, JobKind, Standing, Verdict
 from shared.findings import FailureClass, FindingState
+from shared.history import ResultLeaf
 from shared.projects import DataLicence
 from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
 from shared.runs import RunOutcome
@@ -66,46 +66,26 @@ class ExportedExperiment(Message):
     done_at: Timestamp | None
 
 
-class ExportedRun(Message):
-    """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object, as are
-    the further `metrics`. With a `rung` it had that one's budget, and compares with no ordinary run. What an imported
-    session does not say is empty."""
+class ExportedRun(ResultLeaf):
+    """One run, beginning with what is in the project's log of it. `counts` is false while a quarantine keeps it out of
+    the evidence; `hardware` is a JSON object, as are the further `metrics`. With a `rung` it had that one's budget, and
+    compares with no ordinary run. What an imported session does not say is empty."""
 
-    id: Count
-    uuid: UUID
-    lease_id: UUID
-    project: Text
-    commit_sha: Sha
-    experiment_id: Count | None
-    kind: JobKind
-    worker: Text
-    volunteer: Text
     counts: bool
-    hardware_class: Text
     hardware: Text
-    seed: Count | None
-    outcome: RunOutcome
-    metric: Number | None
     reason: Text
     frame: Text
     starting_seconds: Number | None
-    training_seconds: Number | None
     scoring_seconds: Number | None
     total_seconds: Number | None
     budget_seconds: Number | None
     before_start_seconds: Number | None
-    steps: Count | None
-    tokens: Count | None
     parameters: Count | None
     scored_bytes: Count | None
     peak_memory_mib: Count | None
-    rung: Text | None
     hopeless_at: Number | None
     sandbox: Text
     metrics: Text | None
-    started_at: Timestamp | None
-    finished_at: Timestamp | None
-    created_at: Timestamp
 
 
 class ExportedFinding(Message):
