@@ -31,8 +31,8 @@ SITE = (
     Place("People", "/leaderboard", below=("/volunteers",)),
     Place("Status", "/status"),
 )
-QUEUE = Place("Queue", "/admin/queue", below=("/admin",))
-STAFF_PLACES = (QUEUE, Place("Audit", "/audit"))
+DESK = Place("Desk", "/admin/queue", below=("/admin",))
+STAFF_PLACES = (DESK, Place("Audit", "/audit"))
 TABS = (
     Place("Overview", "/projects/{name}"),
     Place("Experiments", "/projects/{name}/experiments"),
@@ -69,7 +69,7 @@ def list_places(request: Request, visitor: Caller | None, waiting: int) -> list[
     path = read_path(request.scope)
     places = SITE + (STAFF_PLACES if visitor and visitor.role in STAFF else ())
     return [
-        Link(place.label, place.route, _is_at(path, place), waiting if place is QUEUE else 0)
+        Link(place.label, place.route, _is_at(path, place), waiting if place is DESK else 0)
         for place in places
         if place.route in _list_routes(request)
     ]

@@ -126,7 +126,7 @@ def look_up_visit(request: Request) -> Visit | None:
 
 
 def _look_up(database: Database, secret: str) -> tuple[Visit | None, int]:
-    """The visit of a cookie's secret, and for staff the number of things that wait for them."""
+    """The visit of a cookie's secret, and what waits on the desk for those who look after it."""
     visit = find_visit(database, secret)
     if visit is None or visit.account.role not in STAFF:
         return visit, 0

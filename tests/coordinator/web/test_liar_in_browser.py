@@ -70,7 +70,7 @@ def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(pag
     url, link, paper = place
     page.goto(f"{url}/sign-in?link={link}")
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("link", name="Queue").click()
+    page.get_by_role("link", name="Desk").click()
 
     # It is found: a held result and three contradictions, all of one author, with the runs beside them.
     waiting = page.locator("[data-row]")
@@ -98,7 +98,7 @@ def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(pag
     assert told.status == 410 and "three anchors cannot repeat it" in told.text()
 
     # One step undoes it.
-    page.get_by_role("link", name="Queue").click()
+    page.get_by_role("link", name="Desk").click()
     lately = page.locator(".lately li").filter(has_text=f"quarantine {LIAR}")
     lately.get_by_text("Undo", exact=True).click()
     lately.get_by_label("Reason to undo").fill("it was the wrong clock")

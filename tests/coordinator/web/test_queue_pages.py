@@ -1,4 +1,4 @@
-"""The queue, the audit log and reports as pages: forms do what the API does, and addresses hold what is shown."""
+"""The desk, the audit log and reports as pages: forms do what the API does, and addresses hold what is shown."""
 
 import csv
 import html
@@ -46,12 +46,12 @@ def boss(app: FastAPI, http: TestClient) -> Browsing:
     return browse_as(app, "boss", Role.MAINTAINER)
 
 
-def test_the_queue_shows_what_waits_and_the_evidence_beside_it(app: FastAPI, held: str, boss: Browsing) -> None:
+def test_the_desk_shows_what_waits_and_the_evidence_beside_it(app: FastAPI, held: str, boss: Browsing) -> None:
     browse_as(app, "newcomer", is_pending=True)
     page = boss.get("/admin/queue")
     assert page.status_code == 200 and "2 waiting" in page.text
     assert "&lt;b&gt;Too good&lt;/b&gt;" in page.text and "<b>Too good" not in page.text
-    assert '>Queue <span class="count">2' in page.text, "the navigation counts what waits"
+    assert '>Desk <span class="count">2' in page.text, "the navigation counts what waits"
     chosen = boss.get(f"/admin/queue?kind=held&item={held}").text
     assert (
         "mallory/m1" in chosen and "0.30000" in chosen and "Send to two anchors" in chosen and "newcomer" not in chosen
@@ -62,12 +62,12 @@ def test_the_queue_shows_what_waits_and_the_evidence_beside_it(app: FastAPI, hel
 
 
 @pytest.mark.usefixtures("held")
-def test_strangers_and_volunteers_see_neither_queue_nor_log(app: FastAPI, http: TestClient) -> None:
+def test_strangers_and_volunteers_see_neither_desk_nor_log(app: FastAPI, http: TestClient) -> None:
     ada = browse_as(app, "ada")
     for path in ("/admin/queue", "/audit", "/audit.csv"):
         assert ada.get(path).status_code == 403, path
         assert http.get(path, headers={"Accept": "text/html"}, follow_redirects=False).status_code in (303, 401), path
-    assert ">Queue" not in ada.get("/").text
+    assert "Desk" not in ada.get("/").text
 
 
 def test_a_decision_is_made_read_in_the_log_and_undone(held: str, boss: Browsing) -> None:
