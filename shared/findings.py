@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -291,6 +292,7 @@ class Tried(Message):
     meaning_used: bool = True
 
 
+@lru_cache(maxsize=4_096)
 def name_topic(axis: str) -> str:
     """An axis as it stands in addresses: `weight-decay` for WEIGHT_DECAY and for "Weight decay"."""
     return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC_CHARACTERS].strip("-") or "other"

@@ -1,7 +1,7 @@
 """Stores runs with all that follows from them, and shows them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, make_model, refresh_posteriors, store_first
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.run_stats import Work, compare_pace, find_run
-from coordinator.evidence.statistics import Measurement
+from coordinator.evidence.statistics import Measurement, Model
 from coordinator.evidence.trust import RunTrust
 from coordinator.http.errors import must_find
 from coordinator.lineage.commits import CommitRow
@@ -112,18 +112,24 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
     } | dict.fromkeys(origin.unknown)  # fmt: skip
 
 
-def choose_pace(session: Conn, project_id: int, hardware_class: str, seed_throughput: float | None) -> float:
-    """The training budget of a worker that measured this throughput of the seed, in units of the contract's."""
-    if seed_throughput is None:
-        return 1.0
-    epoch = calibration_queries.find_epoch(session, project_id, hardware_class)
-    return throughput.choose_pace(epoch.seed_throughput if epoch else None, seed_throughput)
+class ClassEstimates(NamedTuple):
+    """The estimates of a hardware class that a job is given by. Without a `reference`, a throughput of the seed,
+    budgets are not normalised."""
+
+    model: Model
+    reference: float | None
+
+    def choose_pace(self, seed_throughput: float | None) -> float:
+        """The training budget of a worker that measured this throughput of the seed, in units of the contract's."""
+        return 1.0 if seed_throughput is None else throughput.choose_pace(self.reference, seed_throughput)
 
 
-def has_reference(session: Conn, project_id: int, hardware_class: str) -> bool:
-    """Whether budgets are normalised in the class."""
+def read_estimates(session: Conn, contract: Contract, project_id: int, hardware_class: str) -> ClassEstimates:
+    """The estimates of a class's epoch; the contract's where nothing was measured yet."""
     epoch = calibration_queries.find_epoch(session, project_id, hardware_class)
-    return epoch is not None and epoch.seed_throughput is not None
+    if epoch is None:
+        return ClassEstimates(make_model(contract, None, None), None)
+    return ClassEstimates(make_model(contract, epoch.noise_sd, epoch.effects), epoch.seed_throughput)
 
 
 def list_disputed_noise(session: Session, project_id: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Experiments as other features look them up: by commit, by lease, and with what they tried."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +18,9 @@ from shared.claims import is_bare, write_out
 from shared.experiments import Posterior
 
 LINEAGE_CACHE_SECONDS = 1.0
-MAX_CACHED_LINEAGES = 64
+MAX_CACHED_LINEAGES, MAX_CACHED_SETTINGS = 64, 512
+KEPT_ROWS = 4_096
+"""Number of experiments whose claims are kept as they were written last: 4 MB in all."""
 
 
 class MadeExperiment(NamedTuple):
@@ -50,11 +53,14 @@ class TriedExperiment(NamedTuple):
     checkers: int | None = None
     standing: str | None = None
 
-    def write_claim(self) -> "TriedExperiment":
-        """With the claim as of now; None where it is empty or bare."""
-        if self.claim is None:
-            return self
-        return self._replace(claim=write_claim(self.claim, self.title, self._asdict(), self.outcome))
+
+@lru_cache(maxsize=KEPT_ROWS)
+def _read_tried(row: tuple[Any, ...]) -> TriedExperiment:
+    """A row with its claim as of now; None where that is empty or bare. Packs that are made together quote the same."""
+    tried = TriedExperiment._make(row)
+    if tried.claim is None:
+        return tried
+    return tried._replace(claim=write_claim(tried.claim, tried.title, tried._asdict(), tried.outcome))
 
 
 def write_claim(claim: str, title: str, known: Mapping[str, Any], outcome: str = "") -> str | None:
@@ -68,6 +74,7 @@ def write_claim(claim: str, title: str, known: Mapping[str, Any], outcome: str =
 _CLAIMED = ("metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing")
 
 _lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
+_settings = CachePerDatabase[str, dict[str, Any]](MAX_CACHED_SETTINGS)
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
 _MADE = select(*(_EXPERIMENTS.c[name] for name in MadeExperiment._fields))
 _BY_LEASE = _MADE.where(_EXPERIMENTS.c.lease_id == bindparam("lease_id"))
@@ -105,8 +112,12 @@ def find_experiment_by_commit(session: Conn, sha: str) -> MadeExperiment | None:
 
 
 def find_settings(session: Conn, sha: str) -> dict[str, Any]:
-    """The settings of the experiment that made a commit; empty for the root, whose are not known."""
-    return session.scalar(_SETTINGS, {"sha": sha}) or {}
+    """The settings of the experiment that made a commit; empty for the root, whose are not known. They never change."""
+    kept = _settings.for_database(session)
+    known = kept.find(sha)
+    if known is None and (known := session.scalar(_SETTINGS, {"sha": sha})) is not None:
+        kept.store(sha, known)
+    return known or {}
 
 
 def find_experiment_by_lease(session: Conn, lease_id: UUID) -> MadeExperiment | None:
@@ -118,7 +129,7 @@ def find_experiment_by_lease(session: Conn, lease_id: UUID) -> MadeExperiment | 
 def list_tried(session: Conn, shas: Sequence[str]) -> list[TriedExperiment]:
     """The experiments that made these commits, oldest first."""
     rows = session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()
-    return [TriedExperiment._make(row).write_claim() for row in rows]
+    return [_read_tried(tuple(row)) for row in rows]
 
 
 def map_tried_by_lease(session: Conn, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
@@ -126,13 +137,13 @@ def map_tried_by_lease(session: Conn, lease_ids: Sequence[UUID]) -> dict[UUID, T
     if not lease_ids:
         return {}
     rows = session.execute(_TRIED_BY_LEASE, {"lease_ids": list(lease_ids)}).all()
-    return {lease_id: TriedExperiment._make(row).write_claim() for *row, lease_id in rows}
+    return {lease_id: _read_tried(tuple(row)) for *row, lease_id in rows}
 
 
 def list_siblings(session: Conn, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
     """Experiments that were made from the same parent, newest first, without those of authors in quarantine."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [TriedExperiment._make(row).write_claim() for row in session.execute(_TRIED_BY_PARENT, given).all()]
+    return [_read_tried(tuple(row)) for row in session.execute(_TRIED_BY_PARENT, given).all()]
 
 
 def list_lineage_tried(session: Conn, shas: Sequence[str]) -> Sequence[TriedExperiment]:

@@ -68,7 +68,8 @@ class CandidateSet:
 
     `weights` are the findings' own, `roots` the square roots of their word counts. `negative` marks changes that did
     not help, `resolved` those with a resolved effect, `unchanged` the verdict `no_change`. `effects` are 0 where
-    unknown. `topics` holds a number for each topic. `gains` are the project's that were seen in one run.
+    unknown. `topics` holds a number for each topic, and `topic_names` all in one text. `gains` are the project's that
+    were seen in one run.
     """
 
     def __init__(self, findings: Collection[CandidateFinding], gains: GainFates | None = None) -> None:
@@ -82,6 +83,7 @@ class CandidateSet:
         self.effects = np.array([one.effect_mean or 0.0 for one in self.findings])
         self.unchanged = np.array([one.verdict == Verdict.NO_CHANGE for one in self.findings], dtype=bool)
         self._numbers = {topic: at for at, topic in enumerate({one.topic for one in self.findings})}
+        self.topic_names = "\n".join(self._numbers)
         self.topics = np.array([self._numbers[one.topic] for one in self.findings], dtype=np.int16)
         self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
         self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))

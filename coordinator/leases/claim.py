@@ -15,6 +15,7 @@ from coordinator.evidence import confirmations, epochs, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import find_curve
+from coordinator.evidence.service import ClassEstimates
 from coordinator.http.addresses import hash_address
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ProtocolUnsupportedError
@@ -129,25 +130,28 @@ def _find_offer(session: Conn, volunteer_id: int, known: WorkerRow | None, reque
     chosen = selection.choose_job(session, project, volunteer_id, known, request)
     if isinstance(chosen, NoJob):
         return _nothing(chosen.reason, chosen.retry_after_seconds)
-    if _needs_probe(session, project, chosen, request):
+    contract, of_class = projects.contract_of(project), request.hardware.hardware_class
+    estimates = evidence.read_estimates(session, contract, project.id, of_class)
+    if estimates.reference is not None and _needs_probe(project, chosen, request):
         return ClaimReply(
             lease=None,
             probe=SeedProbe(project=project.name, root_sha=project.root_sha),
             reason="First it is measured how fast the project's seed runs on this worker.",
             retry_after_seconds=ASK_AGAIN_SECONDS,
         )
-    return _look_up(session, project, chosen, request)
+    return _look_up(session, project, chosen, request, estimates)
 
 
-def _needs_probe(session: Conn, project: Project, chosen: ChosenJob, request: ClaimRequest) -> bool:
-    """Whether a budget is to be normalised and nothing is known of the worker yet. A run of the seed tells it, too."""
+def _needs_probe(project: Project, chosen: ChosenJob, request: ClaimRequest) -> bool:
+    """Whether nothing is known of the worker by which a budget is normalised. A run of the seed tells it, too."""
     if request.protocol < PROBES_SINCE or request.probed_seed == project.root_sha:
         return False
-    is_seed = chosen.decision.base_sha == project.root_sha and not chosen.decision.kind.makes_experiment
-    return not is_seed and evidence.has_reference(session, project.id, request.hardware.hardware_class)
+    return chosen.decision.base_sha != project.root_sha or chosen.decision.kind.makes_experiment
 
 
-def _look_up(session: Conn, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
+def _look_up(
+    session: Conn, project: Project, chosen: ChosenJob, request: ClaimRequest, estimates: ClassEstimates
+) -> Offer:
     """All that the worker needs to know of a job."""
     decision, hardware_class = chosen.decision, request.hardware.hardware_class
     running = list_running_jobs(session, project.id)
@@ -159,7 +163,7 @@ def _look_up(session: Conn, project: Project, chosen: ChosenJob, request: ClaimR
         asked = PackRequest(
             project, decision.base_sha, hardware_class, about, running, decision.kind,
             with_findings=Random().random() >= contract.packs.without_findings,
-            promoted=promotions.describe_of_class(session, project, hardware_class),
+            promoted=promotions.describe_of_class(session, project, hardware_class), model=estimates.model,
         )  # fmt: skip
         pack = compose_pack(session, asked)
     trials = []
@@ -167,7 +171,7 @@ def _look_up(session: Conn, project: Project, chosen: ChosenJob, request: ClaimR
         trials = selection.list_trials(session, project.id, hardware_class, running)
     base = _read_base(session, project, decision, hardware_class)
     throughput = request.seed_throughput if request.probed_seed == project.root_sha else None
-    pace = evidence.choose_pace(session, project.id, hardware_class, throughput)
+    pace = estimates.choose_pace(throughput)
     if decision.promotion is not None and decision.promotion.pace is not None:
         pace = decision.promotion.pace
     return Offer(project, chosen, branch, base, pack, trials, pace, throughput)

@@ -75,7 +75,7 @@ def list_nearest(session: Conn, sha: str, limit: int) -> list[str]:
     known = _LINES.find((sha, limit))
     if known is None:
         known = [name for (name,) in session.execute(_NEAREST, {"sha": sha, "limit": limit}).all()]
-        if known and limit <= MAX_CACHED_LINE:
+        if known and len(known) <= MAX_CACHED_LINE:
             _LINES.store((sha, limit), known)
     return list(known)
 

@@ -54,10 +54,14 @@ class Known(NamedTuple):
     fitted_at: float
     fit_seconds: float
 
+    def is_fresh(self, moment: float) -> bool:
+        """Whether it is too soon to fit again, whatever came since."""
+        return moment - self.fitted_at < self.fit_seconds / FIT_SHARE
+
     def is_due(self, newest: int, moment: float) -> bool:
         """Whether to fit again, where `newest` is the number of the newest run."""
         new, age = newest - self.through_id, moment - self.fitted_at
-        if new == 0 or age < self.fit_seconds / FIT_SHARE:
+        if new == 0 or self.is_fresh(moment):
             return False
         return new >= self.model.runs // GROWTH or age > MAX_AGE_SECONDS
 
@@ -74,7 +78,10 @@ _fitting = Lock()
 def read_model(session: Conn, project: Project) -> Known | None:
     """The project's model; None while there are too few runs. A fit that another thread makes is not waited for."""
     kept, key = _known.for_database(session), project.id
-    known, newest = kept.find(key), step_queries.find_newest_run(session, project.id)
+    known = kept.find(key)
+    if known is not None and known.is_fresh(monotonic()):
+        return known
+    newest = step_queries.find_newest_run(session, project.id)
     if known is not None and not known.is_due(newest, monotonic()):
         return known
     if not _fitting.acquire(blocking=known is None):

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
 from coordinator.evidence import posteriors
+from coordinator.evidence.statistics import Model
 from coordinator.experiments.failures import describe_failure
 from coordinator.experiments.lookup import TriedExperiment, find_settings, list_lineage_tried, list_siblings
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
@@ -14,7 +16,8 @@ from coordinator.findings.pooling import list_gaps
 from coordinator.lineage.commits import get_commit, list_nearest
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from coordinator.selection.importances import view_importances
+from coordinator.selection.combinations import MAX_MODELS, Known, read_model
+from coordinator.selection.importances import order_settings
 from coordinator.selection.quoted_findings import Choice, Subject, choose
 from coordinator.selection.running_jobs import RunningJob
 from shared.experiments import JobKind, Verdict
@@ -33,7 +36,8 @@ KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quot
 
 
 class PackRequest(NamedTuple):
-    """The job that a pack is for. `about` describes it, and `promoted` what held with a larger budget, a line each.
+    """The job that a pack is for. `about` describes it, and `promoted` what held with a larger budget, a line each. The
+    class's `model` is read where it is not given.
 
     A pack not `with_findings` has the numbers of its line and of what was tried from the parent, but nobody's words.
     """
@@ -46,6 +50,7 @@ class PackRequest(NamedTuple):
     kind: JobKind = JobKind.IMPROVE
     with_findings: bool = True
     promoted: Sequence[str] = ()
+    model: Model | None = None
 
 
 class Pack(NamedTuple):
@@ -106,7 +111,7 @@ def compose_pack(session: Conn, request: PackRequest) -> Pack:
         Part("Evidence against this line", 150, [_quote(one, classes) for one in against]),
         Part("Not tried yet", 400, list(_list_untried(session, request, known))),
     ]
-    if not is_draft and (learnt := list(_list_learnt(session, request))):
+    if not is_draft and (learnt := _list_learnt(session, request)):
         parts.append(Part("What a model of all runs expects", 350, learnt))
     return join_parts(parts)
 
@@ -121,10 +126,8 @@ def _describe_measure(
 ) -> Iterator[Line]:  # fmt: skip
     """The measure, the difference that matters, the noise of a run, and the names of hardware classes."""
     contract = projects.contract_of(request.project)
-    objective, model = (
-        contract.objective,
-        posteriors.find_model(session, contract, request.project.id, request.hardware_class),
-    )
+    of_class = request.project.id, request.hardware_class
+    objective, model = contract.objective, request.model or posteriors.find_model(session, contract, *of_class)
     side = "lower" if objective.sign > 0 else "higher"
     assumed = " (assumed; so verdicts need 3 sd)" if model.is_assumed else ""
     yield Line(
@@ -184,19 +187,31 @@ def _list_directions(known: CandidateSet, sign: float) -> Iterator[Line]:
 def _list_untried(session: Conn, request: PackRequest, known: CandidateSet) -> Iterator[Line]:
     """Values beside the best ones, and constants of this parent that no known experiment changed."""
     yield from (Line(text) for text in known.list_gaps(_sign_of(request))[:MAX_GAPS])
-    changed = {one.topic for one in known.findings}
     settings = ((name, name_topic(name), value) for name, value in find_settings(session, request.base_sha).items())
-    names = [f"{name} ({value!r})" for name, own, value in settings if not any(own in topic for topic in changed)]
+    names = [f"{name} ({value!r})" for name, own, value in settings if own not in known.topic_names]
     if names:
         more = f" and {len(names) - MAX_UNCHANGED} more" if len(names) > MAX_UNCHANGED else ""
         of = count_noun(len(known.findings), "finding")
         yield Line(f"Constants that none of the {of} looked at is about: {', '.join(names[:MAX_UNCHANGED])}{more}")
 
 
-def _list_learnt(session: Conn, request: PackRequest) -> Iterator[Line]:
+_learnt = CachePerDatabase[int, tuple[Known, list[Line]]](MAX_MODELS)
+"""The lines of each project's model."""
+
+
+def _list_learnt(session: Conn, request: PackRequest) -> list[Line]:
     """The importance of constants, their expected best values, and where nothing was tried, by a model of all runs."""
-    learnt = view_importances(session, request.project, MAX_IMPORTANCES)
-    for one in learnt.found if learnt else ():
+    kept, model = _learnt.for_database(session), read_model(session, request.project)
+    if model is None:
+        return []
+    told = kept.find(request.project.id)
+    if told is None or told[0] is not model:
+        told = kept.store(request.project.id, (model, list(_describe_model(model, _sign_of(request)))))
+    return told[1]
+
+
+def _describe_model(model: Known, sign: float) -> Iterator[Line]:
+    for one in order_settings(model, sign, MAX_IMPORTANCES).found:
         numbers = ((value, effect) for value, effect in one.effects if type(value) in (int, float))
         gaps = ", ".join(gap.value for gap in list_gaps((float(value), effect) for value, effect in numbers))
         beyond = f"; untried: {gaps}" if gaps else ""

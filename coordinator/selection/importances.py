@@ -6,7 +6,7 @@ from typing import NamedTuple
 from coordinator.db.engine import Conn
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from coordinator.selection.combinations import IS_STEP, read_model
+from coordinator.selection.combinations import IS_STEP, Known, read_model
 from shared.experiments import Setting
 
 
@@ -37,9 +37,12 @@ class Importances(NamedTuple):
 def view_importances(session: Conn, project: Project, most: int) -> Importances | None:
     """A project's settings by importance, at most `most`; None while there are too few runs for a model."""
     known = read_model(session, project)
-    if known is None:
-        return None
-    sign, found, model = projects.contract_of(project).objective.sign, list[Importance](), known.model
+    return None if known is None else order_settings(known, projects.contract_of(project).objective.sign, most)
+
+
+def order_settings(known: Known, sign: float, most: int) -> Importances:
+    """The settings of a model by importance, at most `most`."""
+    found, model = list[Importance](), known.model
     by_share = sorted(model.shares.items(), key=lambda one: -one[1])
     for name, share in [one for one in by_share if not one[0].startswith(IS_STEP)][:most]:
         every = model.list_effects(name)
