@@ -115,9 +115,10 @@ def find_settings(session: Conn, sha: str) -> dict[str, Any]:
     """The settings of the experiment that made a commit; empty for the root, whose are not known. They never change."""
     kept = _settings.for_database(session)
     known = kept.find(sha)
-    if known is None and (known := session.scalar(_SETTINGS, {"sha": sha})) is not None:
-        kept.store(sha, known)
-    return known or {}
+    if known is None:
+        found: dict[str, Any] | None = session.scalar(_SETTINGS, {"sha": sha})
+        return {} if found is None else kept.store(sha, found)
+    return known
 
 
 def find_experiment_by_lease(session: Conn, lease_id: UUID) -> MadeExperiment | None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Integer, Select, bindparam, insert, select
 
-from coordinator.db.cache import Cache, CachePerDatabase
+from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
 from coordinator.models import Commit, table_of
 
@@ -46,7 +46,7 @@ def _select_nearest() -> Select[str]:
 
 
 _NEAREST = _select_nearest()
-_LINES = Cache[tuple[str, int], list[str]](2_048)
+_LINES = CachePerDatabase[tuple[str, int], list[str]](2_048)
 """Recently read short lines of ancestors, 1.5 kB each. A commit's sha determines its ancestors, so none gets stale."""
 
 _KNOWN = CachePerDatabase[str, CommitRow](2_048)
@@ -72,11 +72,12 @@ def add_commit(session: Conn, columns: Mapping[str, Any]) -> None:
 
 def list_nearest(session: Conn, sha: str, limit: int) -> list[str]:
     """The names of the commit itself and its nearest ancestors, in this order, `limit` in all."""
-    known = _LINES.find((sha, limit))
+    lines = _LINES.for_database(session)
+    known = lines.find((sha, limit))
     if known is None:
         known = [name for (name,) in session.execute(_NEAREST, {"sha": sha, "limit": limit}).all()]
         if known and len(known) <= MAX_CACHED_LINE:
-            _LINES.store((sha, limit), known)
+            lines.store((sha, limit), known)
     return list(known)
 
 
