@@ -57,7 +57,7 @@ def test_lists_are_narrowed_and_sorted(swarm: Swarm) -> None:
     best = [row[metric] for row in ask("experiments", "tiny", "--sort", "best", "--limit", 5, "--json", metric)]
     assert len(best) == 5 and best == sorted(best, key=float)  # type: ignore[arg-type]
     worse = ask("experiments", "tiny", "--verdict", "worse", "--worker", "ada/w1", "--json", "posterior.verdict,worker")
-    assert worse and all(row == {"posterior.verdict": "worse", "worker": "w1"} for row in worse)
+    assert worse and all(row == {"posterior.verdict": "worse", "worker": "ada/w1"} for row in worse)
     assert ask("experiments", "tiny", "--until", "2020-01-01", "--json", "id") == []
     assert {row["outcome"] for row in ask("runs", "--failed", "--json", "outcome")} == {"crashed"}
     assert {row["experiment_id"] for row in ask("runs", "--experiment", 3, "--json", "experiment_id")} == {3}
