@@ -118,7 +118,7 @@ class DemoSwarm:
             topic = session.scalars(select(Experiment.topic).where(Experiment.id == better[0])).one()
             worker = session.scalars(select(Worker.id).where(Worker.name == "tower")).one()
             week = session.scalars(
-                select(StoredDigest.week).where(StoredDigest.runs > 0).order_by(StoredDigest.week)
+                select(StoredDigest.week).order_by(StoredDigest.runs.desc(), StoredDigest.week)
             ).first()
         desk = make_person(self.database, self._http, BOSS, Role.MAINTAINER).get("/queue").json()["items"]
         return Things(

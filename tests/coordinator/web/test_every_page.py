@@ -57,6 +57,9 @@ FIND_FOREIGN = """() => {
   return [wrong.map((one) => one.outerHTML.slice(0, 200)), window.hacked ?? null,
     document.documentElement.textContent.split("data-xss").length - 1];
 }"""
+EXPERIMENTS = 40
+"""Of the demo swarm: a browser takes longer for more, and sees nothing else."""
+
 TAINTED_COLUMNS, PAGES_WITH_PAYLOADS = 40, 30
 SIDEWAYS = "() => document.documentElement.scrollWidth - window.innerWidth"
 
@@ -78,7 +81,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         serve_swarm(tmp_path_factory.mktemp("demo"), "/swarm") as swarm,
         httpx.Client(base_url=swarm.url, timeout=60) as http,
     ):
-        yield Demo(swarm, DemoSwarm(swarm.database, http).things)
+        yield Demo(swarm, DemoSwarm(swarm.database, http, EXPERIMENTS).things)
 
 
 def sign_in(swarm: Swarm) -> Cookie:
@@ -122,7 +125,7 @@ def look_with_axe(page: Page, rules: list[str] | None = None) -> list[Any]:
 def test_no_page_has_a_serious_finding_of_axe_or_leaves_the_prefix(open_tab: OpenTab, demo: Demo, visitor: str) -> None:
     """All rules on a wide page, those that depend on theme and width on a narrow one of the other theme.
 
-    What a stranger sees in one theme a maintainer sees in the other.
+    What a stranger sees in one theme a maintainer sees in the other, and so all but strangers' own words in both.
     """
     wrong: dict[str, Any] = {}
     outside: list[str] = []
@@ -146,7 +149,7 @@ def test_no_page_has_a_serious_finding_of_axe_or_leaves_the_prefix(open_tab: Ope
             found = look_with_axe(tab)
             tab.emulate_media(color_scheme=themes[1])
             tab.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
-            found += look_with_axe(tab, [*OF_THE_THEME, *OF_THE_WIDTH])
+            found += look_with_axe(tab, OF_THE_WIDTH + (OF_THE_THEME if is_maintainer else []))
             found += [("sideways", by, "")] if (by := tab.evaluate(SIDEWAYS)) > 0 else []
             if found:
                 wrong[address] = found
@@ -249,7 +252,7 @@ def add_hostile(database: Database, title: str, code: str = "") -> int:
 def test_no_text_that_is_stored_or_asked_for_becomes_markup(open_tab: OpenTab, tmp_path: Path) -> None:
     """Payloads in every text of every table, then on every page; and in every parameter that a page takes."""
     with serve_swarm(tmp_path, "") as swarm, httpx.Client(base_url=swarm.url, timeout=60) as http:
-        made = DemoSwarm(swarm.database, http, experiments=40)
+        made = DemoSwarm(swarm.database, http, EXPERIMENTS)
         with swarm.database.write() as session:
             changed = Hostile(session).spread()
         assert len(changed) >= TAINTED_COLUMNS, changed

@@ -112,13 +112,11 @@ def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float, compil
 )
 def test_honest_code_passes(name: str, measure_file: MeasureFile, honest: float) -> None:
     files = with_edit(HERE / "controls" / f"{name}.py")
-    report = measure_file(files)
-    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     if name == "stateful_but_causal":
-        assert report.metric == honest
+        assert measure_file(files).metric == honest
     total = "return nats + windows[:, 1:].size * comparison.correction"
     assert total in files["harness/scorer.py"]
     files["harness/scorer.py"] = files["harness/scorer.py"].replace(total, "return comparison.correction")
-    charged = measure_file(files).metric
-    assert charged is not None
-    assert abs(charged) < 1e-10 if name in ("long_convolution", "experts") else charged == 0  # rounding is charged
+    report = measure_file(files)
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+    assert report.metric == pytest.approx(0, abs=1e-10 if name in ("long_convolution", "experts") else 0)  # of rounding

@@ -32,6 +32,12 @@ def apart(preloaded: PreloadedSandbox) -> Sandbox:
 
 
 @pytest.fixture
+def trainer_apart(preloaded: PreloadedSandbox) -> Sandbox:
+    """A sandbox of its own for the trainer alone: for runs that end before a host is asked."""
+    return preloaded.with_separate("harness.trainer")
+
+
+@pytest.fixture
 def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: PreparedData, tmp_path: Path) -> Measure:
     """Measure a work tree; `budget`, `limits` and `commands` replace parts of the contract's, the rest the job's."""
 

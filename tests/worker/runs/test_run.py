@@ -203,10 +203,10 @@ def test_tells_what_went_wrong_and_where(name: str, measure_files: Measure) -> N
         assert "69" in lines
 
 
-def test_names_the_lack_of_memory(measure_files: Measure, apart: Sandbox) -> None:
+def test_names_the_lack_of_memory(measure_files: Measure, trainer_apart: Sandbox) -> None:
     hoard = "ctx.start()\n    hoard = []\n    while True:\n        hoard.append(torch.ones(4 << 20))\n"
     limits, budget = {"memory_mib": 700}, {"training_seconds": 60}
-    report = measure_files(append(TRAIN + hoard), limits=limits, budget=budget, sandbox=apart)
+    report = measure_files(append(TRAIN + hoard), limits=limits, budget=budget, sandbox=trainer_apart)
     assert report.outcome is RunOutcome.CRASHED
     assert report.reason.startswith("the trainer was ended because it used more than 700 MiB of memory")
     assert "in train: " in report.frame
@@ -242,7 +242,7 @@ def test_counts_cpu_time_where_the_contract_says_so(measure_files: Measure, apar
     assert by_wall.outcome is RunOutcome.TIMEOUT
 
 
-def test_no_child_trains_for_free(measure_files: Measure, apart: Sandbox) -> None:
+def test_no_child_trains_for_free(measure_files: Measure, trainer_apart: Sandbox) -> None:
     """The file's own process hardly uses the CPU, so its own clock says that there is time."""
     hides = append(
         "\nhonest_train = train\n\ndef train(ctx, model):\n    import os, time\n    ctx.start()\n"
@@ -253,14 +253,14 @@ def test_no_child_trains_for_free(measure_files: Measure, apart: Sandbox) -> Non
         "    os.wait()\n"
         "    while time.monotonic() < 1e12 and ctx.progress() < 0.5:\n        time.sleep(0.05)\n    ctx.log(1, 2.0)\n"
     )
-    report = measure_files(hides, budget=BY_CPU, sandbox=apart)
+    report = measure_files(hides, budget=BY_CPU, sandbox=trainer_apart)
     assert report.outcome is RunOutcome.TIMEOUT
     assert report.reason.startswith("training and handing over the result took more than 1 + 0.5 CPU seconds")
 
 
-def test_a_wall_limit_ends_who_waits(measure_files: Measure, apart: Sandbox) -> None:
+def test_a_wall_limit_ends_who_waits(measure_files: Measure, trainer_apart: Sandbox) -> None:
     waits = append(TRAIN + "import time\n    ctx.start()\n    ctx.log(1, 2.0)\n    time.sleep(99)\n")
-    report = measure_files(waits, budget=BY_CPU | {"wall_seconds": 2}, sandbox=apart)
+    report = measure_files(waits, budget=BY_CPU | {"wall_seconds": 2}, sandbox=trainer_apart)
     assert report.outcome is RunOutcome.TIMEOUT and "2 + 0.5 s, the limit in wall time" in report.reason
     assert report.seconds.training < 60 and (report.seconds.budget or 0) < 1
 
@@ -325,18 +325,18 @@ def test_work_before_the_start_counts_whoever_does_it(measure_files: Measure, ap
     assert report.curve[0].loss < 10 - (before_start - 0.5)
 
 
-def test_no_host_goes_on_training(measure_files: Measure, sandbox: Sandbox) -> None:
+def test_no_host_goes_on_training(measure_files: Measure, apart: Sandbox) -> None:
     """The hosts learn from text that came with the weights, for longer than the training itself."""
     honest = edit("while not ctx.out_of_time():", "while not ctx.out_of_time() and number < 15:")
-    cheat = honest | {"train.py": honest["train.py"] + train_in_the_host(rows=4000, steps=300)}
+    cheat = honest | {"train.py": honest["train.py"] + train_in_the_host(rows=500, steps=100)}
     budget = {"clock": BudgetClock.CPU, "training_seconds": 20.0, "wall_seconds": 300, "scoring_seconds": 300}
     limited = budget | {"answer_seconds": 0.25}
-    fair = measure_files(honest, budget=limited, sandbox=sandbox)
+    fair = measure_files(honest, budget=limited, sandbox=apart)
     assert fair.metric is not None, fair.reason
     won = measure_files(cheat, budget=budget | {"clock": BudgetClock.WALL, "wall_seconds": None})
     assert won.metric is not None, won.reason
     assert won.metric < fair.metric - 0.05
-    report = measure_files(cheat, budget=limited, sandbox=sandbox)
+    report = measure_files(cheat, budget=limited, sandbox=apart)
     assert report.outcome is RunOutcome.TIMEOUT and report.reason.startswith("a model host took ")
 
 
