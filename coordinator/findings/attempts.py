@@ -15,6 +15,8 @@ COVERED, PARTLY = 0.99, 0.5
 """Share of a phrase's words that an experiment must have to have tried it, and to be near."""
 
 
+LONG = 7  # letters of a word that may be written as two
+
 BASELINE = "baseline"
 """Beginning of the title of an experiment that changed nothing."""
 
@@ -29,10 +31,16 @@ class Attempt(NamedTuple):
 
 
 class TitleWords(NamedTuple):
-    """The words of a title, and the initials of several in a row, by which they may be asked for."""
+    """The words of a title, the initials of several in a row, by which they may be asked for, and its letters."""
 
     words: frozenset[str]
     initials: frozenset[str]
+    letters: str
+
+    def count(self, key: frozenset[str]) -> int:
+        """How many of the words it has: in one with others, too, as hugepages in huge pages."""
+        known = self.words | self.initials
+        return sum(word in known or (len(word) >= LONG and word in self.letters) for word in key)
 
 
 class AskedStep(NamedTuple):
@@ -78,6 +86,11 @@ def list_initials(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=20_000)
+def _read_title(title: str) -> TitleWords:
+    return TitleWords(name_key(title), list_initials(title), re.sub(r"[^a-z0-9]", "", title.casefold()))
+
+
+@lru_cache(maxsize=20_000)
 def read_steps(attempt: Attempt) -> list[AskedStep]:
     """The steps that an experiment made, as stated and as its title says."""
     stated = [NamedStep(attempt.axis, AxisDirection(attempt.direction), attempt.value)]
@@ -86,7 +99,7 @@ def read_steps(attempt: Attempt) -> list[AskedStep]:
 
 def judge(asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
     """How an experiment resembles what is asked for; None where it does not. Of several steps it must have all."""
-    made, title = read_steps(attempt), TitleWords(name_key(attempt.title), list_initials(attempt.title))
+    made, title = read_steps(attempt), _read_title(attempt.title)
     if not asked or attempt.title.casefold().startswith(BASELINE):
         return None
     found = [_judge_step(one, made, title) for one in asked]
@@ -134,7 +147,7 @@ def _is_same_value(asked: NamedStep, made: NamedStep) -> bool:
 
 def _compare_words(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:
     """Of a step whose axis is a phrase: its words among those of the experiment, and its value among the values."""
-    share = len(asked.key & (title.words | title.initials)) / len(asked.key)
+    share = title.count(asked.key) / len(asked.key)
     if share < COVERED and not title.words & list_initials(asked.step.axis):
         return Likeness.ALIKE if share > PARTLY else None
     if read_value(asked.step.value) is None:

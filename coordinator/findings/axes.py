@@ -14,7 +14,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"attn", "attention"), (r"minimum", "min"), (r"maximum", "max"), (r"swish", "silu"),
     (r"drop ?paths?|stochastic depths?", "stochdepth"), (r"standard deviations?|stddev", "std"),
     (r"(layer|batch|group|rms|instance|spectral) ?norm(aliz(ation|e|ed|ing))?", r"\1norm"),
-    (r"environments?|envs", "env"), (r"discount( (factor|rate))?", "gamma"),
+    (r"fus(es|ed|ing|ion)", "fuse"), (r"environments?|envs", "env"), (r"discount( (factor|rate))?", "gamma"),
     (r"squeeze (and )?excitations?|se (block|layer|module)s?", "squeezeexcite"),
     (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"bfloat16", "bf16"),
     (r"(\d) bits?|int (\d)", r"int\1\2"),

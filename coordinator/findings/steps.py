@@ -19,10 +19,13 @@ MAX_WORDS = 4
 
 
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+)?"
-_UNIT = r"(?:\s?%|\s?percent\b|(?!(?:th|st|nd|rd|d)\b)[A-Za-z\N{MICRO SIGN}]{1,4}\b)?"
+_UNIT = r"(?:\s?%|\s?percent\b|(?!(?:th|st|nd|rd|d)\b)[A-Za-z\N{MICRO SIGN}]{1,4}\b(?![-+*/^]\w))?"
 _VALUE = rf"(?:{_NUMBER}{_UNIT})"
 _WORD = r"(?:[A-Za-z][\w^*²/-]*)"
 _TO = r"(?:->|=>|→|⇒|-->|to|TO)"
+_ON = r"\s*(?:->|=>|→|⇒)"
+"""A third value: what follows is a schedule, and no step."""
+
 _UP = words_of(
     "increase increased increasing raise raised raising enlarge enlarged widen widening deepen grow grew higher "
     "more larger bigger longer stronger wider deeper boost double doubled doubling twice triple extend "
@@ -62,7 +65,7 @@ _FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a thir
 
 _START = r"^[^A-Za-z]*"  # an axis begins with the first word, so that one try is enough
 _BEFORE = rf"{_START}(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
-_TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})", re.IGNORECASE)
+_TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})(?!\d|{_ON})", re.IGNORECASE)
 _TWO_WORDS = re.compile(rf"{_BEFORE}(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
 _LETTERS = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>[B-DF-HJ-NP-TV-XZ]{{4,}})$")
 _ANY = r"[\w.^*²/-]+"
@@ -88,7 +91,7 @@ _SWAP = (
     ),
     re.compile(r"(?P<new>.+?)\s+(?:instead of|in place of|rather than)\s+(?P<old>.+)", re.IGNORECASE),
 )
-_ASIDE = re.compile(rf"^([^:(]*)\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})[^)]*\)", re.IGNORECASE)
+_ASIDE = re.compile(rf"^([^:(]*)\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})(?!{_ON})[^)]*\)", re.IGNORECASE)
 _LABEL = re.compile(
     r"^(?:hypothesis|idea|bottleneck|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])|"
     r"^(?:exp|experiment|phase|round)\s?#?\d+[\s:.)-]+|^(?:run|trial|iter|iteration)\s?#?\d+\s*[:.)]\s*|"
@@ -118,7 +121,7 @@ _REWRITES = [
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
-        (r"(?<=\d)-(?!bit)(?=[a-z]{3,}\b)", " "),
+        (r"(?<=\d)-(?=(?:fold|step|layer|day|epoch|head|token|minute|hour|round|model|group)s?\b)", " "),
         (r"\bhalf[ -]precision\b", "fp16"),
         (rf"^([^\d,]+),\s+(?=(?:from\s+)?{_VALUE}\s*{_TO}\s*{_VALUE})", r"\1 "),
         # k=3 -> k=5
@@ -184,7 +187,9 @@ def read_change(description: str) -> NamedStep:
         return NamedStep(NO_AXIS, AxisDirection.CHANGE)
     is_amount = clause.split(" ", 1)[0].casefold() in _AMOUNT and len(steps) == 1
     chosen = valued[0] if valued else next((step for step in steps if is_amount or _is_constant(step.axis)), None)
-    is_told = clause.casefold().startswith("baseline") or (chosen and len(chosen.axis.split()) > MAX_WORDS)
+    is_told = clause.casefold().startswith("baseline") or (
+        chosen and (len(chosen.axis.split()) > MAX_WORDS or re.search(rf":\s|{_ON}", chosen.axis))
+    )
     if chosen is None or is_told:
         return NamedStep(NO_AXIS, AxisDirection.CHANGE)
     return chosen._replace(axis=chosen.axis[:MAX_CHARACTERS], value=chosen.value[:MAX_CHARACTERS])
