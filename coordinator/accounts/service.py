@@ -162,13 +162,6 @@ def hash_token(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def create_token(session: Session, volunteer_name: str, label: str, days: int | None = None) -> str:
-    """Make a token for a volunteer, who is created if need be, and return it. It lasts for so many days, or for ever.
-    Raises NameInvalidError."""
-    _, token = add_token(session, find_or_add_account(session, volunteer_name), label, TokenScope.WORK, days)
-    return token
-
-
 def add_token(
     session: Session, volunteer: Volunteer, label: str, scope: TokenScope, days: int | None,
     made_with_id: int | None = None,

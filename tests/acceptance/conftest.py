@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.records import ExperimentDetail
@@ -19,6 +18,7 @@ from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
 from tests.support.sealed_project import write_sealed_seed
 from tests.support.tiny_project import pack_text, serve_text, write_codec_seed
+from tests.support.tokens import create_token
 
 BIN = Path(sys.executable).parent
 TIMEOUT_SECONDS = 240

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
@@ -22,6 +21,7 @@ from tests.support.ledger import Ledger, RetryingTransport
 from tests.support.messages import make_result
 from tests.support.proxy import Fault, FaultyProxy, serve_proxy
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 pytestmark = pytest.mark.acceptance

@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
@@ -19,6 +18,7 @@ from tests.support.coordinator_process import Coordinator
 from tests.support.ledger import Ledger
 from tests.support.proxy import HoldingProxy, serve_proxy
 from tests.support.tiny_project import codec_files, pack_text, write_codec_seed
+from tests.support.tokens import create_token
 from tests.support.worker_process import TIMEOUT_SECONDS, RestartableWorker
 
 pytestmark = pytest.mark.acceptance

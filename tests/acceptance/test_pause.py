@@ -13,11 +13,11 @@ import httpx
 import psutil
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.tiny_project import pack_text, write_codec_seed
+from tests.support.tokens import create_token
 from tests.support.worker_process import TIMEOUT_SECONDS, RestartableWorker
 
 pytestmark = pytest.mark.acceptance

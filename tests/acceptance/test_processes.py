@@ -14,7 +14,6 @@ import httpx
 import psutil
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.leases import Phase
@@ -22,6 +21,7 @@ from shared.protocol import API_PREFIX
 from tests.support.coordinator_process import wait_for_port
 from tests.support.databases import PostgresServer
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 pytestmark = pytest.mark.acceptance

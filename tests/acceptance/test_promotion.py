@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects import service as projects
 from swarm import Client
@@ -14,6 +13,7 @@ from tests.support.databases import SqliteFolder
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 from tests.support.tiny_project import pack_text, write_codec_seed
+from tests.support.tokens import create_token
 from worker.machine.hardware import detect_machine
 
 pytestmark = pytest.mark.acceptance

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.evidence.confirmation import CONFIRMATIONS
 from coordinator.evidence.quarantine import set_anchor
@@ -27,6 +26,7 @@ from swarm import Client
 from tests.acceptance.conftest import Volunteer, open_swarm
 from tests.support.proxy import Proxy, serve_proxy
 from tests.support.sealed_project import NAME, NOISE_SD, TRAIN, average_windows, write_sealed_seed
+from tests.support.tokens import create_token
 
 pytestmark = pytest.mark.acceptance
 

@@ -14,7 +14,6 @@ from statistics import mean
 import httpx
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from shared.commits import CommitWords, build_blob, build_commit, build_trees
 from shared.experiments import JobKind
@@ -24,6 +23,7 @@ from swarm import Client
 from tests.acceptance.conftest import BIN, Volunteer, open_swarm
 from tests.support.databases import SqliteFolder
 from tests.support.tiny_project import pack_text, write_codec_seed
+from tests.support.tokens import create_token
 
 NICE = 5
 TEXT_BYTES = 20_000

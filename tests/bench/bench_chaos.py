@@ -26,7 +26,6 @@ from random import Random
 import httpx
 import psutil
 
-from coordinator.accounts.service import create_token
 from coordinator.admin.backup import backup, restore
 from coordinator.admin.integrity import find_problems
 from coordinator.admin.verified_backup import backup_verified
@@ -38,6 +37,7 @@ from tests.support.databases import PostgresServer, run_postgres
 from tests.support.ledger import Ledger, RetryingTransport
 from tests.support.proxy import Proxy, serve_proxy
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 HEADINGS = ("engine", "minutes", "results", "sent again", "troubles", "lost answers / cut requests / late", "ledger")

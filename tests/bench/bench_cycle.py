@@ -27,7 +27,6 @@ from pathlib import Path
 
 import psutil
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.lineage import service as lineage
@@ -38,6 +37,7 @@ from tests.bench.report import append_table, format_table
 from tests.bench.synthetic import Growth, write_program
 from tests.support.databases import PostgresServer, run_postgres
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 
 SIZES = (100, 5_000, 20_000, 100_000)
 THREADS = (1, 4)

@@ -28,7 +28,6 @@ from unittest.mock import patch
 
 import psutil
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.lineage import service as lineage
 from coordinator.projects.service import create_project
@@ -40,6 +39,7 @@ from tests.bench.synthetic import write_program
 from tests.support.databases import run_postgres
 from tests.support.ledger import Ledger
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 
 HEADINGS = (
     "engine", "processes", "volunteers", "minutes", "cycles/s asked", "cycles/s", "heartbeats/s asked", "heartbeats/s",

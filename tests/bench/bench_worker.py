@@ -33,7 +33,6 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median, stdev
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.runs import RunView
@@ -41,6 +40,7 @@ from swarm import Client
 from tests.bench.report import append_table, format_table
 from tests.support.coordinator_process import Coordinator
 from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed
+from tests.support.tokens import create_token
 
 RUNS, SHARE, RUN_SECONDS = 20, 0.6, 6.0
 SLOWLY = """

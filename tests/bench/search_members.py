@@ -6,13 +6,13 @@ from random import Random
 
 import httpx
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from shared.leases import GrantedLease
 from shared.runs import Hardware
 from tests.bench.landscape import Landscape, Levels
 from tests.bench.worlds import Machine, World, make_machines
 from tests.support.messages import HARDWARE
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 from sqlalchemy import select
 
-from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
@@ -33,6 +32,7 @@ from shared.protocol import now, use_clock
 from shared.runs import Hardware, RunSeconds
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE, describe_change, make_result, make_run
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 NOISE_SD, OFFSET_SD, EFFECT_SD, MIN_EFFECT = 0.0005, 0.003, 0.002, 0.0005

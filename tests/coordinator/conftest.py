@@ -7,13 +7,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from coordinator.accounts.service import create_token
 from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 

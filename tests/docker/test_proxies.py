@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
@@ -16,6 +15,7 @@ from tests.support.databases import SqliteFolder
 from tests.support.git import run_git
 from tests.support.ports import choose_port
 from tests.support.seeds import write_seed
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 from tests.support.web_proxies import SECONDS, run_caddy, run_nginx
 

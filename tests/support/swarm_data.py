@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.service import authenticate, create_token
+from coordinator.accounts.service import authenticate
 from coordinator.db.database import Database
 from coordinator.events import service as events
 from coordinator.evidence import service as evidence
@@ -39,6 +39,7 @@ from shared.protocol import now, use_clock
 from shared.runs import CurvePoint, Hardware, RunOutcome, RunReport
 from tests.support.messages import AUTHOR, HARDWARE, make_proposal, make_run
 from tests.support.seeds import TRAIN, write_seed
+from tests.support.tokens import create_token
 
 HOSTILE_TITLE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> <b>bold</b> & 100 %{x}"
 RTL_TITLE = "מגדילים את קצב הלמידה \u202eflipped 🐝🧪 LEARNING_RATE"

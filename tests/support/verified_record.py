@@ -7,7 +7,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.models import Run, Volunteer, Worker
 from coordinator.projects.service import create_project
@@ -16,6 +15,7 @@ from shared.leases import GrantedLease
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 ANCHORS = ("bo", "cy", "dan", "eve")

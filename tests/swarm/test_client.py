@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.settings import CoordinatorSettings
 from swarm import Client, CoordinatorError
@@ -14,6 +13,7 @@ from swarm.listing import CommandError
 from tests.support.databases import SqliteFolder
 from tests.support.servers import serve
 from tests.support.tiny_project import serve_folder
+from tests.support.tokens import create_token
 
 
 def test_it_returns_typed_models(url: str) -> None:

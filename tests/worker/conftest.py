@@ -17,7 +17,6 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
@@ -30,6 +29,7 @@ from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
 from tests.support.tiny_project import pack_text, serve_text, tiny_contract
+from tests.support.tokens import create_token
 from tests.worker.workers import Witness, Worker, WorkerFactory
 from worker.agents.base import Agent
 from worker.agents.search import SearchAgent

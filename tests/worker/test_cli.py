@@ -13,10 +13,10 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.settings import CoordinatorSettings
 from shared.protocol import now
+from tests.support.tokens import create_token
 from tests.worker.conftest import LiveCoordinator, serve
 from worker.cli import main
 from worker.loop.availability import DAYS

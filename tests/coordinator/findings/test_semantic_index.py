@@ -6,7 +6,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.findings import queries, semantic_index
 from coordinator.findings.semantic_index import SUBJECT, embed_missing, find_by_meaning, keep_up
@@ -15,6 +14,7 @@ from coordinator.novelty.similarity import Similarity
 from coordinator.settings import CoordinatorSettings
 from shared.protocol import API_PREFIX
 from tests.coordinator.findings.conftest import Author
+from tests.support.tokens import create_token
 
 
 def count_waiting(http: TestClient) -> int:

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from coordinator.accounts.service import create_invitation, create_token
+from coordinator.accounts.service import create_invitation
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.events.audit import Actor
@@ -19,6 +19,7 @@ from tests.support.accounts import Browsing, browse_as, code_of
 from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history
+from tests.support.tokens import create_token
 
 CLOSED = ["/", "/projects/tiny", "/api/v1/projects", "/api/v1/events", "/git/tiny.bundle", "/docs",
           "/api/v1/projects/tiny/export/runs.csv"]  # fmt: skip

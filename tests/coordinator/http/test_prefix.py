@@ -12,7 +12,6 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 import coordinator.web
-from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.projects.service import create_project
 from coordinator.settings import RESERVED_PATHS, CoordinatorSettings
@@ -22,6 +21,7 @@ from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
 from tests.support.swarm_data import EarlierHistory
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 HOST = "http://testserver"

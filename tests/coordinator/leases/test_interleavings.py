@@ -16,7 +16,6 @@ from hypothesis import seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.leases import state
 from coordinator.leases.heartbeats import HeldHeartbeats
@@ -30,6 +29,7 @@ from tests.support.databases import count_rows
 from tests.support.examples import choose_examples
 from tests.support.messages import describe_change, make_result, make_run
 from tests.support.seeds import TRAIN, write_seed
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 CREW = [("ada", "w1"), ("ada", "w2"), ("bob", "w1")]

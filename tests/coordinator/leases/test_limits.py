@@ -8,12 +8,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.queries import find_volunteer
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.evidence.quarantine import set_anchor, set_quarantine
 from coordinator.leases.claim import ACCOUNTS_PER_ADDRESS, FIRST_LEASES
 from coordinator.models import TrustRecord
 from shared.protocol import now
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 HOME, ELSEWHERE = "203.0.113.7", "203.0.113.8"

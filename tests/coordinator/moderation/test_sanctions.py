@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.accounts.service import create_link, create_token, get_account
+from coordinator.accounts.service import create_link, get_account
 from coordinator.db.database import Database
 from coordinator.events.audit import Actor
 from coordinator.moderation import service
@@ -18,6 +18,7 @@ from shared.protocol import API_PREFIX, now
 from shared.workers import Role
 from tests.support.accounts import Person, code_of, dump, make_person
 from tests.support.messages import HARDWARE, make_result
+from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
 BOSS = Actor("boss")

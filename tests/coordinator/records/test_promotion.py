@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 from rich.console import Console
 from sqlalchemy import select
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.evidence import promotions
 from coordinator.evidence.calibration_queries import find_epoch, list_measured
@@ -27,6 +26,7 @@ from swarm.commands import tabulate_records
 from tests.support.messages import HARDWARE, make_proposal, make_run
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
+from tests.support.tokens import create_token
 from tests.support.verified_record import ANCHORS, VerifiedRecord, find_worker
 from tests.support.volunteers import MiniWorker
 

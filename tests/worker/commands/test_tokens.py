@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.events.audit import Actor
 from coordinator.moderation import service as moderation
 from coordinator.settings import CoordinatorSettings, Joining
+from tests.support.tokens import create_token
 from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
 from tests.worker.test_cli import Done
 from tests.worker.workers import WorkerFactory, make_script
