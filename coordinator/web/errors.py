@@ -46,12 +46,7 @@ def wants_page(request: Request) -> bool:
 
 def answer_error(request: Request, error: SwarmError) -> Response:
     """The answer of an error that no handler sees: a page for browsers, a problem document for programs."""
-    if isinstance(error, SignInNeededError) and (wants_page(request) or IS_PARTIAL in request.headers):
-        return _lead_to_sign_in(request)
-    problem = error.to_problem()
-    if not wants_page(request):
-        return problem_response(problem, error.headers)
-    return render("problems/error.html", status_code=problem.status, problem=problem)
+    return _make_page(request, error, problem_response(error.to_problem(), error.headers))
 
 
 def _lead_to_sign_in(request: Request) -> Response:
@@ -64,14 +59,18 @@ def _lead_to_sign_in(request: Request) -> Response:
 def _with_page(handler: ErrorHandler) -> ErrorHandler:
     async def handle(request: Request, error: Exception) -> Response:
         answer = handler(request, error)
-        response = await answer if isawaitable(answer) else answer
-        if isinstance(error, SignInNeededError) and (wants_page(request) or IS_PARTIAL in request.headers):
-            return _lead_to_sign_in(request)
-        if response.media_type != PROBLEM_MEDIA_TYPE or not wants_page(request):
-            return response
-        problem = Problem.model_validate_json(bytes(response.body))
-        page = render("problems/error.html", status_code=problem.status, problem=problem)
-        page.headers.update({name: value for name, value in response.headers.items() if name not in OF_THE_DOCUMENT})
-        return page
+        return _make_page(request, error, await answer if isawaitable(answer) else answer)
 
     return handle
+
+
+def _make_page(request: Request, error: Exception, answer: Response) -> Response:
+    """A page in the place of an error's problem document, where a browser asks; else the answer itself."""
+    if isinstance(error, SignInNeededError) and (wants_page(request) or IS_PARTIAL in request.headers):
+        return _lead_to_sign_in(request)
+    if answer.media_type != PROBLEM_MEDIA_TYPE or not wants_page(request):
+        return answer
+    problem = Problem.model_validate_json(bytes(answer.body))
+    page = render("problems/error.html", status_code=problem.status, problem=problem)
+    page.headers.update({name: value for name, value in answer.headers.items() if name not in OF_THE_DOCUMENT})
+    return page
