@@ -15,7 +15,7 @@ from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
 from coordinator.export.queries import ResultLine
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import Project, Worker
 from coordinator.projects import service as projects
 from shared.claims import WORDS, write_out
@@ -30,6 +30,14 @@ BATCH_ROWS = 1000
 SHORT_SHA = 7
 ORIGINAL_COLUMNS = ("commit", "{metric}", "memory_gb", "status", "description")
 """Those of the original loop's results.tsv."""
+
+
+class SnapshotError(SwarmError):
+    """Only `swarm-coordinator snapshot` answers with it. The folder is complete or absent."""
+
+    status = 409
+    code = "snapshot-impossible"
+    title = "The snapshot cannot be made"
 
 
 def export_table(

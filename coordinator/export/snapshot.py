@@ -19,8 +19,8 @@ from coordinator.events import history
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.export import citation, service
 from coordinator.export.frozen import compact, freeze
+from coordinator.export.service import SnapshotError
 from coordinator.git_http import packs
-from coordinator.http.errors import SwarmError
 from coordinator.models import EvidenceEpoch, Experiment, Finding, Project, Run, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.settings import settings_of
@@ -40,12 +40,6 @@ from shared.export import (
 from shared.projects import DataLicence
 
 Report = Callable[[str], None]
-
-
-class SnapshotError(SwarmError):
-    status = 409
-    code = "snapshot-impossible"
-    title = "The snapshot cannot be made"
 
 
 def write_snapshot(

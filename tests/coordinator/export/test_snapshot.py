@@ -20,7 +20,8 @@ from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import quarantine
-from coordinator.export.snapshot import SnapshotError, write_snapshot
+from coordinator.export.service import SnapshotError
+from coordinator.export.snapshot import write_snapshot
 from coordinator.findings import service as findings
 from coordinator.models import Run, Volunteer
 from coordinator.projects import service as projects

@@ -328,6 +328,6 @@ class TestOwnPage:
 
     def test_it_shows_own_workers_and_experiments_only(self, app: FastAPI, http: TestClient, past: None) -> None:
         page = browse_as(app, "ada").get("/me").text
-        assert "<bdi>w1</bdi>" in page and "gpu-cellar" not in page
+        assert "<bdi>ada/w1</bdi>" in page and "gpu-cellar" not in page
         assert page.count('<a href="/experiments/') >= 2
         assert "None has asked for a job yet" in browse_as(app, "nobody-yet").get("/me").text
