@@ -250,7 +250,11 @@ def _find_script(script: str | None, changed: Sequence[str], root: Mapping[str, 
     programs = [path for path in [*changed, *root] if path.endswith(".py")]
     found = script or (SCRIPT if SCRIPT in programs else next(iter(programs), None))
     if found is None or found not in {*changed, *root}:
-        raise RepositoryInvalidError(f"It has no {script or 'Python program'} to run; name one with --script.")
+        files = ", ".join([path for path in root if not path.lower().endswith((*WRITTEN, ".md"))][:8])
+        raise RepositoryInvalidError(
+            f"It has no {script or 'Python program'} to run in the commit that the project begins with; name another "
+            f"file with --script. It has {files or 'none'}."
+        )
     return found
 
 
