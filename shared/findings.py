@@ -314,9 +314,11 @@ class GainFates(Message):
 
 
 class TopicSort(StrEnum):
-    """Orders of a list of topics: by the newest experiment, or by a number of experiments, highest first."""
+    """Orders of a list of topics: by the newest experiment, by the latest date on which one was done (without those
+    whose dates are not known), or by a number of experiments, highest first."""
 
     NEWEST = "newest"
+    DONE = "done"
     EXPERIMENTS = "experiments"
     IMPROVED = "improved"
     WORSE = "worse"
@@ -335,7 +337,7 @@ class TopicSummary(Message):
     worse: Count
     unresolved: Count
     failed: Count
-    newest_at: Timestamp
+    newest_at: Timestamp | None
 
 
 class TopicEffect(Message):

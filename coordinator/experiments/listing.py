@@ -99,7 +99,8 @@ def list_page(
         ).all()
         found, end = [row[2] for row in rows[:limit]], Position(*rows[limit - 1][:2]) if len(rows) > limit else None
     else:
-        key = _columns_of(order)[0]
+        # SQLite would read all findings to look for keys of posteriors, which are joined to what is there.
+        key = Experiment.commit_sha if order.sort in _BY_POSTERIOR else Experiment.id
         some = join_measured(select(key, Experiment.id), filters).where(*fits)
         keys, indexed = _list_keys(filters, order)
         found, end = walk(session, key, lambda place: _arrange(keys, order, place, indexed), some, after, limit)
@@ -162,14 +163,21 @@ _RANGES = {
 }  # fmt: skip
 """Filters of the value that orders a list: an index finds both ends."""
 
+_BY_POSTERIOR = (ExperimentSort.EFFECT, ExperimentSort.METRIC)
+OF_POSTERIOR = ("verdict", "standing", "is_ranked", "effect_above", "effect_below", "metric_above", "metric_below")
+"""Filters of posteriors, which the indexes of orders by numbers have, too: such a list is exact."""
+
 
 def _list_keys(filters: Filters, order: Order) -> tuple[Select[*tuple[Any, ...]], Any]:
     """All keys of an order, as one index holds them, and the key's column there: of the project, and of one filter that
     has an index by number."""
     key, value = _columns_of(order)
     given = filters.given
-    bounds = [CONDITIONS[name](given[name]) for name in _RANGES.get(order.sort, ()) if name in given]
-    if order.sort in (ExperimentSort.EFFECT, ExperimentSort.METRIC):
+    names = [*_RANGES.get(order.sort, ()), *(OF_POSTERIOR if order.sort in _BY_POSTERIOR else ())]
+    bounds = [CONDITIONS[name](given[name]) for name in names if name in given]
+    if filters.failure is not None and order.sort in _BY_POSTERIOR and (verdicts := list_verdicts_of(filters.failure)):
+        bounds.append(CommitPosterior.verdict.in_(verdicts))
+    if order.sort in _BY_POSTERIOR:
         of_class = CommitPosterior.hardware_class == filters.hardware_class
         return select(key, value).where(CommitPosterior.project_id == filters.project_id, of_class, *bounds), key
     query = select(key, value).where(*bounds)

@@ -41,7 +41,8 @@ ADDED = ("experiments", *_VERDICTS, "failed")
 
 
 class TopicRow(NamedTuple):
-    """A topic, with the counts of its experiments by what came of them; `axis` is as one of them wrote it."""
+    """A topic, with the counts of its experiments by what came of them; `axis` is as one of them wrote it, and
+    `newest_at` the latest known date of what was done."""
 
     topic: str
     axis: str
@@ -52,13 +53,14 @@ class TopicRow(NamedTuple):
     unresolved: int
     failed: int
     newest_id: int
-    newest_at: datetime
+    newest_at: datetime | None
 
     def add(self, other: "TopicRow") -> "TopicRow":
         newest = max(self, other, key=lambda row: row.newest_id)
         sums = {name: getattr(self, name) + getattr(other, name) for name in ADDED}
         axes = [row.axis for row in (self, other) if row.axis]
-        return newest._replace(axis=min(axes, default=""), **sums)
+        dates = [row.newest_at for row in (self, other) if row.newest_at]
+        return newest._replace(axis=min(axes, default=""), newest_at=max(dates, default=None), **sums)
 
 
 def _count(condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
@@ -73,7 +75,7 @@ def _count(condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
             _EXPERIMENTS.c.topic,
             func.coalesce(func.min(_EXPERIMENTS.c.axis).filter(~_FINDINGS.c.is_hidden), ""), shown, *by_verdict,
             shown.filter(_FINDINGS.c.failure.is_not(None)), func.max(_EXPERIMENTS.c.id),
-            func.max(_EXPERIMENTS.c.created_at),
+            func.max(_EXPERIMENTS.c.done_at),
         )
         .select_from(joined)
         .where(condition)
@@ -178,7 +180,7 @@ def recount_of(session: Session, finding_ids: Sequence[int]) -> None:
 def _recount(session: Session, project_id: int, topic: str, newest_id: int) -> None:
     of_topic = and_(_EXPERIMENTS.c.project_id == project_id, _EXPERIMENTS.c.topic == topic)
     row = session.execute(_count(and_(of_topic, _EXPERIMENTS.c.id <= newest_id))).first()
-    counts = {name: getattr(TopicRow._make(row), name) for name in ("axis", *ADDED)} if row else {}
+    counts = {name: getattr(TopicRow._make(row), name) for name in ("axis", *ADDED, "newest_at")} if row else {}
     is_its = _COUNTS.c.project_id == project_id, _COUNTS.c.topic == topic
     session.execute(update(_COUNTS).where(*is_its).values(**counts, counted_at=now()))
 

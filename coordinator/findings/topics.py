@@ -15,6 +15,7 @@ from coordinator.findings.pooling import MIN_POOLED, estimate_levels, find_old, 
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, sort_page
+from coordinator.http.parameters import Moment, is_within
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
@@ -52,10 +53,22 @@ class TopicQuery(BaseModel):
 
     text: Annotated[str | None, Query(max_length=200, description="a part of the axis"), CLEAN] = None
     min_experiments: Annotated[int, Query(ge=0, le=2**31 - 1, description="with at least so many experiments")] = 0
-    sort: Annotated[TopicSort, Query(description="by the newest experiment, or by a number of experiments")] = (
+    since: Annotated[Moment | None, Query(description="with an experiment done at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="with none done at or after this moment")] = None
+    sort: Annotated[TopicSort, Query(description="by the newest experiment, its date, or a number of experiments")] = (
         TopicSort.NEWEST
     )
     ascending: Annotated[bool, Query(description="oldest or lowest first")] = False
+
+    def fits(self, row: TopicRow) -> bool:
+        is_named = (self.text or "").casefold() in f"{row.axis}\n{row.topic}".casefold()
+        return is_named and row.experiments >= self.min_experiments and is_within(row.newest_at, self.since, self.until)
+
+    def read(self, row: TopicRow) -> tuple[float | None, int]:
+        """The value that orders a topic, and its number."""
+        if self.sort is TopicSort.DONE:
+            return row.newest_at.timestamp() if row.newest_at else None, row.newest_id
+        return getattr(row, "newest_id" if self.sort is TopicSort.NEWEST else self.sort.value), row.newest_id
 
 
 def list_sorted(
@@ -64,14 +77,8 @@ def list_sorted(
     """A project's topics that fit, in the order asked for. Raises CursorInvalidError."""
     if asked == TopicQuery():
         return view_page(session, project, decode_id_cursor(cursor) if cursor is not None else None, limit)
-    part = (asked.text or "").casefold()
-    rows = [
-        row
-        for row in topic_counts.list_topics(session, project.id, None, MAX_TOPICS)
-        if part in f"{row.axis}\n{row.topic}".casefold() and row.experiments >= asked.min_experiments
-    ]
-    name = "newest_id" if asked.sort is TopicSort.NEWEST else asked.sort.value
-    page = sort_page(rows, lambda row: (getattr(row, name), row.newest_id), asked.ascending, cursor, limit)
+    rows = [row for row in topic_counts.list_topics(session, project.id, None, MAX_TOPICS) if asked.fits(row)]
+    page = sort_page(rows, asked.read, asked.ascending, cursor, limit)
     return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
 
 

@@ -127,13 +127,17 @@ def cut_page(rows: list[Row], limit: int, get_id: Callable[[Row], int]) -> Page[
 
 
 def sort_page(
-    rows: Iterable[Row], read: Callable[[Row], tuple[float, int]], ascending: bool, cursor: str | None, limit: int
-) -> Page[Row]:
+    rows: Iterable[Row], read: Callable[[Row], tuple[float | None, int]], ascending: bool, cursor: str | None,
+    limit: int,
+) -> Page[Row]:  # fmt: skip
     """A page of a list that is short enough to be sorted whole; `read` gives the value that orders a row, and its id.
+    Rows without the value are left out.
 
     Raises CursorInvalidError.
     """
-    places = sorted(((read(row), row) for row in rows), key=itemgetter(0), reverse=not ascending)
+    read_rows = ((*read(row), row) for row in rows)
+    places = [((value, key), row) for value, key, row in read_rows if value is not None]
+    places.sort(key=itemgetter(0), reverse=not ascending)
     if cursor is not None:
         key, value = decode_position(cursor, float)
         places = [one for one in places if (one[0] > (value, key) if ascending else one[0] < (value, key))]

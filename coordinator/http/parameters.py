@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_origin
 
@@ -43,6 +44,14 @@ def _read_moment(given: Any) -> Any:
 Moment = Annotated[Timestamp, BeforeValidator(_read_moment)]
 """A moment as a parameter: a time with its zone, or a day."""
 
+
+def is_within(moment: datetime | None, since: datetime | None, until: datetime | None) -> bool:
+    """Whether a moment is in a range; one that is not known is in none."""
+    if moment is None:
+        return since is None and until is None
+    return (since is None or since <= moment) and (until is None or moment < until)
+
+
 _known: dict[str, dict[str, bool]] = {}
 """By address the names of its parameters, and whether each may be repeated."""
 
@@ -82,13 +91,13 @@ async def refuse_unknown(request: Request) -> None:
 
 def _explain(name: str, known: Collection[str]) -> str:
     meant = _MEANT.get(name.lower().replace("-", "_"))
-    if meant not in known:
-        meant = next(iter(get_close_matches(name.lower().replace("-", "_"), sorted(known), 1)), None)
-    if meant is not None:
-        return f"is not known here. Did you mean {meant}?"
-    return (
-        f"is not known here. Known are {', '.join(sorted(known))}." if known else "is not known: there are none here."
-    )
+    return f"is not known here. {f'Did you mean {meant}?' if meant in known else suggest(name, sorted(known))}"
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """The known name that is most like one that is not, or all of them."""
+    like = get_close_matches(name.lower().replace("-", "_"), known, 1)
+    return f"Did you mean {like[0]}?" if like else f"Known are {', '.join(known) or 'none'}."
 
 
 KNOWN_ONLY = [Depends(refuse_unknown)]

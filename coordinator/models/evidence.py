@@ -88,6 +88,10 @@ IS_FAILING = text("calibrations.failures_in_row >= 3")
 """Conditions of the indexes of what waits for moderators, as SQLite must read them to use these indexes."""
 
 
+_OF_CLASS, _FILTERED = ("project_id", "hardware_class"), ("verdict", "standing")
+"""Columns of indexes by which lists are ordered, before and behind the number: filters read nothing else."""
+
+
 class CommitPosterior(Base):
     """Mean and sd of a commit's metric and effect in a hardware class, given all runs.
 
@@ -99,8 +103,8 @@ class CommitPosterior(Base):
     __table_args__ = (
         Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score", "commit_sha"),
         Index("ix_commit_posteriors_verified", "commit_sha", sqlite_where=_VERIFIED, postgresql_where=_VERIFIED),
-        Index("ix_commit_posteriors_effect", "project_id", "hardware_class", "effect_mean", "commit_sha"),
-        Index("ix_commit_posteriors_metric", "project_id", "hardware_class", "metric_mean", "commit_sha"),
+        Index("ix_commit_posteriors_effect", *_OF_CLASS, "effect_mean", "commit_sha", *_FILTERED, "metric_mean"),
+        Index("ix_commit_posteriors_metric", *_OF_CLASS, "metric_mean", "commit_sha", *_FILTERED, "effect_mean"),
         Index("ix_commit_posteriors_standing", "project_id", "standing", "commit_sha"),
         Index("ix_commit_posteriors_verdict", "project_id", "verdict", "commit_sha"),
         Index("ix_commit_posteriors_held", "updated_at", sqlite_where=_HELD, postgresql_where=_HELD),

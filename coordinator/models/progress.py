@@ -72,7 +72,8 @@ class LeaderChange(Base):
 
 
 class Contribution(Base):
-    """A volunteer's runs in a class that its progress counts: of a `month` (`2026-11`, UTC), or of all time (empty).
+    """A volunteer's runs in a class that its progress counts: of the `month` in which they ended (`2026-11`, UTC),
+    or of all time (empty).
 
     Runs that a quarantine keeps from counting are left out. `checks` are measurements of commits that the coordinator
     chose; `seconds` is the wall time of runs, whatever came of them.
@@ -95,7 +96,8 @@ class TopicCount(Base):
     """Counts of a topic's experiments, those whose first run is counted in their class's progress and whose author is
     in no quarantine.
 
-    `axis` is as one of them wrote it. Verdicts are those of `counted_at`; the other counts are kept as runs come.
+    `axis` is as one of them wrote it; `newest_at` is the latest date on which one was done, None where none is known.
+    Verdicts are those of `counted_at`; the other counts are kept as runs come.
     """
 
     __tablename__ = "topic_counts"
@@ -114,7 +116,7 @@ class TopicCount(Base):
     unresolved: Mapped[int]
     failed: Mapped[int]
     newest_id: Mapped[int]
-    newest_at: Mapped[datetime]
+    newest_at: Mapped[datetime | None]
     counted_at: Mapped[datetime]
 
 

@@ -90,13 +90,13 @@ def count_new(session: Session, project_id: int, hardware_class: str, after_run_
     if after_run_id == 0:
         session.execute(delete(_KEPT).where(*of_class))
     counted: dict[tuple[int, str], ContributionCounts] = {}
-    columns = _WORKERS.c.volunteer_id, _RUNS.c.created_at, _RUNS.c.kind, _RUNS.c.total_seconds, _RUNS.c.is_check
+    columns = _WORKERS.c.volunteer_id, _RUNS.c.finished_at, _RUNS.c.kind, _RUNS.c.total_seconds, _RUNS.c.is_check
     query = select(*columns).join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id).where(
         is_of_class(_RUNS.c, project_id, hardware_class),
         _RUNS.c.id > after_run_id, _RUNS.c.id <= last_run_id, _RUNS.c.counts,
     )  # fmt: skip
-    for volunteer_id, created_at, kind, seconds, is_check in session.execute(query):
-        for month in (name_month(created_at), ALL_TIME):
+    for volunteer_id, ended_at, kind, seconds, is_check in session.execute(query):
+        for month in (*([name_month(ended_at)] if ended_at else []), ALL_TIME):
             known = counted.get((volunteer_id, month), ContributionCounts())
             counted[volunteer_id, month] = known.add(kind, seconds or 0.0, is_check=is_check)
     for (volunteer_id, month), counts in counted.items():
@@ -159,7 +159,7 @@ def map_gained(
     for column, value in ((Experiment.project_id, project_id), (Worker.volunteer_id, volunteer_id)):
         query = query if value is None else query.where(column == value)
     if since is not None:
-        query = query.where(Experiment.created_at >= since)
+        query = query.where(Experiment.done_at >= since)
     best: dict[tuple[int, int], float] = {}
     for experiment_id, of_project, owner, milestone, metric in session.execute(query):
         start = abs(metric - milestone)

@@ -24,6 +24,7 @@ def read_tables(database: Database) -> dict[str, list[dict[str, Any]]]:
         }
     for row in rows["topic_counts"]:
         row.pop("counted_at")
+        row.pop("newest_at")  # which a later revision takes from other dates
     return rows
 
 

@@ -1,13 +1,16 @@
 """Topics over HTTP, on both engines."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.findings import topics
 from coordinator.models import Experiment, Finding, Project
 from coordinator.projects.service import create_project
+from coordinator.records import progress
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.findings import GainFates, Topic, TopicSummary
 from shared.protocol import API_PREFIX, Page
@@ -73,6 +76,24 @@ def test_topics_are_listed_by_their_newest_experiment(http: TestClient, author: 
     assert [(one.slug, one.experiments) for one in first.items] == [("width", 2), ("heads", 1)]
     rest = http.get(f"{API_PREFIX}/topics", params={"project": "tiny", "cursor": first.next_cursor}).json()
     assert [one["slug"] for one in rest["items"]] == ["depth"] and rest["next_cursor"] is None
+
+
+def test_a_topic_has_the_date_of_what_was_done_last(http: TestClient, database: Database, author: Author) -> None:
+    for axis in ("WIDTH", "WIDTH", "DEPTH", "HEADS"):
+        author.write(f"try {axis}", axis=axis)
+    with database.write() as session:
+        for experiment in session.scalars(select(Experiment)):
+            year = {1: 2024, 2: 2021, 3: 2022}.get(experiment.id)
+            experiment.done_at = datetime(year, 5, 3, tzinfo=UTC) if year else None
+
+    def list_dates(**asked: str) -> list[tuple[str, str | None]]:
+        items = http.get(f"{API_PREFIX}/topics", params={"project": "tiny"} | asked).json()["items"]
+        return [(one["slug"], one["newest_at"] and one["newest_at"][:4]) for one in items]
+
+    by_date = [("width", "2024"), ("depth", "2022")]
+    assert list_dates() == [("heads", None), *by_date[::-1]] and list_dates(sort="done") == by_date
+    progress.follow_runs(database)
+    assert list_dates(sort="done") == by_date and list_dates(until="2023-01-01") == by_date[1:]
 
 
 def test_a_follow_up_is_open_until_somebody_goes_on_from_it(

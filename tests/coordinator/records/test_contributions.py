@@ -1,6 +1,6 @@
 """Counts of what volunteers contributed, on both engines: as runs come, after a quarantine, and verified gains."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,18 @@ def test_counts_follow_runs_and_quarantine(database: Database) -> None:
         assert len(list(contributions.find_differences(session))) == 1, "it is found that the runs say otherwise"
 
 
+@pytest.mark.usefixtures("history")
+def test_a_month_has_the_runs_that_ended_in_it(database: Database) -> None:
+    """Not those that were stored in it: an import brings old ones; where the end is not known, no month has them."""
+    with database.write() as session:
+        first, second, _ = session.scalars(select(Run).order_by(Run.id))
+        first.finished_at, second.finished_at = datetime(2024, 5, 3, tzinfo=UTC), None
+    progress.follow_runs(database)
+    with database.read() as session:
+        assert read(session, "2024-05")["ada"].runs == 1 and read(session)["ada"].runs == 2
+        assert read(session, name_month(now())).keys() == {"bob"}
+
+
 def test_a_verified_gain_is_in_percent_of_where_it_started(database: Database, history: int) -> None:
     with database.write() as session:
         experiment = session.scalars(select(Experiment).order_by(Experiment.id)).first()
@@ -80,7 +92,7 @@ def test_a_verified_gain_is_in_percent_of_where_it_started(database: Database, h
         month = contributions.view_leaderboard(session, LeaderboardPeriod.MONTH, LeaderboardOrder.GAIN, None)
         assert [(row.rank, row.name, row.verified) for row in month.items] == [(1, "ada", 1)]
         assert month.items[0].gain_percent == pytest.approx(100 * 0.25 / 3.25)
-        session.execute(update(Experiment).values(created_at=now() - timedelta(days=40)))
+        session.execute(update(Experiment).values(done_at=now() - timedelta(days=40)))
         assert contributions.map_gained(session, now() - timedelta(days=31)) == {}
         ada = contributions.map_gained(session, None, history)
         assert [gained.commits for gained in ada.values()] == [1]
