@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from worker.authoring.cli import app as authoring
 from worker.commands import options
 from worker.commands.cli import app as commands
+from worker.commands.setting_errors import suggest
 from worker.commands.tokens import app as tokens
 
 _EXAMPLES = """
@@ -49,6 +50,9 @@ class _RunByDefault(TyperGroup):
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         names_command = args and args[0] in (*self.commands, "--help", "--version")
+        if args and not names_command and not args[0].startswith("-"):
+            problem = f"there is no command {args[0]!r}{suggest(args[0], self.commands)}"
+            raise options.WorkerCommandError(problem, options.ExitStatus.USAGE)
         return super().parse_args(ctx, args if names_command else ["run", *args])
 
 

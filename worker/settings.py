@@ -41,6 +41,8 @@ from worker.sandbox.choose import SandboxName
 
 APPLICATION = "research-swarm"
 MAX_OUTPUT_TOKENS = 16_000
+NO_KEY = SecretStr("none-is-set")
+"""For an endpoint that wants no key: the SDK wants one."""
 
 AgentName = Literal["search", "scripted", "openai", "command", "claude", "codex", "gemini", "opencode", "aider"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{1,3})*))$")]
@@ -236,7 +238,7 @@ class WorkerSettings(BaseSettings):
         if self.api_key is not None:
             return check_token(self.api_key.get_secret_value(), "the setting 'api_key' (SWARM_API_KEY)")
         if self.api_key_file is None:
-            return SecretStr("none-is-set")
+            return NO_KEY
         path = self.api_key_file.expanduser()
         try:
             is_public = bool(path.stat().st_mode & 0o077)
@@ -270,16 +272,14 @@ class WorkerSettings(BaseSettings):
 
     def advise_login(self) -> str:
         """The advice for a token that the coordinator refuses."""
-        login = "`swarm-worker login`"
+        where = ""
         if self.token is not None:
-            login = f"it stands in the setting 'token' (SWARM_TOKEN): remove it there, then {login}"
+            where = "It stands in the setting 'token' (SWARM_TOKEN): remove it there. "
         elif self.token_file is not None:
-            login = (
-                f"it stands in {self.token_file}: write another into that file, or leave out `token_file` and {login}"
-            )
+            where = f"It stands in {self.token_file}: write another into that file, or leave out `token_file`. "
         return (
-            f"To go on, {login}; a code for it comes from your page ({self.coordinator_url}/me), from `swarm-worker "
-            "tokens code` where you are logged in, or a token from a maintainer."
+            f"{where}To go on, `swarm-worker login`; a code for it comes from your page ({self.coordinator_url}/me), "
+            "from `swarm-worker tokens code` where you are logged in, or a token from a maintainer."
         )
 
 
@@ -345,7 +345,7 @@ _LOCAL = re.compile(
 
 def complete_address(text: str) -> str:
     """An address with its scheme: http for this machine and its network, else https. Raises ValueError."""
-    text = text.strip().rstrip("/")
+    text = text.strip().rstrip("/").removesuffix("/chat/completions")
     if text and "://" not in text:
         text = f"{'http' if _LOCAL.match(text) else 'https'}://{text}"
     try:

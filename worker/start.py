@@ -72,12 +72,24 @@ UNCONFINED_WARNING = (
 def start(flags: dict[str, Any], options: RunOptions) -> int:
     """Run a worker, or one for each device, until it ends; return the exit status. Raises WorkerCommandError."""
     settings = load_settings(flags)
+    _refuse_unread(settings, flags)
     settings.require_coordinator()
     with errors_in_words():
         devices = _list_devices(settings)
         if len(devices) > 1:
             return run_group(settings, devices, flags, options)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
+
+
+def _refuse_unread(settings: WorkerSettings, flags: dict[str, Any]) -> None:
+    """Raise SettingsError for a flag that the chosen agent does not read: search would work all night instead."""
+    if settings.agent in ("search", "scripted") and (flags.get("model") or flags.get("base_url")):
+        raise SettingsError(
+            "--model and --base-url are for a language model, which no agent here asks: add --agent openai, or --model "
+            "with a coding tool's name"
+        )
+    if settings.agent in ("search", "scripted", "openai") and flags.get("agent_command"):
+        raise SettingsError(f"--agent-command is for a coding tool, which {settings.agent} is not: omit --agent")
 
 
 @contextmanager
@@ -211,7 +223,9 @@ def _check_agent(agent: Agent) -> None:
     try:
         agent.begin()
     except AgentMisconfigured as error:
-        problem = f"the agent does not work: {error}. `swarm-worker doctor agent` tries it again"
+        reason = str(error).removesuffix(".")
+        stop = "" if reason.endswith("?") else "."
+        problem = f"the agent does not work: {reason}{stop} `swarm-worker doctor agent` tries it again"
         raise WorkerCommandError(problem) from error
     except AgentError:  # it may work later; each job shows why it does not
         return

@@ -115,6 +115,9 @@ def at(coordinator: LiveCoordinator) -> dict[str, str]:
         (("--agent", "scripted"), {}, 2, "--agent scripted and --script FILE come together"),
         (("--script", "/nowhere.toml"), {}, 2, "cannot read the script /nowhere.toml"),
         (("--nonsense",), {}, 2, "nonsense"),
+        (("statsu",), {}, 2, "there is no command 'statsu'; did you mean status?"),
+        (("--model", "m"), {}, 2, "add --agent openai"),
+        (("--agent", "openai", "--agent-command", "cat"), {}, 2, "for a coding tool, which openai is not"),
     ],
 )
 def test_a_bad_situation_is_one_clear_line_and_a_status(

@@ -4,6 +4,7 @@
 machine share the folder and the daily budget. Each line is appended in one write, so that workers do not interleave.
 """
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ class _Line(Message):
     model: str
     usage: ModelUsage
     answer: str = ""
+    address: str = ""
 
 
 class Allowance(Message):
@@ -46,9 +48,14 @@ class Allowance(Message):
 class UsageLog:
     """Counts usage on disk. Raises OSError if the folder cannot be used: without a count there is no request."""
 
-    def __init__(self, folder: Path, model: str, allowance: Allowance) -> None:
-        self._folder, self._model, self._allowance = folder, model, allowance
+    def __init__(self, folder: Path, model: str, allowance: Allowance, address: str = "") -> None:
+        self._folder, self._model, self._allowance, self._address = folder, model, allowance, address
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether a model at this address has ever answered on this machine."""
+        return any(json.dumps(self._address) in path.read_text() for path in self._folder.glob("usage-*.jsonl"))
 
     def check(self, request: ModelUsage, experiment: ModelUsage) -> None:
         """Raises BudgetSpent if the largest cost of a request could exceed the day's or the experiment's limit."""
@@ -70,7 +77,7 @@ class UsageLog:
         usage = self._allowance.price(usage)
         if not usage.requests:  # no answer
             return usage
-        line = _Line(at=now(), model=self._model, usage=usage, answer=answer)
+        line = _Line(at=now(), model=self._model, usage=usage, answer=answer, address=self._address)
         path = self._path()
         path.touch(mode=0o600)
         with path.open("ab", buffering=0) as file:

@@ -19,7 +19,7 @@ from worker.agents.completion import Completion, NoCompletion, read_completion
 from worker.agents.dialect import Dialect, Turn, is_too_long
 from worker.agents.reading import Unreadable, read_form
 from worker.api.client import read_retry_after
-from worker.settings import MAX_OUTPUT_TOKENS
+from worker.settings import MAX_OUTPUT_TOKENS, NO_KEY
 
 CHARACTERS_PER_TOKEN = 3
 """For estimates before a request. English and code have about four; a low number overestimates the cost."""
@@ -60,6 +60,10 @@ class Busy(ChatError):
 
 class EndpointUnreachable(Busy):
     """No connection to the endpoint, which seldom recovers within seconds."""
+
+
+class NotAnEndpoint(Busy):
+    """What answers there speaks another protocol, or a proxy answers in the endpoint's place."""
 
 
 class Unusable(ChatError):
@@ -124,7 +128,7 @@ class Chat:
         except openai.OpenAIError as error:
             raise self._explain(error) from None  # its context contains our request with the key
         except NoCompletion as error:
-            raise Busy(f"{self.base_url} does not answer with a chat completion: {error}") from error
+            raise NotAnEndpoint(f"{self.base_url} does not answer with a chat completion: {error}") from error
         try:
             return self._read(turns, completion, form)
         except Malformed as error:
@@ -218,7 +222,7 @@ class Chat:
         if code == "insufficient_quota":
             return Unusable(f"{problem}: {_REMEDIES[402]}")
         if status in _REMEDIES:
-            return Unusable(f"{problem}: {_REMEDIES[status]}")
+            return Unusable(f"{problem}: {self._advise(status)}")
         if words:
             problem += f": {self._quote(words)}"
         if code == "context_length_exceeded" or (status != 429 and is_too_long(body)):
@@ -228,6 +232,12 @@ class Chat:
         if status in (408, 409, 425, 429) or status >= 500:
             return Busy(problem, retry_after_seconds)
         return Unusable(problem)
+
+    def _advise(self, status: int) -> str:
+        if status == 401 and self._key == NO_KEY:
+            return "it wants a key, and none is set (SWARM_API_KEY_FILE)"
+        is_odd = status == 404 and not self.base_url.endswith("/v1")
+        return _REMEDIES[status] + (", whose addresses mostly end with /v1" if is_odd else "")
 
     def _quote(self, words: str) -> str:
         """The start of an endpoint's words, without the key or what may be a part of one."""

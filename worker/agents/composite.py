@@ -54,7 +54,8 @@ def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], 
     limits_of_answer = settings.request_seconds, settings.max_output_tokens
     chat = Chat(settings.base_url, settings.model, settings.read_api_key(), *limits_of_answer)
     allowance = Allowance.model_validate(settings, from_attributes=True)
-    return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), notify, stop)
+    log = UsageLog(settings.data_dir / "agent", settings.model, allowance, settings.base_url)
+    return OpenAIAgent(chat, log, notify, stop)
 
 
 TROUBLE_AFTER = 3

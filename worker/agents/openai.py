@@ -36,6 +36,7 @@ from worker.agents.chat import (
     ChatError,
     EndpointUnreachable,
     Malformed,
+    NotAnEndpoint,
     Reply,
     TooLong,
     Unusable,
@@ -97,8 +98,16 @@ class OpenAIAgent(Agent):
         return f"{self.name} answered {answer.answer[:40]!r} in {seconds:.1f} s: {total.describe()}, {cost}"
 
     def begin(self) -> None:
-        """See `Agent`: the same small answer, which also teaches the server's habits."""
-        self.check()
+        """See `Agent`: the same small answer, which also teaches the server's habits.
+
+        An address where no model has ever answered is a wrong setting rather than an absence.
+        """
+        try:
+            self.check()
+        except AgentUnavailable as error:
+            if isinstance(error.__cause__, EndpointUnreachable | NotAnEndpoint) and not self._usage_log.has_answered:
+                raise AgentMisconfigured(f"{error}. Does the model's server run, and is --base-url right?") from error
+            raise
 
     def _list_others(self) -> str:
         """The endpoint's models, for one that it does not have."""
@@ -189,7 +198,8 @@ class OpenAIAgent(Agent):
                 seconds = max(1.0, self._conversing_until - time.monotonic())
                 reply, text = self._chat.ask(turns, form, seconds, self._stop_event)
             except Busy as error:
-                patience = ABSENT_SECONDS if isinstance(error, EndpointUnreachable) else BUSY_SECONDS
+                is_absent = isinstance(error, EndpointUnreachable | NotAnEndpoint)
+                patience = ABSENT_SECONDS if is_absent else BUSY_SECONDS
                 self._wait(error, pause, began + patience)
                 pause *= 2
                 continue

@@ -28,7 +28,8 @@ def make_tool(settings: WorkerSettings, notify: Callable[[str], None]) -> Tool:
     try:
         program = find_program_files(words[0], environment.get("PATH", ""))
     except ProgramMissing as error:
-        raise SettingsError(f"the {settings.agent} agent cannot start: {error}") from error
+        problem = f"the {settings.agent} agent cannot start: {error}: install it, or give its path (--agent-command)"
+        raise SettingsError(problem) from error
     mounts = [*(_list_mounts(preset, environment, home) if preset else ()), *map(_read_mount, settings.agent_paths)]
     for mount in mounts:
         for link, target in _outside_links(mount.path, [mount.path for mount in mounts]):

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from shared.runs import RunOutcome
+from shared.runs import ModelUsage, RunOutcome
 from tests.support.chat_server import PAPER, Body, ChatServer, Response, change_depth, refuse, say, serve_chat
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import make_task, sha_of
 from worker.agents import openai
-from worker.agents.base import AgentError, AgentUnavailable, Task
+from worker.agents.base import AgentError, AgentMisconfigured, AgentUnavailable, Task
 from worker.agents.budget import Allowance, UsageLog
 from worker.agents.chat import Chat
 from worker.agents.composite import FallbackAgent
@@ -234,6 +234,22 @@ def test_a_silent_endpoint_is_a_time_out_and_nobody_is_nobody(
         hire(server.url, tmp_path, timeout=0.3).agent.propose(task)
     with pytest.raises(AgentUnavailable, match="cannot be reached"):
         hire("http://127.0.0.1:1/v1", tmp_path).agent.propose(task)
+
+
+def test_an_address_where_no_model_ever_answered_is_a_wrong_setting(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai, "ABSENT_SECONDS", 0.1)
+    hired = hire(server.url, tmp_path)
+    server.model = lambda body: Response(body="<html>Welcome</html>")
+    with pytest.raises(AgentMisconfigured, match="is --base-url right"):
+        hired.agent.begin()
+    with pytest.raises(AgentMisconfigured, match="is --base-url right"):
+        hire("http://127.0.0.1:1/v1", tmp_path).agent.begin()
+    hired.usage_log.record(ModelUsage(requests=1, input_tokens=1, output_tokens=1))  # as after an answer
+    with pytest.raises(AgentUnavailable, match="cannot be reached") as away:
+        hire("http://127.0.0.1:1/v1", tmp_path).agent.begin()
+    assert not isinstance(away.value, AgentMisconfigured), "it is away, and search works meanwhile"
 
 
 def test_a_pause_ends_a_request_under_way(task: Task, hired: Hired) -> None:

@@ -176,7 +176,8 @@ def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:
         assert "did you mean test?" in ask(**(given | {"SWARM_MODEL": "tset"})).stdout
         assert "the endpoint has: test" in ask(**(given | {"SWARM_MODEL": "other"})).stdout
         server.model = lambda body: refuse(401, "invalid_api_key")
-        assert "the key is not accepted (SWARM_API_KEY_FILE)" in ask(**given).stdout
+        assert "it wants a key, and none is set (SWARM_API_KEY_FILE)" in ask(**given).stdout
+        assert "the key is not accepted (SWARM_API_KEY_FILE)" in ask(**given, SWARM_API_KEY="sk-of-another").stdout
         server.model = lambda body: say("Blue, I think.")
         assert "BAD agent" in ask(**given).stdout
     away = ask(SWARM_MODEL="test", SWARM_BASE_URL="http://127.0.0.1:1/v1")
