@@ -63,7 +63,7 @@ class EndpointUnreachable(Busy):
 
 
 class NotAnEndpoint(Busy):
-    """What answers there speaks another protocol, or a proxy answers in the endpoint's place."""
+    """The address answers, and not with a chat completion."""
 
 
 class Unusable(ChatError):
