@@ -26,6 +26,7 @@ from sqlalchemy import text
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
+from coordinator.records.progress import follow_runs
 from coordinator.settings import CoordinatorSettings
 from shared.findings import TriedVerdict
 from shared.protocol import API_PREFIX
@@ -178,6 +179,7 @@ def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Clie
         database.migrate()
         began = time.monotonic()
         FindingsStore(database, folder).fill(findings)
+        follow_runs(database)
         sys.stderr.write(f"{engine}: {findings:,} findings made in {time.monotonic() - began:.0f} s\n")
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("analyze"))

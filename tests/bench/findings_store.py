@@ -23,6 +23,7 @@ from coordinator.novelty.vector_index import pack
 from coordinator.projects.service import create_project
 from shared.experiments import AxisDirection, JobKind, Standing, Verdict
 from shared.findings import FailureClass, name_topic
+from shared.runs import RunOutcome
 from tests.coordinator.findings.relevance import read_descriptions
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
@@ -97,7 +98,9 @@ class FindingsStore:
                 },
                 "runs": {
                     "id": number, "uuid": UUID(int=number), "commit_sha": sha, "experiment_id": number, "kind": kind,
-                    "finished_at": moment, **worker,
+                    "finished_at": moment, "metric": None if failure else 3.3 + effect,
+                    "outcome": RunOutcome.CRASHED if failure else RunOutcome.OK, "steps": 100 + number % 4_999,
+                    "tokens": 1_000 * (number % 9_973), "peak_memory_mib": 900 + number % 997, **worker,
                 },
                 "commit_posteriors": {
                     "commit_sha": sha, "effect_mean": effect, "verdict": verdict, "metric_mean": 3.3 + effect,
