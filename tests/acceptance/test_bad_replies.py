@@ -64,7 +64,7 @@ def test_the_device_works_all_night_and_each_finding_names_its_author(levels: Vo
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "the key is not accepted"), (402, "no credit"), (404, "no such model"), (422, "HTTP 422")],
+    [(401, "it wants a key, and none is set"), (402, "no credit"), (404, "no such model"), (422, "HTTP 422")],
 )
 def test_wrong_settings_end_the_worker_before_its_first_job(levels: Volunteer, status: int, words: str) -> None:
     with serve_chat(lambda body: refuse(status, message="No.")) as server, pytest.raises(AssertionError) as caught:
