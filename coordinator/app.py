@@ -24,6 +24,7 @@ from coordinator.events.feed import Feed, run_feed
 from coordinator.events.notices import NOTICE_SECONDS, Notifier
 from coordinator.evidence.epochs import end_due_epochs
 from coordinator.experiments import api as experiments_api
+from coordinator.experiments import project_lists
 from coordinator.export import api as export_api
 from coordinator.export import history_api
 from coordinator.findings import api as findings_api
@@ -153,8 +154,8 @@ def _gather_routes() -> list[BaseRoute]:
     """The routes of API and git remote. FastAPI prepares a route at its first request, which takes longer than most
     requests; the applications of one process share the routes."""
     modules = (
-        leases_api, projects_api, experiments_api, findings_api, history_api, export_api, events_api, workers_api,
-        accounts_api, selection_api, records_api, git_api, moderation_api, tokens_api, health, metrics,
+        leases_api, project_lists, projects_api, experiments_api, findings_api, history_api, export_api, events_api,
+        workers_api, accounts_api, selection_api, records_api, git_api, moderation_api, tokens_api, health, metrics,
     )  # fmt: skip
     return [route for module in modules for route in module.router.routes]
 

@@ -171,9 +171,10 @@ class Record(Message):
 
 
 class RecordSort(StrEnum):
-    """The order of a list of records: by the runs in the hardware class."""
+    """The order of a list of records: by the number of runs in the hardware class, or by the end of its newest run."""
 
     RUNS = "runs"
+    DONE = "done"
 
 
 class LineageStep(Message):
@@ -249,7 +250,7 @@ class HardwareClass(Message):
     noise_is_assumed: bool = False
     effect_priors: list[ExpectedEffect] = Field(default=[])
     epoch: Count | None
-    newest_run_at: Timestamp
+    newest_run_at: Timestamp | None
 
 
 class HardwareClassCount(Message):

@@ -240,13 +240,6 @@ class RunView(Message):
     created_at: Timestamp
 
 
-class RunSort(StrEnum):
-    """Orders of lists of runs: by number, or by the moment when they ended, without those whose end is not known."""
-
-    NEWEST = "newest"
-    DONE = "done"
-
-
 class RunCurve(Message):
     """The training curve of a run, column by column; empty where it has none. `loss` is the mean of the points that one
     stands for."""

@@ -177,9 +177,9 @@ class Client:
         """A finding as a BibTeX entry."""
         return self._send("GET", f"{API_PREFIX}/findings/{finding_id}/bibtex").text
 
-    def export(self, project: str, table: ExportTable, format_: ExportFormat) -> Iterator[bytes]:
-        """A whole table of a project, in chunks."""
-        return self._stream(f"{API_PREFIX}/projects/{project}/export/{table}.{format_}")
+    def export(self, project: str, table: ExportTable, format_: ExportFormat, **filters: Any) -> Iterator[bytes]:
+        """A table of a project, in chunks: the whole, or what is of experiments that fit."""
+        return self._stream(f"{API_PREFIX}/projects/{project}/export/{table}.{format_}", **filters)
 
     def find_checkpoint(self, project: str) -> str | None:
         """The signed root of a project's history as it is now; None where it has none yet."""
@@ -233,8 +233,8 @@ class Client:
         self._check(response)
         return response
 
-    def _stream(self, path: str) -> Iterator[bytes]:
-        with self._reached(), self._http.stream("GET", path) as response:
+    def _stream(self, path: str, **parameters: Any) -> Iterator[bytes]:
+        with self._reached(), self._http.stream("GET", path, params=parameters) as response:
             if not response.is_success:
                 response.read()
             self._check(response)

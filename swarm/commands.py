@@ -10,7 +10,7 @@ from rich.console import Console
 from shared.findings import FindingSummary, SearchHit, TopicSort, TopicSummary, Tried
 from shared.projects import ProjectMode, ProjectView
 from shared.records import Comparison, ExperimentDetail, ExperimentSort, ExperimentSummary, LineageStep, Record
-from shared.runs import RunOutcome, RunSort, RunView
+from shared.runs import RunOutcome, RunView
 from swarm.client import DEFAULT_URL, Client, CoordinatorError
 from swarm.listing import CommandError
 from swarm.output import (
@@ -59,21 +59,27 @@ app = typer.Typer(
 
 
 @app.command()
-def records(project: AnyProject = None, json: Json = None, coordinator: Url = DEFAULT_URL) -> None:
+@with_filters
+def records(
+    filters: dict[str, Any], project: AnyProject = None, json: Json = None, coordinator: Url = DEFAULT_URL
+) -> None:
     """List the best verified commit of each hardware class, and a better one that is not verified yet.
 
     \b
     Examples:
       swarm records
+      swarm records --volunteer ada
       swarm records --json project,record.sha,record.posterior.metric_mean
     """
     with connected(coordinator) as client:
-        found = client.list_records(project)
+        found = client.list_records(project, **filters)
         write(Record, found, json, lambda: print_rows(tabulate_records(found), "There are no measurements yet."))
 
 
 @app.command()
+@with_filters
 def projects(
+    filters: dict[str, Any],
     mode: Annotated[ProjectMode | None, typer.Option(help="Only projects that give jobs so.")] = None,
     json: Json = None, coordinator: Url = DEFAULT_URL,
 ) -> None:  # fmt: skip
@@ -85,7 +91,7 @@ def projects(
       swarm projects --mode running --json name,question
     """
     with connected(coordinator) as client:
-        found = client.list_projects(mode=mode)
+        found = client.list_projects(mode=mode, **filters)
         write(ProjectView, found, json, lambda: print_rows(tabulate_projects(found), "There are no projects yet."))
 
 
@@ -110,8 +116,7 @@ def topics(
 
 
 @app.command()
-@with_filters("verdict", "standing", "kind", "failure", "axis", "branch", "worker", "volunteer", "hardware_class",
-              "since", "until", "effect_above", "effect_below")  # fmt: skip
+@with_filters
 def findings(
     filters: dict[str, Any],
     words: Annotated[str | None, typer.Argument(help="The search, in a few words.  [default: list all]")] = None,
@@ -271,8 +276,7 @@ def compare(
 
 
 @app.command("experiments")
-@with_filters("verdict", "standing", "kind", "failure", "axis", "branch", "worker", "volunteer", "hardware_class",
-              "since", "until", "effect_above", "effect_below", "has_code", "failed")  # fmt: skip
+@with_filters
 def list_experiments(
     filters: dict[str, Any],
     project: Annotated[str, typer.Argument(help="The project's name, for example gpt-cpu.")],
@@ -299,13 +303,13 @@ def list_experiments(
 
 
 @app.command()
-@with_filters("verdict", "kind", "axis", "branch", "worker", "volunteer", "hardware_class", "since", "until", "failed")
+@with_filters
 def runs(
     filters: dict[str, Any],
     project: Project = None,
     outcome: Annotated[RunOutcome | None, typer.Option(help="Only runs that ended so.")] = None,
     experiment: Annotated[list[int] | None, typer.Option(min=1, help="Only this one's; may be repeated.")] = None,
-    sort: Annotated[RunSort, typer.Option(help="The order; `done` by their end.")] = RunSort.NEWEST,
+    sort: Annotated[str, typer.Option(help="`newest`, `done`, `metric`, `tokens`, or any other metric.")] = "newest",
     ascending: Ascending = False,
     limit: Limit = 20, json: Json = None, coordinator: Url = DEFAULT_URL,
 ) -> None:  # fmt: skip

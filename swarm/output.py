@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.command_options import Command, with_options
+from shared.command_options import with_options
 from shared.experiments import JobKind, Posterior, Standing, Verdict
 from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
@@ -125,16 +125,17 @@ _OPTIONS: dict[str, Any] = {
     "effect_below": (float, "Only effects of at most this."),
     "has_code": (bool, "Only those whose code is there, or is lost."),
     "failed": (bool, "Only those that failed, or did not."),
+    "text": (str, "Only with these words, or words that begin so."),
+    "metric_above": (float, "Only metrics of at least this."),
+    "metric_below": (float, "Only metrics of at most this."),
 }
-"""The filters that commands share: type and help."""
+"""The filters of lists: type and help."""
 
 
-def with_filters(*names: str) -> Callable[[Command], Command]:
-    """Gives a command an option for each filter; it gets all of them as `filters`, None where not given."""
-    options = ((name, *_OPTIONS[name]) for name in names)
-    return with_options(
-        "filters", {name: Annotated[kind | None, typer.Option(help=words)] for name, kind, words in options}
-    )
+with_filters = with_options(
+    "filters", {name: Annotated[kind | None, typer.Option(help=words)] for name, (kind, words) in _OPTIONS.items()}
+)
+"""Gives a command an option for each filter; it gets all of them as `filters`, None where not given."""
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -9,7 +9,7 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import view_early_stops
 from coordinator.experiments import run_lists, service
 from coordinator.experiments.filters import FilterQuery, Order
-from coordinator.experiments.run_lists import RunQuery, RunsAsked
+from coordinator.experiments.run_lists import RunQuery
 from coordinator.http.pagination import GivenCursor, Limit, RowId
 from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
@@ -75,7 +75,7 @@ def list_runs(
     limit: Limit = 50,
 ) -> Page[RunView]:
     """A project's runs with their reports, newest first unless another order is asked for."""
-    return run_lists.view_page(session, projects.get_project(session, project), RunsAsked(asked, cursor, limit))
+    return run_lists.view_page(session, projects.get_project(session, project), asked, cursor, limit)
 
 
 @router.get("/curves")
@@ -88,8 +88,7 @@ def list_curves(
     limit: Limit = 50,
 ) -> Page[RunCurve]:
     """The training curves of the runs that `/runs` would list, without the rest of their reports."""
-    found = RunsAsked(asked, cursor, limit)
-    return run_lists.view_curves(session, projects.get_project(session, project), found, points)
+    return run_lists.view_curves(session, projects.get_project(session, project), asked, points, cursor, limit)
 
 
 @router.get("/runs/{run_id}")

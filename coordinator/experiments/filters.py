@@ -8,7 +8,9 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, and_, func, select, true
 
+from coordinator.db.engine import Conn
 from coordinator.experiments.failures import SLOW_BELOW, WITHOUT_GAIN
+from coordinator.experiments.text_index import text_index_of
 from coordinator.http.parameters import Moment
 from coordinator.models import (
     Branch,
@@ -26,6 +28,8 @@ from shared.protocol import CLEAN, Number
 from shared.records import ExperimentSort
 
 Name = Annotated[str | None, Query(max_length=200), CLEAN]
+WITH_RETRACTED = "with_retracted"
+"""The one filter that widens a list."""
 
 
 class FilterQuery(BaseModel):
@@ -46,7 +50,11 @@ class FilterQuery(BaseModel):
     failure: FailureClass | None = None
     failed: Annotated[bool | None, Query(description="whether the first run failed")] = None
     has_code: Annotated[bool | None, Query(description="whether its code is there")] = None
-    text: Annotated[str | None, Query(max_length=200, description="a part of the title or the axis"), CLEAN] = None
+    text: Annotated[
+        str | None,
+        Query(max_length=200, description="words of the claim, title, axis, value or tags, or how they begin"),
+        CLEAN,
+    ] = None
     since: Annotated[Moment | None, Query(description="done at or after this moment")] = None
     until: Annotated[Moment | None, Query(description="done before this moment")] = None
     effect_above: Annotated[
@@ -101,7 +109,7 @@ class Filters(NamedTuple):
     @property
     def given(self) -> dict[str, Any]:
         """The filters that narrow by a condition, by name."""
-        return {name: value for name, value in self._asdict().items() if value is not None and name in CONDITIONS}
+        return {name: value for name, value in self._asdict().items() if value is not None and name != WITH_RETRACTED}
 
 
 class Order(NamedTuple):
@@ -160,9 +168,6 @@ CONDITIONS: Mapping[str, Condition] = {
     "failed": lambda value: Finding.failure.is_not(None) if value else Finding.failure.is_(None),
     "has_code": lambda value: Commit.has_code.is_(value),
     "tag": lambda value: Finding.id.in_(select(FindingTag.finding_id).where(FindingTag.tag == value)),
-    "text": lambda value: (
-        Experiment.title.icontains(value, autoescape=True) | Experiment.axis.icontains(value, autoescape=True)
-    ),
     "since": lambda value: Experiment.done_at >= value,
     "until": lambda value: Experiment.done_at < value,
     "effect_above": lambda value: CommitPosterior.effect_mean >= value,
@@ -171,7 +176,8 @@ CONDITIONS: Mapping[str, Condition] = {
     "metric_below": lambda value: CommitPosterior.metric_mean <= value,
     "is_ranked": lambda value: CommitPosterior.standing.not_in((Standing.HELD, Standing.REJECTED)) if value else true(),
 }
-"""The condition of each filter on a row of `join_measured`. The posterior is that in the hardware class asked for."""
+"""The condition of each filter on a row of `join_measured`, but for that of `text`, which the engine's index has. The
+posterior is that in the hardware class asked for."""
 
 OF_WORKER = frozenset({"worker", "volunteer"})
 
@@ -195,6 +201,11 @@ def join_measured(query: Select[*tuple[Any, ...]], filters: Filters) -> Select[*
     return query
 
 
-def list_conditions(filters: Filters) -> list[ColumnElement[bool]]:
+def list_conditions(
+    session: Conn, filters: Filters, conditions: Mapping[str, Condition] = CONDITIONS
+) -> list[ColumnElement[bool]]:
     """The filters' conditions on rows of `join_measured`."""
-    return [CONDITIONS[name](value) for name, value in filters.given.items()]
+    given = filters.given
+    words = given.pop("text", None)
+    found = [conditions[name](value) for name, value in given.items()]
+    return found if words is None else [*found, text_index_of(session).holds(words)]

@@ -1,10 +1,10 @@
 """Pages of lists of experiments and findings: an order is walked along its index, or what fits one filter is sorted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, literal, null, select, tuple_
+from sqlalchemy import ColumnElement, Null, Select, literal, null, select, tuple_
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.run_stats import list_hardware_classes
@@ -17,6 +17,7 @@ from coordinator.experiments.filters import (
     list_conditions,
     list_verdicts_of,
 )
+from coordinator.experiments.text_index import text_index_of
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import Position, decode_position, encode_position
 from coordinator.models import (
@@ -67,14 +68,38 @@ def settle(
             raise OrderInvalidError(
                 f"Name a project to sort by {order.sort}: numbers of several have nothing in common."
             )
-        if filters.hardware_class is None:
-            chosen = next((one.name for one in list_hardware_classes(session, project.id)), "")
-            filters = filters._replace(hardware_class=chosen)
+        filters = filters._replace(hardware_class=filters.hardware_class or choose_class(session, project.id))
         if order.sort is ExperimentSort.BEST:
             is_lower = contract_of(project).objective.sign > 0
             order = Order(ExperimentSort.METRIC, ascending=is_lower is not order.ascending)
             filters = filters._replace(is_ranked=True if filters.standing is None else None)
     return (filters._replace(first_class=filters.hardware_class) if by_first_class else filters), order
+
+
+def choose_class(session: Session, project_id: int) -> str:
+    """The hardware class of orders by numbers where none is asked for: that with the most runs."""
+    return next((one.name for one in list_hardware_classes(session, project_id)), "")
+
+
+def classes_of(filters: Filters) -> Any:
+    """The hardware class that is asked for, or all of the project: indexes of numbers begin with them."""
+    every = select(EvidenceEpoch.hardware_class).where(EvidenceEpoch.project_id == filters.project_id)
+    return [filters.hardware_class] if filters.hardware_class else every
+
+
+def keep_fitting(session: Session, ids: Iterable[int], filters: Filters) -> set[int]:
+    """Those of some experiments that the filters let through."""
+    fits = list_conditions(session, filters)
+    return set(session.scalars(join_measured(select(Experiment.id), filters).where(Experiment.id.in_(ids), *fits)))
+
+
+def keep_having(session: Session, column: Any, ids: Iterable[int], filters: Filters) -> set[int]:
+    """Those of some projects or branches, as the `column` of experiments names them, that have one which fits."""
+    few = find_few(session, list_sources(session, filters))
+    query = join_measured(select(column), filters).where(*list_conditions(session, filters))
+    if few is not None:
+        return set(session.scalars(query.where(Experiment.id.in_(few)).distinct())) & set(ids)
+    return {one for one in ids if session.scalar(query.where(column == one).limit(1)) is not None}
 
 
 def list_page(
@@ -88,22 +113,28 @@ def list_page(
     """
     kind = {ExperimentSort.NEWEST: None, ExperimentSort.DONE: datetime}.get(order.sort, float)
     after = decode_position(cursor, kind) if cursor is not None else None
-    fits = [*list_conditions(filters), *others]
-    few = find_few(session, filters)
+    fits = [*list_conditions(session, filters), *others]
+    few = find_few(session, list_sources(session, filters))
     if few == []:
         return [], None
     if few is not None:
         query = join_measured(select(*_columns_of(order), Experiment.id), filters)
-        rows = session.execute(
-            _arrange(query.where(Experiment.id.in_(few), *fits), order, after).limit(limit + 1)
-        ).all()
+        query = arrange(
+            query.where(Experiment.id.in_(few), *fits), *_columns_of(order), after, ascending=order.ascending
+        )
+        rows = session.execute(query.limit(limit + 1)).all()
         found, end = [row[2] for row in rows[:limit]], Position(*rows[limit - 1][:2]) if len(rows) > limit else None
     else:
+        value = _columns_of(order)[1]
         # SQLite would read all findings to look for keys of posteriors, which are joined to what is there.
         key = Experiment.commit_sha if order.sort in _BY_POSTERIOR else Experiment.id
         some = join_measured(select(key, Experiment.id), filters).where(*fits)
         keys, indexed = _list_keys(filters, order)
-        found, end = walk(session, key, lambda place: _arrange(keys, order, place, indexed), some, after, limit)
+
+        def list_keys(place: Position | None) -> Select[*tuple[Any, ...]]:
+            return arrange(keys, indexed, value, place, ascending=order.ascending)
+
+        found, end = walk(session, key, list_keys, some, after, limit)
     return found, encode_position(end) if end else None
 
 
@@ -139,22 +170,18 @@ def _columns_of(order: Order) -> tuple[Any, Any]:
     }[order.sort]
 
 
-def _arrange(
-    query: Select[*tuple[Any, ...]], order: Order, after: Position | None, indexed: Any = None
+def arrange(
+    query: Select[*tuple[Any, ...]], key: Any, value: Any, after: Position | None, *, ascending: bool
 ) -> Select[*tuple[Any, ...]]:
-    """Rows in an order, behind a position. Those without the value that orders them are left out. `indexed` is the key
-    as another table's index holds it."""
-    key, value = _columns_of(order)
-    key = key if indexed is None else indexed
-    if order.sort is ExperimentSort.NEWEST:
-        if after is not None:
-            query = query.where(key > after.key if order.ascending else key < after.key)
-        return query.order_by(key if order.ascending else key.desc())
-    query = query.where(value.is_not(None))
+    """Rows by a value, then by their key, behind a position; by the key alone where the value is NULL throughout. Rows
+    without the value are left out."""
+    places = (key,) if isinstance(value, Null) else (value, key)
+    query = query.where(*(one.is_not(None) for one in places[:-1]))
     if after is not None:
-        bound = tuple_(literal(after.value, value.type), after.key)
-        query = query.where(tuple_(value, key) > bound if order.ascending else tuple_(value, key) < bound)
-    return query.order_by(value, key) if order.ascending else query.order_by(value.desc(), key.desc())
+        bound = (after.key,) if len(places) == 1 else (literal(after.value, value.type), after.key)
+        place = tuple_(*places)
+        query = query.where(place > tuple_(*bound) if ascending else place < tuple_(*bound))
+    return query.order_by(*(one if ascending else one.desc() for one in places))
 
 
 _RANGES = {
@@ -192,31 +219,38 @@ def _list_keys(filters: Filters, order: Order) -> tuple[Select[*tuple[Any, ...]]
     return query, key
 
 
-def find_few(session: Session, filters: Filters) -> Sequence[int] | None:
-    """The experiments that fit one of the filters, if these are at most FEW, and one has an index."""
-    for source in _list_sources(session, filters):
+def find_few(session: Session, sources: Iterable[Select[int]]) -> Sequence[int] | None:
+    """The numbers that the first source gives which has at most FEW."""
+    for source in sources:
         found = session.scalars(source.limit(FEW + 1)).all()
         if len(found) <= FEW:
             return found
     return None
 
 
-def _list_sources(session: Session, filters: Filters) -> Iterator[Select[int]]:
+def list_workers(session: Session, filters: Filters) -> list[int]:
+    """The workers that the filters name, in a step of its own: PostgreSQL would read all that they made."""
+    given = filters.given
+    named = [CONDITIONS[name](given[name]) for name in OF_WORKER & given.keys()]
+    query = select(Worker.id).join(Volunteer, Volunteer.id == Worker.volunteer_id)
+    return list(session.scalars(query.where(*named)))
+
+
+def list_sources(session: Session, filters: Filters) -> Iterator[Select[int]]:
     """For each filter with an index the numbers of the experiments that it lets through, and perhaps some others."""
     ids, own, given = select(Experiment.id), Experiment.project_id == filters.project_id, filters.given
     if filters.tag is not None:
         of_tag = select(Finding.experiment_id).join(FindingTag, FindingTag.finding_id == Finding.id)
         yield of_tag.where(FindingTag.tag == filters.tag)
     if given.keys() & OF_WORKER:
-        of_worker = [CONDITIONS[name](given[name]) for name in OF_WORKER & given.keys()]
-        workers = session.scalars(
-            select(Worker.id).join(Volunteer, Volunteer.id == Worker.volunteer_id).where(*of_worker)
-        )
-        yield ids.where(Experiment.worker_id.in_(list(workers)))  # in steps: PostgreSQL would read all experiments
+        yield ids.where(Experiment.worker_id.in_(list_workers(session, filters)))
     if filters.branch is not None:
         branches = select(Branch.id).where(Branch.name == filters.branch)
         of_project = branches if filters.project_id is None else branches.where(Branch.project_id == filters.project_id)
         yield ids.where(Experiment.branch_id.in_(list(session.scalars(of_project))))
+    if filters.text is not None:
+        holders = text_index_of(session).select_holders(filters.text).limit(FEW + 1)
+        yield select(Finding.experiment_id).where(Finding.id.in_(holders))
     if filters.project_id is None:
         return
     if filters.topic is not None:
@@ -237,8 +271,8 @@ def _list_sources(session: Session, filters: Filters) -> Iterator[Select[int]]:
 
 
 def _list_measured_sources(filters: Filters) -> Iterator[Select[int]]:
-    """As `_list_sources`, of filters on posteriors, in whatever hardware class."""
-    given, classes = filters.given, select(EvidenceEpoch.hardware_class)
+    """As `list_sources`, of filters on posteriors, in whatever hardware class."""
+    given = filters.given
     own = CommitPosterior.project_id == filters.project_id
     ids = select(Experiment.id).join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha).where(own)
     for name in ("standing", "verdict"):
@@ -246,8 +280,7 @@ def _list_measured_sources(filters: Filters) -> Iterator[Select[int]]:
             yield ids.where(CONDITIONS[name](given[name]))
     if filters.failure is not None and (verdicts := list_verdicts_of(filters.failure)):
         yield ids.where(CommitPosterior.verdict.in_(verdicts))
-    classes = classes.where(EvidenceEpoch.project_id == filters.project_id)
-    of_class = CommitPosterior.hardware_class.in_([filters.hardware_class] if filters.hardware_class else classes)
+    of_class = CommitPosterior.hardware_class.in_(classes_of(filters))
     for names in (_RANGES[ExperimentSort.EFFECT], _RANGES[ExperimentSort.METRIC]):
         bounds = [CONDITIONS[name](given[name]) for name in names if name in given]
         if bounds:

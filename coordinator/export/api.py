@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.experiments.filters import FilterQuery
 from coordinator.export import formats, service
 from coordinator.export.formats import MEDIA_TYPES
 from coordinator.http.downloads import send_file
@@ -35,10 +36,19 @@ def export_results(
 
 
 @router.get("/projects/{name}/export/{table}.{format}", response_class=StreamingResponse)
-def export_table(name: Slug, table: ExportTable, format: ExportFormat, database: CurrentDatabase) -> Response:
-    """All of a project's experiments, runs, findings, citations or promotions, as JSON lines, CSV or Parquet."""
+def export_table(
+    name: Slug,
+    table: ExportTable,
+    format: ExportFormat,
+    database: CurrentDatabase,
+    asked: Annotated[FilterQuery, Query()],
+) -> Response:
+    """A project's experiments, runs, findings, citations or promotions, as JSON lines, CSV or Parquet: all of them, or
+    by filters those of experiments that fit."""
     with database.scan() as session:
-        rows = service.export_table(database, session, projects.get_project(session, name), table, format)
+        project = projects.get_project(session, name)
+        filters = asked.to_filters(project_id=project.id, first_class=asked.hardware_class)
+        rows = service.export_table(database, session, project, table, format, filters)
     return send_file(rows, f"{name}-{table}.{format}", MEDIA_TYPES[format])
 
 

@@ -12,10 +12,12 @@ from coordinator.db.database import Database
 from coordinator.evidence import confirmations
 from coordinator.evidence.confirmation_queries import list_confirmed
 from coordinator.evidence.run_stats import list_hardware_classes
+from coordinator.experiments.filters import Filters
+from coordinator.experiments.listing import keep_fitting
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
 from coordinator.export.queries import ResultLine
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import NotFoundError, RequestInvalidError, SwarmError
 from coordinator.models import Project, Worker
 from coordinator.projects import service as projects
 from shared.claims import WORDS, write_out
@@ -27,6 +29,7 @@ from shared.protocol import Message
 from shared.runs import RunOutcome
 
 BATCH_ROWS = 1000
+NONE = Filters()
 SHORT_SHA = 7
 ORIGINAL_COLUMNS = ("commit", "{metric}", "memory_gb", "status", "description")
 """Those of the original loop's results.tsv."""
@@ -41,17 +44,23 @@ class SnapshotError(SwarmError):
 
 
 def export_table(
-    database: Database, session: Session, project: Project, table: ExportTable, format_: ExportFormat
-) -> Iterator[bytes]:
-    """A project's table, streamed. `session` is only used before the first byte."""
+    database: Database, session: Session, project: Project, table: ExportTable, format_: ExportFormat,
+    filters: Filters = NONE,
+) -> Iterator[bytes]:  # fmt: skip
+    """A project's table, streamed: what is of experiments that fit. `session` is only used before the first byte.
+
+    Raises RequestInvalidError for filters of promotions, which are of no experiment.
+    """
+    if table is ExportTable.PROMOTIONS and not filters.is_plain:
+        raise RequestInvalidError("Promotions have no filters: they are of no experiment.")
     through = queries.find_last_key(session, table)
-    return write_rows(ROWS[table], _list_batches(database, project, table, through), format_)
+    return write_rows(ROWS[table], _list_batches(database, project, table, filters, through), format_)
 
 
 def _list_batches(
-    database: Database, project: Project, table: ExportTable, through: int
+    database: Database, project: Project, table: ExportTable, filters: Filters, through: int
 ) -> Iterator[Sequence[Message]]:
-    model = ROWS[table]
+    model, number = ROWS[table], "id" if table is ExportTable.EXPERIMENTS else "experiment_id"
     last: Mapping[str, Any] | None = None
     while True:
         with database.scan() as session:
@@ -60,14 +69,18 @@ def _list_batches(
                 rows = _add_published(session, project, rows)
             if table is ExportTable.FINDINGS:
                 rows = [_write_finding(row) for row in rows]
-        if not rows:
-            return
-        last = rows[-1]
+            if not rows:
+                return
+            last = rows[-1]
+            if not filters.is_plain:
+                kept = keep_fitting(session, [row[number] for row in rows if row[number]], filters)
+                rows = [row for row in rows if row[number] in kept]
         cells = [  # a table's cells hold no objects: JSON columns become text
             {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
             for row in rows
         ]
-        yield [model.model_validate(row) for row in cells]
+        if cells:
+            yield [model.model_validate(row) for row in cells]
 
 
 def _write_finding(row: Mapping[str, Any]) -> Mapping[str, Any]:

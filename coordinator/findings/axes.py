@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from coordinator.findings.tokenizer import STOP_WORDS, list_words
+from coordinator.experiments.tokenizer import STOP_WORDS, list_words
 
 
 def words_of(text: str) -> frozenset[str]:

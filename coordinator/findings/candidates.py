@@ -17,9 +17,9 @@ from sqlalchemy import bindparam, select
 from coordinator.db.cache import TimedCache
 from coordinator.db.engine import Conn
 from coordinator.experiments.lookup import write_claim
+from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.pooling import Shift, estimate_levels, find_old, list_gaps, read_number
-from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.findings import IS_SHOWN

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.experiments.filters import Filters
+from coordinator.experiments.tokenizer import list_words
 from coordinator.findings import queries, search
 from coordinator.findings.attempts import AskedStep, Attempt, judge, list_asked
 from coordinator.findings.axes import SURFACE
 from coordinator.findings.search import Ranked
 from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
-from coordinator.findings.tokenizer import list_words
 from coordinator.models import Project
 from coordinator.novelty.similarity import Similarity
 from shared.experiments import AxisDirection, Proposal

@@ -11,9 +11,9 @@ from coordinator.accounts.permissions import Caller, NotAllowedError, Permission
 from coordinator.events import audit, history
 from coordinator.events import service as events
 from coordinator.events.audit import Actor
+from coordinator.experiments.text_index import text_index_of
 from coordinator.findings import paper_queries, papers, queries, service
 from coordinator.findings.semantic_index import SUBJECT, describe
-from coordinator.findings.text_index import text_index_of
 from coordinator.findings.typed_numbers import MeasuredResult, replace_results
 from coordinator.http.errors import SwarmError, must_find
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer, view_of

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.experiments.filters import Filters
 from coordinator.experiments.service import view_finding
+from coordinator.experiments.text_index import text_index_of
+from coordinator.experiments.tokenizer import find_best_part, list_terms
 from coordinator.findings import queries, service
 from coordinator.findings.queries import FindingRow
 from coordinator.findings.semantic_index import count_waiting, find_by_meaning
-from coordinator.findings.text_index import text_index_of
-from coordinator.findings.tokenizer import find_best_part, list_terms
 from coordinator.models import view_of
 from coordinator.novelty.similarity import Similarity
 from shared.findings import FindingSummary, SearchHit, SearchPage, Snippet

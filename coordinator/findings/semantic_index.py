@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from coordinator.background import BackgroundTasks
 from coordinator.db.cache import CachePerDatabase
 from coordinator.db.database import Database
+from coordinator.experiments.tokenizer import spell_out
 from coordinator.findings import queries
-from coordinator.findings.tokenizer import spell_out
 from coordinator.models import Experiment, Finding
 from coordinator.novelty.similarity import Similarity
 from shared.claims import drop_numbers

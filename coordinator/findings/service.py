@@ -12,10 +12,10 @@ from coordinator.evidence.statistics import columns_of
 from coordinator.experiments.failures import classify_failure, describe_failure
 from coordinator.experiments.filters import Filters, Order
 from coordinator.experiments.listing import list_page, settle
+from coordinator.experiments.text_index import IndexedText, text_index_of
+from coordinator.experiments.tokenizer import list_words
 from coordinator.findings import candidates, queries, topic_counts
 from coordinator.findings.queries import FindingRow
-from coordinator.findings.text_index import IndexedText, text_index_of
-from coordinator.findings.tokenizer import list_words
 from coordinator.findings.typed_numbers import MeasuredResult, replace_results
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import cut_page

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from math import isclose
 from typing import NamedTuple
 
+from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.axes import name_key, words_of
-from coordinator.findings.tokenizer import list_words
 from shared.experiments import AxisDirection
 
 MAX_TEXT = 2_000

@@ -12,9 +12,10 @@ from coordinator.models.base import Base, LargeCount, Sha
 REPORT = "report"
 """The group of a run's large columns, which only its own page needs: `undefer_group(REPORT)` loads them."""
 
-_FAILED = text("outcome <> 'ok'")
+_FAILED, _HAS_METRICS = text("outcome <> 'ok'"), text("metrics IS NOT NULL")
 IS_FAILED = text("runs.outcome <> 'ok'")
-"""That a run failed, as SQLite must read it to use the index."""
+HAS_METRICS = text("runs.metrics IS NOT NULL")
+"""That a run failed, or has further metrics, as SQLite must read it to use the index."""
 
 
 class Run(Base):
@@ -33,6 +34,13 @@ class Run(Base):
         Index("ix_runs_experiment_id_id", "experiment_id", "id"),
         Index("ix_runs_class", "project_id", "hardware_class", "id"),
         Index("ix_runs_done", "project_id", "finished_at", "id"),
+        Index("ix_runs_metric", "project_id", "hardware_class", "metric", "id"),
+        *(
+            Index(f"ix_runs_{name}", "project_id", name, "id")
+            for name in ("training_seconds", "peak_memory_mib", "steps", "tokens", "parameters")
+        ),
+        Index("ix_runs_metrics", "project_id", "id", sqlite_where=_HAS_METRICS, postgresql_where=_HAS_METRICS),
+        Index("ix_runs_outcome", "project_id", "outcome", "id", sqlite_where=_FAILED, postgresql_where=_FAILED),
         Index("ix_runs_failed", "worker_id", "id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     )
 

@@ -3,29 +3,23 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, status
-from pydantic import BaseModel
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
-from coordinator.http.pagination import MAX_LIMIT, GivenCursor, Limit, sort_page
-from coordinator.http.parameters import KNOWN_ONLY, Moment
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
-from coordinator.projects import lookup, service
+from coordinator.projects import service
 from shared.experiments import MAX_STEPS
 from shared.projects import (
     BranchMoveView,
     BranchRequest,
-    BranchSort,
-    BranchState,
     BranchView,
     CommitFiles,
-    ProjectMode,
-    ProjectSort,
     ProjectView,
 )
-from shared.protocol import API_PREFIX, CLEAN, EARLIEST, LATEST, Page, Sha, Slug
+from shared.protocol import API_PREFIX, Page, Sha, Slug
 
 router = APIRouter(prefix=API_PREFIX, tags=["projects"], dependencies=KNOWN_ONLY)
 
@@ -33,68 +27,10 @@ MAX_COMMITS = 2 * MAX_STEPS
 """Each step has two."""
 
 
-class ProjectQuery(BaseModel):
-    """The filters and the order of the list of projects, as they stand in addresses."""
-
-    mode: Annotated[ProjectMode | None, Query(description="only projects that give jobs so")] = None
-    text: Annotated[str | None, Query(max_length=200, description="a part of name, title or question"), CLEAN] = None
-    sort: Annotated[ProjectSort | None, Query(description="default: in the order in which they began")] = None
-    ascending: Annotated[bool, Query(description="oldest first")] = False
-
-    def fits(self, one: ProjectView) -> bool:
-        part = (self.text or "").casefold()
-        return self.mode in (None, one.mode) and part in f"{one.name}\n{one.title}\n{one.question}".casefold()
-
-
-class BranchQuery(BaseModel):
-    """The filters and the order of a list of branches, as they stand in addresses."""
-
-    state: Annotated[BranchState | None, Query(description="only branches in this state")] = None
-    text: Annotated[str | None, Query(max_length=200, description="a part of name or theme"), CLEAN] = None
-    since: Annotated[Moment | None, Query(description="begun at or after this moment")] = None
-    until: Annotated[Moment | None, Query(description="begun before this moment")] = None
-    sort: Annotated[BranchSort | None, Query(description="default: in the order in which they began")] = None
-    ascending: Annotated[bool, Query(description="oldest or lowest first")] = False
-
-    def fits(self, one: BranchView) -> bool:
-        is_in_time = (self.since or EARLIEST) <= one.created_at < (self.until or LATEST)
-        part = (self.text or "").casefold()
-        return is_in_time and self.state in (None, one.state) and part in f"{one.name}\n{one.theme}".casefold()
-
-    def read(self, one: BranchView) -> tuple[float, int]:
-        """The value that orders a branch, and its number."""
-        values = {BranchSort.EXPERIMENTS: one.experiments, BranchSort.WITHOUT_GAIN: one.experiments_without_gain}
-        return values.get(self.sort, one.id) if self.sort else one.id, one.id
-
-
-@router.get("/projects")
-def list_projects(
-    session: ReadSession, asked: Annotated[ProjectQuery, Query()], cursor: GivenCursor = None, limit: Limit = MAX_LIMIT
-) -> Page[ProjectView]:
-    """Projects, the first one first unless another order is asked for."""
-    rows = [(number, service.view_project(one)) for number, one in enumerate(lookup.list_projects(session))]
-    fitting = [row for row in rows if asked.fits(row[1])]
-    page = sort_page(fitting, lambda row: (row[0], row[0]), asked.ascending or asked.sort is None, cursor, limit)
-    return Page(items=[view for _, view in page.items], next_cursor=page.next_cursor)
-
-
 @router.get("/projects/{name}")
 def read_project(name: Slug, session: ReadSession) -> ProjectView:
     """One project with its contract."""
     return service.view_project(service.get_project(session, name))
-
-
-@router.get("/projects/{name}/branches", tags=["lineage"])
-def list_branches(
-    name: Slug,
-    session: ReadSession,
-    asked: Annotated[BranchQuery, Query()],
-    cursor: GivenCursor = None,
-    limit: Limit = MAX_LIMIT,
-) -> Page[BranchView]:
-    """The project's named research directions, the first one first unless another order is asked for."""
-    fitting = [one for one in branches.view_branches(session, service.get_project(session, name)) if asked.fits(one)]
-    return sort_page(fitting, asked.read, asked.ascending or asked.sort is None, cursor, limit)
 
 
 @router.post("/projects/{name}/branches", status_code=status.HTTP_201_CREATED, tags=["lineage"])

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
-from coordinator.http.parameters import KNOWN_ONLY, Moment
+from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
 from coordinator.records import contributions, digest, progress, service
 from shared.digests import Digest, DigestSummary, Week
@@ -21,7 +21,6 @@ from shared.records import (
     LineageStep,
     ProjectProgress,
     Record,
-    RecordSort,
 )
 
 router = APIRouter(prefix=API_PREFIX, tags=["records"], dependencies=KNOWN_ONLY)
@@ -34,18 +33,9 @@ OptionalProject = Annotated[Slug | None, Query(description="default: all")]
 
 
 @router.get("/records")
-def list_records(
-    session: ReadSession,
-    project: OptionalProject = None,
-    hardware_class: Annotated[str | None, Query(max_length=200, description="only this hardware class")] = None,
-    has_record: Annotated[bool | None, Query(description="whether a commit is verified there")] = None,
-    since: Annotated[Moment | None, Query(description="with a run at or after this moment")] = None,
-    until: Annotated[Moment | None, Query(description="with no run at or after this moment")] = None,
-    sort: Annotated[RecordSort | None, Query(description="default: by project, the class with most runs first")] = None,
-    ascending: Annotated[bool, Query(description="lowest first")] = False,
-) -> Page[Record]:
-    """The best verified commit of a project in each hardware class, and the one that leads provisionally."""
-    asked = service.RecordsAsked(project, hardware_class, has_record, since, until, sort, ascending)
+def list_records(session: ReadSession, asked: Annotated[service.RecordQuery, Query()]) -> Page[Record]:
+    """The best verified commit of a project in each hardware class, and the one that leads provisionally. The filters
+    of experiments are on these two: one of them must fit."""
     return Page(items=service.view_records(session, asked))
 
 

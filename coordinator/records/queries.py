@@ -36,7 +36,7 @@ def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
     query = select(
         epochs.c.hardware_class.label("name"), epochs.c.noise_sd, epochs.c.number.label("epoch"),
         select(func.count()).where(of_class(calibrations)).correlate(epochs).scalar_subquery().label("workers"),
-        select(_RUNS.c.created_at).where(_RUNS.c.id == newest).scalar_subquery().label("newest_run_at"),
+        select(_RUNS.c.finished_at).where(_RUNS.c.id == newest).scalar_subquery().label("newest_run_at"),
     ).where(epochs.c.project_id == project_id)  # fmt: skip
     found = {row["name"]: dict(row) for row in session.execute(query).mappings()}
     return [found[one.name] | {"runs": one.runs} for one in list_hardware_classes(session, project_id)]

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
+from fastapi import Query
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import confirmations, promotions
@@ -13,8 +12,11 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.explanation import list_priors
 from coordinator.evidence.posteriors import find_model, find_posterior
 from coordinator.evidence.statistics import CHECKERS, columns_of
+from coordinator.experiments.filters import FilterQuery, Filters
+from coordinator.experiments.listing import keep_fitting
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
+from coordinator.http.parameters import Moment, is_within
 from coordinator.lineage import commits
 from coordinator.lineage import service as lineage
 from coordinator.models import Commit, CommitPosterior, Project, view_of
@@ -24,7 +26,7 @@ from coordinator.records import queries
 from coordinator.records.differences import find_difference
 from coordinator.records.progress import ROOT_TITLE
 from shared.experiments import Posterior
-from shared.protocol import EARLIEST, LATEST, Page
+from shared.protocol import Page, Slug
 from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit, RecordSort
 
 MAX_ANCESTOR_DISTANCE = 5_000
@@ -45,30 +47,46 @@ class ShaAmbiguousError(SwarmError):
     title = "Several commits begin so"
 
 
-class RecordsAsked(NamedTuple):
-    """The filters and the order of a list of records. Dates are those of the newest run in the hardware class."""
+class RecordQuery(FilterQuery):
+    """The filters and the order of a list of records, as they stand in addresses. Those of experiments are on
+    the record and on the leader: one of them must fit."""
 
-    project: str | None = None
-    hardware_class: str | None = None
-    has_record: bool | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    sort: RecordSort | None = None
-    ascending: bool = False
+    project: Annotated[Slug | None, Query(description="default: all")] = None
+    hardware_class: Annotated[str | None, Query(max_length=200, description="only this hardware class")] = None
+    has_record: Annotated[bool | None, Query(description="whether a commit is verified there")] = None
+    since: Annotated[Moment | None, Query(description="with a run that ended at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="with no run that ended at or after this moment")] = None
+    sort: Annotated[RecordSort | None, Query(description="default: by project, the class with most runs first")] = None
+    ascending: Annotated[bool, Query(description="lowest or oldest first")] = False
 
 
-def view_records(session: Session, asked: RecordsAsked) -> list[Record]:
+def view_records(session: Session, asked: RecordQuery) -> list[Record]:
     """The best commits of a project, or of all, by hardware class. Raises NotFoundError."""
-    found = [
-        view_record(session, project, row["name"], row["runs"])
+    filters = asked.to_filters(since=None, until=None)
+    rows = [
+        (project, row)
         for project, row in _list_classes(session, asked.project)
-        if asked.hardware_class in (None, row["name"])
-        and (asked.since or EARLIEST) <= row["newest_run_at"] < (asked.until or LATEST)
+        if asked.hardware_class in (None, row["name"]) and is_within(row["newest_run_at"], asked.since, asked.until)
     ]
-    found = [one for one in found if asked.has_record in (None, one.record is not None)]
-    if asked.sort is RecordSort.RUNS:
-        return sorted(found, key=attrgetter("runs"), reverse=not asked.ascending)
-    return found
+    if asked.sort is not None:
+        name = {RecordSort.RUNS: "runs", RecordSort.DONE: "newest_run_at"}[asked.sort]
+        rows = [pair for pair in rows if pair[1][name] is not None]
+        rows.sort(key=lambda pair: pair[1][name], reverse=not asked.ascending)
+    found = [(project, view_record(session, project, row["name"], row["runs"])) for project, row in rows]
+    return [
+        one
+        for project, one in found
+        if asked.has_record in (None, one.record is not None) and _fits(session, project, one, filters)
+    ]
+
+
+def _fits(session: Session, project: Project, record: Record, filters: Filters) -> bool:
+    """Whether the experiment that holds the record, or the one that leads, fits."""
+    if filters._replace(hardware_class=None).is_plain:
+        return True
+    ids = [one.experiment_id for one in (record.record, record.leader) if one and one.experiment_id is not None]
+    of_class = filters._replace(project_id=project.id, hardware_class=record.hardware_class)
+    return bool(keep_fitting(session, ids, of_class))
 
 
 def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:

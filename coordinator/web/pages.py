@@ -16,6 +16,7 @@ from coordinator.experiments import api as experiments_api
 from coordinator.experiments.filters import AskedOrder
 from coordinator.findings import api as findings_api
 from coordinator.findings.api import Asked, TopicName
+from coordinator.findings.topics import TopicQuery
 from coordinator.http.errors import must_find
 from coordinator.http.pagination import Cursor, GivenCursor, RowId
 from coordinator.http.prefix import root
@@ -244,9 +245,11 @@ def show_finding(
 
 
 @router.get("/projects/{name}/topics")
-def show_topics(name: Slug, session: ReadSession, cursor: Cursor = None) -> Response:
+def show_topics(
+    name: Slug, session: ReadSession, asked: Annotated[TopicQuery, Query()], cursor: GivenCursor = None
+) -> Response:
     """The axes along which a project was explored."""
-    return render("topics/list.html", page=views.view_topics(session, name, cursor))
+    return render("topics/list.html", page=views.view_topics(session, name, asked, cursor))
 
 
 @router.get("/topics/{project}/{slug}")

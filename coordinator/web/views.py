@@ -17,6 +17,7 @@ from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
 from coordinator.findings.api import FindingsAsked
 from coordinator.findings.paper_queries import count_gains
+from coordinator.findings.topics import TopicQuery
 from coordinator.leases.service import view_context
 from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
@@ -26,7 +27,7 @@ from coordinator.web.charts import draw_evidence, draw_small, draw_topic
 from coordinator.web.dose_picture import draw_doses
 from coordinator.web.project_page import Context
 from shared.experiments import Verdict
-from shared.findings import FailureClass, GainFates
+from shared.findings import FailureClass, GainFates, TopicSort
 from shared.protocol import Page
 from shared.records import ExperimentDetail
 from shared.runs import RunOutcome, RunView
@@ -163,13 +164,18 @@ def _filter_address(asked: dict[str, str], name: str, value: str) -> str:
     return f"/findings?{urlencode(others | ({name: value} if value else {}))}"
 
 
-def view_topics(session: Session, name: str, before_id: int | None) -> Context:
-    """A project's topics. Raises NotFoundError."""
+def view_topics(session: Session, name: str, asked: TopicQuery, cursor: str | None) -> Context:
+    """A project's topics. Raises NotFoundError, CursorInvalidError."""
     project = projects.get_project(session, name)
+    filters = asked.model_dump(mode="json", exclude_defaults=True, exclude={"sort", "ascending"})
+    orders = {sort: {"sort": sort.value, "ascending": not asked.ascending and sort is asked.sort} for sort in TopicSort}
     return _start_context(project) | {
-        "topics": topics.view_page(session, project, before_id, PAGE_ROWS),
+        "topics": topics.list_sorted(session, project, asked, cursor, PAGE_ROWS),
         "counted_at": topics.find_oldest_count(session, project),
-        "is_first": before_id is None,
+        "is_first": cursor is None,
+        "asked": asked,
+        "query": urlencode(asked.model_dump(mode="json", exclude_defaults=True)),
+        "sorts": {sort: urlencode(filters | order) for sort, order in orders.items()},
     }
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import text
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
+from coordinator.experiments.run_lists import ORDERS
 from coordinator.projects.service import create_project
 from coordinator.records.progress import follow_runs
 from coordinator.settings import CoordinatorSettings
@@ -67,7 +68,7 @@ EACH: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Each filter of lists and searches of findings: values that fit many, few and none."""
 
-ORDERS = [{"sort": sort, "ascending": ascending} for sort in ExperimentSort for ascending in (False, True)]
+SORTS = {"findings": list(ExperimentSort), "experiments": list(ExperimentSort), "runs": list(ORDERS)}
 FILTERS: tuple[dict[str, Any], ...] = (
     {"verdict": "improved"}, {"verdict": "worse", "effect_above": 0.01}, {"axis": "WEIGHT_DECAY"},
     {"volunteer": "ada", "effect_below": -0.005}, {"standing": "provisional", "branch": "main"},
@@ -134,15 +135,16 @@ def name_questions(http: httpx.Client, words: Sequence[str]) -> Iterator[tuple[s
     def draw(*names: str) -> dict[str, Any]:
         return {name: random.choice(EACH[name]) for name in names}
 
-    for path in ("findings", "experiments"):
+    for path, sorts in SORTS.items():
         known = [name for name in EACH if path == "findings" or name not in ("tag", "with_retracted")]
-        for order in ORDERS:
+        orders = [{"sort": sort, "ascending": ascending} for sort in sorts for ascending in (False, True)]
+        for order in orders:
             way = "up" if order["ascending"] else "down"
             yield f"{path} by {order['sort']}, {way}", get(path, repeat(order))
         for name in known:
-            yield f"{path}, {name}", get(path, (draw(name) | order for order in cycle(ORDERS)))
+            yield f"{path}, {name}", get(path, (draw(name) | order for order in cycle(orders)))
         pairs = cycle(combinations(known, 2))
-        yield f"{path}, two filters", get(path, (draw(*next(pairs)) | order for order in cycle(ORDERS)))
+        yield f"{path}, two filters", get(path, (draw(*next(pairs)) | order for order in cycle(orders)))
     for name in EACH:
         yield f"search, {name}", get("findings/search", (draw(name) | {"q": random.choice(words)} for _ in count()))
 

@@ -19,7 +19,7 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.findings.text_index import IndexedText, text_index_of
+from coordinator.experiments.text_index import IndexedText, text_index_of
 from coordinator.models import (
     Base,
     Branch,

@@ -1,15 +1,18 @@
 """Lists of the API beside that of experiments: filters, orders, pages; and what is refused."""
 
+import json
 from collections.abc import Iterator
 from itertools import combinations
+from operator import itemgetter
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.experiments import listing
-from coordinator.models import Commit, CommitPosterior, Experiment
+from coordinator.models import Commit, CommitPosterior, Experiment, Run
 from shared.protocol import API_PREFIX
 from tests.support.swarm_data import EarlierHistory
 
@@ -56,7 +59,7 @@ def test_findings_and_runs_are_filtered_as_experiments_are(http: TestClient, is_
     for name, value in (
         ("verdict", "worse"), ("standing", "provisional"), ("kind", "improve"), ("worker", "w1"),
         ("volunteer", "ada"), ("has_code", True), ("failed", True), ("axis", "DEPTH"), ("failure", "crashed"),
-        ("effect_below", -0.005), ("metric_above", 3.4), ("text", "lr"), ("since", experiments[20]["done_at"]),
+        ("effect_below", -0.005), ("metric_above", 3.4), ("text", "warmup"), ("since", experiments[20]["done_at"]),
     ):  # fmt: skip
         wanted = ids(read(http, "/experiments", **{name: value}))
         found = read(http, "/findings", **{name: value})
@@ -73,6 +76,78 @@ def test_findings_and_runs_are_filtered_as_experiments_are(http: TestClient, is_
         one["id"] for one in sorted(runs, key=lambda one: (one["finished_at"], one["id"]))
     ]
     assert by_id.keys() == {one["experiment_id"] for one in findings}
+
+
+def test_words_are_looked_up_in_claim_title_axis_and_value(http: TestClient, is_walked: bool) -> None:
+    every = read(http, "/experiments")
+    of_axis = {
+        axis: [one["id"] for one in every if axis in f"{one['title']} {one['axis']}"]
+        for axis in ("LEARNING_RATE", "WEIGHT_DECAY", "WARMUP_STEPS", "MLP_RATIO")
+    }
+    for words, axis in (
+        ("weight decay", "WEIGHT_DECAY"), ("WEIGHT_DECAY", "WEIGHT_DECAY"), ("decay wei", "WEIGHT_DECAY"),
+        ("warm", "WARMUP_STEPS"), ("learning rates", "LEARNING_RATE"), ("Mlp", "MLP_RATIO"),
+    ):  # fmt: skip
+        assert ids(read(http, "/experiments", text=words)) == of_axis[axis] != [], words
+    one = next(one for one in every if one["axis"] == "WEIGHT_DECAY")
+    assert ids(read(http, "/experiments", text=f"weight {one['value']}")) == [one["id"]], "a number is whole"
+    for nothing in ("zebra", "weight zebra", "%", '" OR head : *', "eight"):
+        assert read(http, "/experiments", text=nothing) == [] == read(http, "/runs", text=nothing), nothing
+
+
+def test_runs_are_sorted_by_each_of_their_numbers(http: TestClient, database: Database, is_walked: bool) -> None:
+    with database.write() as session:
+        for run in session.scalars(select(Run).where(Run.id % 3 == 1)):
+            run.metrics, run.peak_memory_mib, run.steps = {"acc": run.id % 7 / 8}, 2**40 + run.id % 5, None
+    runs = read(http, "/runs")
+    for name in ("metric", "peak_memory_mib", "steps", "acc", "training_seconds"):
+        read_value = {
+            "acc": lambda one: (one["metrics"] or {}).get("acc"),
+            "training_seconds": lambda one: one["seconds"] and one["seconds"]["training"],
+        }.get(name, itemgetter(name))
+        having = sorted((read_value(one), one["id"]) for one in runs if read_value(one) is not None)
+        assert len(having) > 9, name
+        for ascending in (True, False):
+            found = ids(read(http, "/runs", sort=name, ascending=ascending))
+            assert found == [number for _, number in (having if ascending else having[::-1])], (name, ascending)
+    best = read(http, "/runs", sort="metric", ascending=True, worker="ada/w1", until="2090-01-01")
+    assert [one["metric"] for one in best] == sorted(one["metric"] for one in best) and len(best) > 3
+    for wrong, meant in (("metrc", "Did you mean metric?"), ("ac", "Did you mean acc?"), ("zebra", "peak_memory_mib")):
+        answer = http.get(f"{API_PREFIX}/runs", params={"project": NAME, "sort": wrong})
+        assert answer.status_code == 422 and meant in answer.json()["detail"], answer.text
+    assert http.get(f"{API_PREFIX}/runs", params={"project": "empty", "sort": "acc"}).status_code == 422
+
+
+def test_projects_branches_and_records_are_filtered_by_their_experiments(
+    http: TestClient, database: Database, is_walked: bool
+) -> None:
+    assert [one["name"] for one in read(http, "/projects", project=None, axis="DEPTH")] == [NAME]
+    assert read(http, "/projects", project=None, kind="ablate") == []
+    assert read(http, "/projects", project=None, until="2020-01-01") == []
+    assert len(read(http, "/projects", project=None, since="2020-01-01")) == 2
+    branches = f"/projects/{NAME}/branches"
+    for asked in ({"verdict": "worse", "volunteer": "ada"}, {"has_code": True}, {"effect_below": -0.005}):
+        assert [one["name"] for one in read(http, branches, project=None, **asked)] == ["baseline"], asked
+    assert read(http, branches, project=None, volunteer="nobody") == []
+    assert read(http, branches, project=None, failure="invalid", text="base") == []
+    (record,) = read(http, "/records", limit=None)
+    leader = http.get(f"{API_PREFIX}/experiments/{record['leader']['experiment_id']}").json()
+    fits = {"axis": leader["axis"], "kind": "improve", "worker": leader["worker"], "has_code": True}
+    assert read(http, "/records", limit=None, **fits) == [record] == read(http, "/records", limit=None, sort="done")
+    other = next(one["axis"] for one in read(http, "/experiments") if one["axis"] != leader["axis"])
+    assert read(http, "/records", limit=None, axis=other) == []
+    assert read(http, "/records", limit=None, since="2090-01-01") == []
+
+
+def test_an_export_has_the_filters_of_lists(http: TestClient) -> None:
+    wanted = set(ids(read(http, "/experiments", verdict="worse")))
+    address = f"{API_PREFIX}/projects/{NAME}/export"
+    for table, key in (("experiments", "id"), ("findings", "experiment_id"), ("runs", "experiment_id")):
+        text = http.get(f"{address}/{table}.jsonl", params={"verdict": "worse"}).text
+        assert {json.loads(line)[key] for line in text.splitlines()} == wanted != set(), table
+        assert http.get(f"{address}/{table}.csv", params={"verdict": "worse", "text": "zebra"}).text.count("\n") == 1
+    assert http.get(f"{address}/promotions.jsonl", params={"verdict": "worse"}).status_code == 422
+    assert http.get(f"{address}/runs.jsonl", params={"verdit": "worse"}).status_code == 422
 
 
 def test_the_ten_best_are_one_request(http: TestClient, database: Database, is_walked: bool) -> None:
@@ -133,6 +208,11 @@ def test_short_lists_are_filtered_and_sorted_both_ways(http: TestClient) -> None
     assert counts == sorted(counts, reverse=True) and len({one["slug"] for one in topics}) == len(topics) > 4
     assert read(http, "/topics", sort="experiments", limit=2, ascending=True) == topics[::-1]
     assert {one["axis"] for one in read(http, "/topics", text="depth")} == {"DEPTH"}
+    dates = [one["newest_at"] for one in read(http, "/topics", sort="done", limit=2)]
+    assert dates == sorted(dates, reverse=True) and len(dates) == len(topics)
+    assert read(http, "/topics", since=dates[0]) == read(http, "/topics", sort="done", limit=1)[:1]
+    page = http.get(f"/projects/{NAME}/topics", params={"text": "depth", "sort": "experiments"}).text
+    assert "DEPTH" in page and "WEIGHT_DECAY" not in page and "sort=experiments&amp;ascending=True" in page
     names = [one["name"] for one in read(http, "/projects", project=None)]
     assert names == ["tiny", "empty"]
     assert [one["name"] for one in read(http, "/projects", project=None, sort="newest", limit=1)] == names[::-1]

@@ -4,10 +4,10 @@ from fastapi import FastAPI
 
 from coordinator.db.database import Database
 from coordinator.experiments.filters import Filters
+from coordinator.experiments.text_index import text_index_of
+from coordinator.experiments.tokenizer import list_terms
 from coordinator.findings import queries, search
 from coordinator.findings.semantic_index import embed_missing, find_by_meaning
-from coordinator.findings.text_index import text_index_of
-from coordinator.findings.tokenizer import list_terms
 from coordinator.models import Finding
 from tests.coordinator.findings.relevance import read_descriptions, read_queries, recall, write_findings
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Integer,
+    Select,
     Text,
     TextClause,
     bindparam,
@@ -29,10 +30,11 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 
 from coordinator.db.engine import Conn, engine_of
-from coordinator.findings.tokenizer import MAX_TERMS
+from coordinator.experiments.tokenizer import MAX_TERMS, list_beginnings
+from coordinator.models import Finding
 
 CANDIDATES = 2_000
 """Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""
@@ -76,6 +78,14 @@ class TextIndex(ABC):
     def list_missing(self, session: Conn, limit: int) -> list[int]:
         """Findings whose words are not in the index, and that are not hidden."""
         return list(session.scalars(self._missing, {"limit": limit}))
+
+    @abstractmethod
+    def select_holders(self, asked: str) -> Select[int]:
+        """The findings whose head has a word for each of a text's that is it, or begins so; none without a word."""
+
+    def holds(self, asked: str) -> ColumnElement[bool]:
+        """That a finding is one of `select_holders`."""
+        return Finding.id.in_(self.select_holders(asked))
 
     @abstractmethod
     def _count_holders(self, session: Conn, terms: Sequence[str]) -> dict[str, int]:
@@ -141,6 +151,11 @@ class SqliteTextIndex(TextIndex):
         row = {"rowid": indexed.finding_id, "scope": f"p{indexed.project_id}"}
         session.execute(self._put, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
 
+    def select_holders(self, asked: str) -> Select[int]:
+        words = " AND ".join(f'"{word}"{"*" * word.isalpha()}' for word in list_beginnings(asked))
+        is_match = text("search_texts match :asked").bindparams(asked=f"{{head}} : ({words})" if words else '""')
+        return select(_FTS.c.rowid).where(is_match)
+
     def _rank(self, session: Conn, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         given = {"words": _match(choice), "head": HEAD_WEIGHT, "body": BODY_WEIGHT, "most": CANDIDATES, "limit": limit}
         if project_id is None:
@@ -189,6 +204,14 @@ class PostgresTextIndex(TextIndex):
         words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
         session.execute(self._put, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
 
+    def select_holders(self, asked: str) -> Select[int]:
+        return select(_TEXTS.c.finding_id).where(_match_head(asked))
+
+    def holds(self, asked: str) -> ColumnElement[bool]:
+        # A query of its own for each finding: as a join PostgreSQL would read all texts that hold a common word.
+        one = select(_match_head(asked)).where(_TEXTS.c.finding_id == Finding.id)
+        return one.correlate(Finding).scalar_subquery()
+
     def _rank(self, session: Conn, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         asked = " | ".join(_quote(choice.rare)) if choice.rare else " & ".join(_quote(choice.common))
         within = (
@@ -223,6 +246,12 @@ class PostgresTextIndex(TextIndex):
         given: dict[str, Any] = {f"t{at}": word for at, word in enumerate(_quote(terms))}
         row = session.execute(text(f"select {counts}"), given | {"most": CANDIDATES + 1}).one()
         return dict(zip(terms, row, strict=True))
+
+
+def _match_head(asked: str) -> ColumnElement[bool]:
+    """That a text's head has words that begin as those asked for; numbers are whole."""
+    words = " & ".join(f"'{word}':{'*' * word.isalpha()}A" for word in list_beginnings(asked))
+    return _TEXTS.c.document.bool_op("@@")(cast(words, TSQUERY))
 
 
 def _quote(terms: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Words as they are stored and asked for."""
 
-from coordinator.findings.tokenizer import SNIPPET_CHARACTERS, find_best_part, list_terms, list_words
+from coordinator.experiments.tokenizer import SNIPPET_CHARACTERS, find_best_part, list_terms, list_words
 
 
 def test_a_number_is_one_word_however_it_is_written() -> None:

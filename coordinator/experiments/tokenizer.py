@@ -50,6 +50,11 @@ def list_terms(text: str) -> list[str]:
     return list(dict.fromkeys(word for word in list_words(text) if word not in STOP_WORDS))
 
 
+def list_beginnings(text: str) -> list[str]:
+    """The words of a filter, all of which a text has to hold: without what abbreviations stand for."""
+    return list(dict.fromkeys(_take_apart(part)[0] for piece in _PIECE.findall(text) for part in _HUMP.split(piece)))
+
+
 def spell_out(text: str) -> str:
     """A text as an embedder reads it best: identifiers as words, and what abbreviations stand for beside them."""
     pieces = (part for piece in _PIECE.findall(text) for part in _HUMP.split(piece))
