@@ -101,7 +101,7 @@ def check_runs(runs: list[RunView]) -> None:
     assert {run.outcome for run in runs} <= {"ok", "crashed"}, "constants that LZMA does not take together crash"
     assert {run.sandbox for run in runs} == {"bubblewrap"}
     assert len({run.hardware_class for run in runs}) == 1
-    assert {run.worker.partition("-")[0] for run in runs} == {"quick", "slow"}
+    assert {run.worker.partition("/")[2].partition("-")[0] for run in runs} == {"quick", "slow"}
     controls = [run for run in runs if run.kind is JobKind.CONTROL]
     assert controls
     for control in controls:
@@ -116,7 +116,7 @@ def check_offsets(client: Client, runs: list[RunView]) -> None:
         by_worker: dict[str, list[float]] = {}
         for run in runs:
             if run.commit_sha == sha and run.metric is not None:
-                by_worker.setdefault(run.worker.partition("-")[0], []).append(run.metric)
+                by_worker.setdefault(run.worker.partition("/")[2].partition("-")[0], []).append(run.metric)
         if len(by_worker) == 2:
             differences.append(mean(by_worker["slow"]) - mean(by_worker["quick"]))
     assert len(differences) >= 2, "the seed, and what was controlled"
@@ -128,7 +128,7 @@ def check_offsets(client: Client, runs: list[RunView]) -> None:
         for used in evidence.runs:
             if used.metric is not None:
                 assert used.read_as == pytest.approx(used.metric - used.offset.mean)
-            told[used.worker.partition("-")[0]] = used
+            told[used.worker.partition("/")[2].partition("-")[0]] = used
     slow, quick = told["slow"].offset, told["quick"].offset
     assert slow.mean - quick.mean == pytest.approx(OFFSET, abs=3 * (slow.sd + quick.sd))
     assert slow.mean - quick.mean > 0.8 * OFFSET, "and not merely the prior"

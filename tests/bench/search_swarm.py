@@ -369,7 +369,8 @@ class Swarm:
     def _rests_on_fabrication(self, session: Session, project: Project, row: CommitPosterior) -> bool:
         """Whether a result that was made up is among those that a commit's number is made of."""
         explained = explain(session, project, 0, row.commit_sha, row.hardware_class)
-        return any(run.is_in_posterior and (row.commit_sha, run.worker) in self.made_up for run in explained.runs)
+        counted = {run.worker.rpartition("/")[2] for run in explained.runs if run.is_in_posterior}
+        return any((row.commit_sha, worker) in self.made_up for worker in counted)
 
 
 @contextmanager

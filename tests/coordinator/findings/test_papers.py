@@ -60,7 +60,7 @@ def test_what_others_measure_later_weakens_or_strengthens_it(http: TestClient, a
     assert paper.words == before.words, "words stay as they were written"
     assert paper.written_effect_mean == before.written_effect_mean
     assert (paper.changes[0].trend, paper.changes[0].run_id) == (Trend.WEAKENED, run)
-    assert f"Weakened by run {run} of grace-1" in paper.changes[0].words
+    assert f"Weakened by run {run} of grace/grace-1" in paper.changes[0].words
     assert paper.trend is Trend.WEAKENED and (paper.runs, paper.volunteers) == (2, 2)
     other = author.write("Deeper is better", axis="DEPTH", metric=3.2)
     author.measure(other, 3.2)

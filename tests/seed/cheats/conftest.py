@@ -108,7 +108,6 @@ def naively(
         ProcessLimits(memory_mib=4096, processes=64, disk_mib=256),
         folder,
         descriptors=(theirs.fileno(),),
-        environment={"SWARM_TOKEN": SECRET},
     )
     with ours, theirs:
         process = preloaded.start(request)
@@ -123,6 +122,7 @@ def naively(
             linger_seconds: float = 0.0,
         ) -> Naive:
             asked = {"source": files["train.py"], "seed": seed, "check": check, "times": times}
+            asked["environment"] = {"SWARM_TOKEN": SECRET}
             ours.send(json.dumps({**asked, "old_result": old_result, "linger_seconds": linger_seconds}).encode())
             packet = ours.recv(1 << 20)
             assert packet, process.kill().log_tail

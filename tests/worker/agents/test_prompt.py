@@ -28,7 +28,7 @@ def test_a_kind_of_job_says_its_mission_to_a_model_and_to_a_tool(kind: str) -> N
     assert "/a/proposal.json" in tool and "train.py" in tool
 
 
-TOOL_PROMPTS = ("tool_repair", "tool_again", "tool_paper", "tool_toy")
+TOOL_PROMPTS = ("tool_question", "tool_repair", "tool_again", "tool_paper", "tool_toy")
 
 
 def test_the_prompts_are_those_that_are_asked_for() -> None:

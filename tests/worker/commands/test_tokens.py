@@ -149,14 +149,14 @@ def test_rotation_and_revocation_and_the_advice_that_follows(machines: tuple[Mac
     # With the old token, given in each way, each refusal's advice leads back.
     lost = first.tell("tokens", "list", SWARM_TOKEN=old)
     assert lost.returncode == 4 and "was revoked on" in lost.stderr
-    assert "it stands in the setting 'token' (SWARM_TOKEN): remove it there" in lost.stderr
+    assert "It stands in the setting 'token' (SWARM_TOKEN): remove it there" in lost.stderr
     assert first.tell("tokens", "list").returncode == 0
     fixed = first.tell("tokens", "rotate", SWARM_TOKEN=first.token)
     assert fixed.returncode == 2 and "remove it there" in fixed.stderr
     aside = first.token_path.with_name("aside")
     aside.write_text(old)
     worker = first.tell("--once", "--token-file", str(aside))
-    assert worker.returncode == 4 and f"it stands in {aside}: write another into that file" in worker.stderr
+    assert worker.returncode == 4 and f"It stands in {aside}: write another into that file" in worker.stderr
     aside.write_text(second.token)
     assert first.tell("--once", "--token-file", str(aside)).returncode == 75
     # This machine's own token is revoked by the other one.
