@@ -3,7 +3,7 @@
 import codecs
 import contextlib
 import itertools
-import json
+import marshal
 import os
 import select
 import signal
@@ -74,7 +74,7 @@ class LaunchPlan:
 
     def command(self) -> list[str]:
         """The command line that starts it through the launcher."""
-        return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(asdict(self))]
+        return [sys.executable, "-I", "-S", str(LAUNCHER), marshal.dumps(asdict(self)).hex()]
 
 
 def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[str, int]:
