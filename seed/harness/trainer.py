@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
-import torch._dynamo  # what torch imports, for a second or two, when a file makes its first optimizer
 from safetensors.torch import save
 
 from harness.channel import Channel, Fault, import_edited, run
@@ -71,4 +70,7 @@ def build_model(edited: ModuleType, begin: dict) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
+    # What torch imports, for a second or two, when a file makes its first optimizer. Hosts need none.
+    import torch._dynamo
+
     run(main)
