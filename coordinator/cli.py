@@ -54,7 +54,9 @@ app.add_typer(maintenance)
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.  [default: 8000]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.  [default: 8000]")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Server processes; several need PostgreSQL.")] = 1,
     snapshot: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Serve this snapshot, read only, and no database.")
@@ -172,7 +174,9 @@ def _listen(host: str, port: int) -> socket.socket:
     is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, UnicodeError) or (error.errno or 0) < 0:  # socket.gaierror's, whose type is lost
+            raise CommandFailed(f"there is no host {host!r} to listen on: name an address of this machine.") from error
         if error.errno == errno.EADDRINUSE:
             raise CommandFailed(
                 f"port {port} on {host} is in use. Stop what uses it, or choose another: --port."

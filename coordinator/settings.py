@@ -61,7 +61,7 @@ class CoordinatorSettings(BaseSettings):
 
     database_url: str = "sqlite:///.swarm/coordinator.db"
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = Field(default=8000, ge=0, le=65535)
     public_url: str = ""
     pg_bin: Path | None = None
     joining: Joining = Joining.OPEN

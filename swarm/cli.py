@@ -154,7 +154,7 @@ def demo(
     experiments: Annotated[
         int | None, typer.Option(min=1, help="Number of experiments to finish.  [default: go on until Ctrl-C]")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the coordinator; 0 picks a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the coordinator; 0 picks a free one.")] = 8000,
     folder: Annotated[Path, typer.Option(help="The folder of database, logs and the worker's files.")] = Path(".swarm"),
     seed: Annotated[str, typer.Option(help="The seed to work on: its name, or a folder.")] = "gpt-cpu",
 ) -> None:

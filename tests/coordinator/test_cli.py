@@ -115,6 +115,12 @@ def test_port_in_use(database_url: str) -> None:
     assert "--port" in done.stderr
 
 
+def test_an_address_that_cannot_be_listened_on() -> None:
+    assert_one_clear_line(serve("--host", "a..b"), "there is no host 'a..b'")
+    assert_one_clear_line(serve(SWARM_PORT="65536"), "SWARM_PORT: must be at most 65535")
+    assert "--port" in (done := serve("--port", "65536")).stderr and done.returncode == 2
+
+
 def test_newer_database(database_url: str) -> None:
     run("migrate", SWARM_DATABASE_URL=database_url)
     database = Database(database_url)
