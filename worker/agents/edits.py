@@ -7,7 +7,7 @@ numbers, other quotes and spaces, escapes of escapes, another indentation. It mu
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from pydantic import Field
 
@@ -42,22 +42,24 @@ class WholeFile(Message):
     text: str
 
 
-def apply_changes(edits: Iterable[Edit], wholes: Iterable[WholeFile], base: Mapping[str, str]) -> dict[str, str]:
-    """The whole text of each file that they name. Raises EditError."""
-    files = apply_edits(edits, base)
+def apply_changes(
+    edits: Iterable[Edit], wholes: Iterable[WholeFile], base: Mapping[str, str], tree: Collection[str] = ()
+) -> dict[str, str]:
+    """The whole text of each file that they name; a path of `tree` means no other file. Raises EditError."""
+    files = apply_edits(edits, base, tree)
     for whole in wholes:
-        path = _find_path(whole.file, base) or whole.file
+        path = _find_path(whole.file, base, tree) or whole.file
         if path in files:
             raise EditError(f"{path} is given twice, or whole and as edits; give it once")
         files[path] = _clean_whole(whole.text, base.get(path, ""))
     return files
 
 
-def apply_edits(edits: Iterable[Edit], base: Mapping[str, str]) -> dict[str, str]:
-    """The whole text of each file that the edits change. Raises EditError."""
+def apply_edits(edits: Iterable[Edit], base: Mapping[str, str], tree: Collection[str] = ()) -> dict[str, str]:
+    """The whole text of each file that the edits change; `tree` as in `apply_changes`. Raises EditError."""
     files: dict[str, str] = {}
     for edit in edits:
-        path = _find_path(edit.file, base)
+        path = _find_path(edit.file, base, tree)
         if path is None:
             raise EditError(f"{edit.file!r} is not an editable file of this project; editable are: {', '.join(base)}")
         text = files.get(path, base[path])
@@ -99,10 +101,10 @@ def _check_text(path: str, text: str) -> None:
         raise EditError(f"{path} cannot be read as a program: {error}") from error
 
 
-def _find_path(named: str, base: Mapping[str, str]) -> str | None:
+def _find_path(named: str, base: Mapping[str, str], tree: Collection[str]) -> str | None:
     """The file that an answer means: by its path, by the end of that, or the only one where none is named."""
-    if named in base:
-        return named
+    if named in base or named in tree:
+        return named if named in base else None
     ends = [path for path in base if not named or f"/{named}".endswith(f"/{path}") or path.endswith(f"/{named}")]
     return ends[0] if len(ends) == 1 else None
 
@@ -140,7 +142,8 @@ def _clean_whole(text: str, base: str) -> str:
     text = text.removeprefix("\ufeff")
     text = text if "\r\n" in base else text.replace("\r\n", "\n")
     text = _strip_fence(text)
-    text = _strip_numbers(text) if "\n" in text else _unescape(text)
+    mend, own = _strip_numbers if "\n" in text else _unescape, base.rstrip("\n")
+    text = mend(text) if mend(own) == own else text  # where the file itself does not look so
     return text if text.endswith("\n") or not base.endswith("\n") else f"{text}\n"
 
 

@@ -281,7 +281,7 @@ def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:
 
 
 def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:
-    return check_files(apply_changes(reply.edits, reply.files, base), base, task.contract.files)
+    return check_files(apply_changes(reply.edits, reply.files, base, task.tree), base, task.contract.files)
 
 
 def _show_files(files: Mapping[str, str]) -> str:

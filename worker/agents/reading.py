@@ -90,7 +90,8 @@ class Unreadable(ValueError):
 def read_form(texts: Sequence[str], form: type[Form], *, is_cut_off: bool = False) -> tuple[Form, bool]:
     """The best object in these texts that fits the form, and whether it had to be repaired. Raises Unreadable.
 
-    The texts stand in order of trust. One that was cut off may hold a whole object, and is not repaired.
+    The texts stand in order of trust. One that was cut off may hold a whole object, and is not repaired; where its last
+    diff ends is not known.
     """
     problem, exact = "", _load(texts[0]) if texts else None
     for text in texts:
@@ -100,7 +101,8 @@ def read_form(texts: Sequence[str], form: type[Form], *, is_cut_off: bool = Fals
             fitted = fit(form, found)
             if not isinstance(fitted, dict):
                 continue
-            if "edits" in form.model_fields and not fitted.get("edits") and not fitted.get("files"):
+            lacks_changes = "edits" in form.model_fields and not fitted.get("edits") and not fitted.get("files")
+            if lacks_changes and not is_cut_off:
                 fitted |= {"edits": patch} if (patch := read_patch(strip_reasoning(text))) else {}
             try:
                 return form.model_validate(fitted), fitted != exact
@@ -125,8 +127,9 @@ def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
     sources = dict.fromkeys((said, text, html.unescape(said), re.sub(r"(?m)^> ?", "", said)))
     for source in sources:
         yield from reversed(found := list(_scan(source)))
-        if len(found) > 1:  # a statement and its changes one after the other
-            yield {name: value for one in found for name, value in one.items()}
+        parts = {name: value for one in found for name, value in one.items()}
+        if 1 < len(found) and len(parts) == sum(map(len, found)):  # a statement and its changes one after the other
+            yield parts
     if is_cut_off:
         return
     yield from list_marked(said)
@@ -205,7 +208,8 @@ def fit(form: type[BaseModel], found: Any, depth: int = 0, *, is_row: bool = Fal
         return found
     named = _rename(form, found, is_sure=is_row)
     for inner in found.values() if named and not is_row else ():  # {"experiment": {...}, "edits": [...]}
-        named = _rename(form, inner, is_sure=False) | named if isinstance(inner, dict) else named
+        more = _rename(form, inner, is_sure=False) if isinstance(inner, dict) else {}
+        named |= {} if more.keys() & named.keys() else more  # what repeats a field is another's
     named = _part_files(form, named)
     if not named and depth < MAX_DEPTH:  # {"arguments": {...}}, {"experiment": {...}}
         inner = [fit(form, value, depth + 1) for value in found.values() if isinstance(value, dict | list | str)]

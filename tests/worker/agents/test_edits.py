@@ -41,6 +41,8 @@ def test_code_that_looks_like_what_is_stripped_stays() -> None:
         apply_changes([], [WholeFile(file="t.txt", text="1: a\n3: b\n")], {"t.txt": "x\n"})["t.txt"] == "1: a\n3: b\n"
     )
     assert change("a\r\n", "b\r\n", "a\r\nc\r\n") == "b\r\nc\r\n"
+    for earlier, sent in (("1. adam\n2. sgd\n", "1. adam\n2. muon\n"), ("a\\nb\n", "a\\nc\n")):
+        assert apply_changes([], [WholeFile(file="t.txt", text=sent)], {"t.txt": earlier})["t.txt"] == sent
 
 
 def test_a_file_is_found_by_the_end_of_its_path_and_never_guessed() -> None:
@@ -50,3 +52,8 @@ def test_a_file_is_found_by_the_end_of_its_path_and_never_guessed() -> None:
     for named in ("a.py", "", "c.py"):
         with pytest.raises(EditError, match="is not an editable file"):
             apply_edits([Edit(file=named, search="1", replace="2")], base)
+    with pytest.raises(EditError, match="is not an editable file"):  # but another file of the project
+        apply_edits([Edit(file="harness/src/b.py", search="1", replace="2")], base, ["harness/src/b.py"])
+    assert apply_changes([], [WholeFile(file="harness/src/b.py", text="B")], base, ["harness/src/b.py"]) == {
+        "harness/src/b.py": "B"
+    }

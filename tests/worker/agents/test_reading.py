@@ -84,6 +84,22 @@ def test_reading_is_liberal_for_other_forms_too() -> None:
         read_form(['{"file": "train.py", "search": "a", "replace": "b"}'], RepairReply)
 
 
+def test_no_edits_are_guessed_of_a_text_that_was_cut_off_or_quotes_others() -> None:
+    words = {"title": "DEPTH 6", "hypothesis": "Deeper.", "axis": "DEPTH", "direction": "up"}
+    said = json.dumps(words)
+    diff = "--- a/train.py\n+++ b/train.py\n@@ -1,2 +1,2 @@\n-DEPTH = 4\n-WIDTH = 8\n+DEPTH = 6\n"  # and WIDTH to come
+    other = {"edits": [{"file": "train.py", "search": "DEPTH = 4", "replace": "DEPTH = 9"}]}
+    assert read_form([f"{said}\n{diff}"], ExperimentReply)[0].edits
+    for text, is_cut_off in (
+        (f"{said}\n{diff}", True),
+        (json.dumps(words | {"parent": {"title": "DEPTH 9", **other}}), False),
+        (f"{said}\nUnlike {json.dumps({'title': 'DEPTH 9'})} with {json.dumps(other)}", False),
+        (f"{said}\n{json.dumps(other)}\n{json.dumps(other)}", False),  # two halves of a change
+    ):
+        with pytest.raises(Unreadable):
+            read_form([text], ExperimentReply, is_cut_off=is_cut_off)
+
+
 @pytest.mark.parametrize(
     "text", ["{" * 3000, "[" * 3000, '{"a":' * 2000, "{}" * 500, "\x00{", '{"title": NaN, "edits": []}']
 )
