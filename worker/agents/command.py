@@ -127,7 +127,8 @@ class CommandAgent(Agent):
             outcome, end, log = self._run_once(room, "question", prompt, list(files), deadline, secrets)
         said = read_words(outcome.log_tail).replace(prompt, "")
         if outcome.exit_status != 0 or QUESTION_ANSWER not in said.lower():
-            advice = find_refusal(said, outcome.exit_status)
+            # A tool that is ended because it is slow has not refused: its words may be warnings.
+            advice = None if outcome.killed_for else find_refusal(said, outcome.exit_status)
             if advice == UNKNOWN_OPTION and preset is not None and preset.optional and not self._left_out:
                 self._left_out = preset.optional
                 return self.begin()

@@ -11,7 +11,7 @@ import pytest
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import make_task, sha_of
 from tests.worker.sandbox.conftest import choose_seconds
-from worker.agents.base import AgentError, AgentUnavailable, Draft, Task
+from worker.agents.base import AgentError, AgentMisconfigured, AgentUnavailable, Draft, Task
 from worker.agents.command import CommandAgent, Tool
 from worker.agents.programs import Program
 from worker.agents.tool_room import RoomSettings
@@ -167,6 +167,13 @@ def test_a_tool_that_fails_or_is_missing_is_unavailable(bench: Bench) -> None:
     agent._tool = replace(agent._tool, argv=("/nowhere/tool", "{prompt_file}"))
     with pytest.raises(AgentUnavailable, match="No such file"):
         agent.propose(TASK)
+
+
+def test_a_tool_that_is_slow_to_answer_the_first_question_may_work(bench: Bench) -> None:
+    said = "Warning for model ollama/qwen: Unknown context window size"
+    bench.agent(f"echo '{said}'; sleep {choose_seconds()}", seconds=2).begin()
+    with pytest.raises(AgentMisconfigured, match="--model NAME"):
+        bench.agent(f"echo '{said}'; exit 1").begin()
 
 
 def test_mends_a_crash(bench: Bench) -> None:
