@@ -15,7 +15,8 @@ OLD = GpuReport(
 
 @dataclass
 class FakeDriver:
-    """Implements `Driver`; `error` is raised instead of any answer. Power limits are set only by root."""
+    """Implements `Driver`; `error` is raised instead of any answer. Power limits are set only by root, and what is set
+    is gone at once where the driver `forgets` it."""
 
     gpus: tuple[GpuReport, ...]
     cuda: tuple[int, int] = (13, 0)
@@ -24,6 +25,7 @@ class FakeDriver:
     celsius: int | None = None
     watts: int | None = None
     is_root: bool = True
+    forgets: bool = False
 
     def describe(self) -> DriverReport:
         if self.error is not None:
@@ -50,7 +52,7 @@ class FakeDriver:
             raise self.error
         if not self.is_root:
             raise PowerRefused("only root may")
-        self.watts = watts
+        self.watts = self.watts if self.forgets else watts
 
 
 FAKE_SOURCE = Path(__file__).with_name("fake_nvml.c")

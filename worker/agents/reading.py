@@ -128,7 +128,7 @@ def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
     for source in sources:
         yield from reversed(found := list(_scan(source)))
         parts = {name: value for one in found for name, value in one.items()}
-        if 1 < len(found) and len(parts) == sum(map(len, found)):  # a statement and its changes one after the other
+        if len(found) > 1 and len(parts) == sum(map(len, found)):  # a statement and its changes one after the other
             yield parts
     if is_cut_off:
         return

@@ -1,8 +1,9 @@
 """Keeps a GPU's power limit at `max_watts` or below while a worker runs, and sets the earlier one again at the end.
 
-    power-limit    in the worker's folder, while a limit of its is in force: the GPU's UUID and the earlier limit
+    power-limit    in the worker's folder, while a limit of its is in force: the GPU's UUID, the earlier limit, and its
 
-A process that is killed leaves the file, and the next one in that folder sets the earlier limit again.
+A process that is killed leaves the file, and the next one in that folder sets the earlier limit again. A limit that
+somebody else has set since then is left alone.
 """
 
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
         return
     if most < limit.least:
         raise DriverError(f"the {model} takes no power limit below {limit.least} W: set `max_watts` to it, {otherwise}")
-    kept.write_text(f"{gpu.uuid} {limit.watts}\n", encoding="utf-8")
+    kept.write_text(f"{gpu.uuid} {limit.watts} {most}\n", encoding="utf-8")
     try:
         driver.set_power_limit(gpu, most)
     except PowerRefused as error:
@@ -53,12 +54,19 @@ def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
             f"`sudo nvidia-smi -i {gpu.uuid} -pl {most}` does, until the next restart (from a container, on its host); "
             f"then start the worker again, {otherwise}"
         ) from error
+    if (after := driver.read_power_limit(gpu)) is None or after.watts > most:
+        raise DriverError(
+            f"the {model} forgets a power limit when nothing uses it: turn on its persistence mode (`sudo nvidia-smi "
+            f"-i {gpu.uuid} -pm 1`), and start the worker again, {otherwise}"
+        )
 
 
 def restore_power_limit(driver: Driver, folder: Path) -> None:
-    """Set the earlier limit again, if a process in this folder has changed it."""
+    """Set the earlier limit again, if a process in this folder has changed it, and nobody else since then."""
     kept = folder / LIMIT_FILE
     with suppress(OSError, ValueError, DriverError):
-        uuid, watts = kept.read_text(encoding="utf-8").split()
-        driver.set_power_limit(Gpu(uuid), int(watts))
+        uuid, earlier, ours = kept.read_text(encoding="utf-8").split()
+        limit = driver.read_power_limit(Gpu(uuid))
+        if limit is not None and limit.watts == int(ours):
+            driver.set_power_limit(Gpu(uuid), int(earlier))
     kept.unlink(missing_ok=True)

@@ -27,13 +27,14 @@ def test_the_limit_is_lowered_while_the_worker_runs_and_never_raised(
 
 def test_a_killed_workers_limit_is_restored_by_the_next_one(tmp_path: Path) -> None:
     driver = FakeDriver((H100,), watts=250)
-    (tmp_path / LIMIT_FILE).write_text(f"{H100.gpu.uuid} 700\n")  # as one leaves it that is killed
+    (tmp_path / LIMIT_FILE).write_text(f"{H100.gpu.uuid} 700 250\n")  # as one leaves it that is killed
     with hold_power_limit(driver, MACHINE, 300, tmp_path):
         assert driver.watts == 300
     assert driver.watts == 700
-    (tmp_path / LIMIT_FILE).write_text("nonsense")
-    restore_power_limit(driver, tmp_path)
-    assert driver.watts == 700 and not (tmp_path / LIMIT_FILE).exists()
+    for left in ("nonsense", "", f"{H100.gpu.uuid} 900 300\n"):  # the last: the owner has set 700 W since then
+        (tmp_path / LIMIT_FILE).write_text(left)
+        restore_power_limit(driver, tmp_path)
+        assert driver.watts == 700 and not (tmp_path / LIMIT_FILE).exists()
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_a_killed_workers_limit_is_restored_by_the_next_one(tmp_path: Path) -> N
     [
         (FakeDriver((H100,), watts=700, is_root=False), rf"stays at 700 W.*sudo nvidia-smi -i {H100.gpu.uuid} -pl 600"),
         (FakeDriver((H100,), watts=700), "takes no power limit below 100 W"),
+        (FakeDriver((H100,), watts=700, forgets=True), "nvidia-smi -i .* -pm 1"),
         (FakeDriver((H100,), watts=None), "cannot be limited: remove `max_watts`"),
         (FakeDriver((H100,), error=DriverError("gone")), "gone"),
     ],
@@ -48,7 +50,7 @@ def test_a_killed_workers_limit_is_restored_by_the_next_one(tmp_path: Path) -> N
 def test_a_limit_that_cannot_be_set_ends_the_worker_with_what_to_do(
     driver: FakeDriver, words: str, tmp_path: Path
 ) -> None:
-    most = 90 if driver.is_root else 600
+    most = 90 if "below" in words else 600
     with pytest.raises(HardwareError, match=words), hold_power_limit(driver, MACHINE, most, tmp_path):
         pass
     assert not (tmp_path / LIMIT_FILE).exists()
