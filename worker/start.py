@@ -253,10 +253,10 @@ def _open_runner(settings: WorkerSettings, folder: Path, stack: ExitStack) -> tu
     machine = detect_machine(settings.device, settings.cores)
     stack.enter_context(hold_gpu(machine))
     if machine.gpu is not None and settings.max_watts is not None:
-        stack.enter_context(hold_power_limit(NvidiaDriver(), machine, settings.max_watts, settings.worker_folder))
+        stack.enter_context(hold_power_limit(NvidiaDriver(), machine, settings.max_watts, settings.data_dir))
         machine = detect_machine(settings.device, settings.cores)  # its power cap is a part of its class
     elif machine.gpu is not None:
-        restore_power_limit(NvidiaDriver(), settings.worker_folder)
+        restore_power_limit(NvidiaDriver(), machine.gpu, settings.data_dir)
     sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     if machine.gpu is not None:
         try_device(sandbox, machine.device)

@@ -1,8 +1,8 @@
 """Keeps a GPU's power limit at `max_watts` or below while a worker runs, and sets the earlier one again at the end.
 
-    power-limit    in the worker's folder, while a limit of its is in force: the GPU's UUID, the earlier limit, and its
+    power-limit-UUID    in the data folder, while a worker's limit is in force on that GPU: the earlier limit, and its
 
-A process that is killed leaves the file, and the next one in that folder sets the earlier limit again. A limit that
+A process that is killed leaves the file, and the next one on that GPU sets the earlier limit again. A limit that
 somebody else has set since then is left alone.
 """
 
@@ -14,8 +14,6 @@ from worker.machine.gpu import Driver, DriverError, PowerRefused
 from worker.machine.hardware import HardwareError, Machine
 from worker.sandbox.base import Gpu
 
-LIMIT_FILE = "power-limit"
-
 
 @contextmanager
 def hold_power_limit(driver: Driver, machine: Machine, most: int, folder: Path) -> Iterator[None]:
@@ -24,16 +22,17 @@ def hold_power_limit(driver: Driver, machine: Machine, most: int, folder: Path) 
     Raises HardwareError where the limit cannot be set; the message says what to do.
     """
     assert machine.gpu is not None
-    restore_power_limit(driver, folder)
+    restore_power_limit(driver, machine.gpu, folder)
+    kept = name_limit_file(machine.gpu, folder)
     try:
-        _lower(driver, machine.gpu, machine.hardware.model, most, folder / LIMIT_FILE)
+        _lower(driver, machine.gpu, machine.hardware.model, most, kept)
     except DriverError as error:
-        (folder / LIMIT_FILE).unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
         raise HardwareError(str(error)) from error
     try:
         yield
     finally:
-        restore_power_limit(driver, folder)
+        restore_power_limit(driver, machine.gpu, folder)
 
 
 def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
@@ -45,7 +44,7 @@ def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
         return
     if most < limit.least:
         raise DriverError(f"the {model} takes no power limit below {limit.least} W: set `max_watts` to it, {otherwise}")
-    kept.write_text(f"{gpu.uuid} {limit.watts} {most}\n", encoding="utf-8")
+    kept.write_text(f"{limit.watts} {most}\n", encoding="utf-8")
     try:
         driver.set_power_limit(gpu, most)
     except PowerRefused as error:
@@ -61,12 +60,16 @@ def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
         )
 
 
-def restore_power_limit(driver: Driver, folder: Path) -> None:
-    """Set the earlier limit again, if a process in this folder has changed it, and nobody else since then."""
-    kept = folder / LIMIT_FILE
+def restore_power_limit(driver: Driver, gpu: Gpu, folder: Path) -> None:
+    """Set a GPU's earlier limit again, if a worker has changed it, and nobody else since then."""
+    kept = name_limit_file(gpu, folder)
     with suppress(OSError, ValueError, DriverError):
-        uuid, earlier, ours = kept.read_text(encoding="utf-8").split()
-        limit = driver.read_power_limit(Gpu(uuid))
-        if limit is not None and limit.watts == int(ours):
-            driver.set_power_limit(Gpu(uuid), int(earlier))
+        earlier, ours = map(int, kept.read_text(encoding="utf-8").split())
+        limit = driver.read_power_limit(gpu)
+        if limit is not None and limit.watts == ours:
+            driver.set_power_limit(gpu, earlier)
     kept.unlink(missing_ok=True)
+
+
+def name_limit_file(gpu: Gpu, folder: Path) -> Path:
+    return folder / f"power-limit-{gpu.uuid}"

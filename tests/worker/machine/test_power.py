@@ -10,7 +10,8 @@ import pytest
 from tests.support.gpus import H100, FakeDriver, build_libraries
 from worker.machine.gpu import DriverError
 from worker.machine.hardware import HardwareError, TorchBuild, detect_machine
-from worker.machine.power import LIMIT_FILE, hold_power_limit, restore_power_limit
+from worker.machine.power import hold_power_limit, name_limit_file, restore_power_limit
+from worker.sandbox.base import Gpu
 
 MACHINE = detect_machine("cuda:0", None, FakeDriver((H100,)), TorchBuild("2.9.0"))
 
@@ -22,19 +23,21 @@ def test_the_limit_is_lowered_while_the_worker_runs_and_never_raised(
     driver = FakeDriver((H100,), watts=earlier)
     with hold_power_limit(driver, MACHINE, 250, tmp_path):
         assert driver.watts == meanwhile
-    assert driver.watts == earlier and not (tmp_path / LIMIT_FILE).exists()
+    assert driver.watts == earlier and not list(tmp_path.iterdir())
 
 
 def test_a_killed_workers_limit_is_restored_by_the_next_one(tmp_path: Path) -> None:
     driver = FakeDriver((H100,), watts=250)
-    (tmp_path / LIMIT_FILE).write_text(f"{H100.gpu.uuid} 700 250\n")  # as one leaves it that is killed
+    name_limit_file(H100.gpu, tmp_path).write_text("700 250\n")  # as one leaves it that is killed
     with hold_power_limit(driver, MACHINE, 300, tmp_path):
         assert driver.watts == 300
+        restore_power_limit(driver, Gpu("GPU-another"), tmp_path)  # a worker on it starts, and leaves this one's alone
+        assert driver.watts == 300
     assert driver.watts == 700
-    for left in ("nonsense", "", f"{H100.gpu.uuid} 900 300\n"):  # the last: the owner has set 700 W since then
-        (tmp_path / LIMIT_FILE).write_text(left)
-        restore_power_limit(driver, tmp_path)
-        assert driver.watts == 700 and not (tmp_path / LIMIT_FILE).exists()
+    for left in ("nonsense", "", "900", "900 300\n"):  # the last: the owner has set 700 W since then
+        name_limit_file(H100.gpu, tmp_path).write_text(left)
+        restore_power_limit(driver, H100.gpu, tmp_path)
+        assert driver.watts == 700 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_a_limit_that_cannot_be_set_ends_the_worker_with_what_to_do(
     most = 90 if "below" in words else 600
     with pytest.raises(HardwareError, match=words), hold_power_limit(driver, MACHINE, most, tmp_path):
         pass
-    assert not (tmp_path / LIMIT_FILE).exists()
+    assert not list(tmp_path.iterdir())
 
 
 HOLD = """
