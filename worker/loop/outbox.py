@@ -167,23 +167,22 @@ class Outbox:
     def deliver(self, client: CoordinatorClient) -> Iterator[DeliveryOutcome]:
         """Deliver waiting results, oldest first, and yield the outcome of each.
 
-        A held result stays, and what builds on its commit; others do not wait for it, because the coordinator gives
-        few jobs to one that holds many. Any ClientError of `client` but Rejected ends the delivery. A process tries a
-        result of another account once.
+        A held result stays, and what builds on its commit or measures it; others do not wait for it, because the
+        coordinator gives few jobs to one that holds many. Any ClientError of `client` but Rejected ends the delivery. A
+        process tries a result of another account once, and none that needs its commit.
         """
         waiting: set[Sha] = set()
         with self._lock:
             paths = self._paths()
         for path in paths:
             with self._lock:
-                if path in self._foreign:
-                    continue
-                entry, is_held = self._read(path), path in self._held
-            if not isinstance(entry, str) and (is_held or entry.needs(waiting)):
-                waiting.add(entry.upload.run.commit_sha)
-                continue
+                entry, waits = self._read(path), path in self._held or path in self._foreign
             if isinstance(entry, str):
                 yield DamagedFile(entry, self._set_aside(path, self.damaged, entry))
+                continue
+            made = {entry.upload.commit.sha} if entry.upload.commit is not None else set()
+            if waits or entry.needs(waiting):
+                waiting |= made
                 continue
             try:
                 if entry.own is not None:
@@ -193,6 +192,7 @@ class Outbox:
                 if error.code == FOREIGN:
                     with self._lock:
                         self._foreign.add(path)
+                    waiting |= made
                     yield ForeignResult(entry, path)
                     continue
                 yield RejectedResult(entry, error, self._set_aside(path, self.rejected, str(error)))

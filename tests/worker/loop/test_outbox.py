@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from shared.findings import FindingDraft
 from shared.leases import HeartbeatReply, LeaseState, OfflineLease, ResultReply, ResultUpload
 from shared.protocol import now
-from tests.support.messages import HARDWARE, make_run
+from tests.support.messages import HARDWARE, make_commit, make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.small_disk import run_on_small_disk
 from worker.api.client import ClientError, Rejected, Unauthorized, UnexpectedReply, Unreachable
@@ -46,15 +47,35 @@ def make_entry(seed: int = 1, commit: str = "x") -> Entry:
     return Entry(project="tiny", lease_id=uuid4(), upload=ResultUpload(run=make_run(sha_of(commit), seed=seed)))
 
 
+def make_child(parent_sha: str, seed: int) -> Entry:
+    commit = make_commit(parent_sha, {}, {"train.py": f"SEED = {seed}\n"})
+    finding = FindingDraft(claim="It helps, on one run.", agent="scripted")
+    run = make_run(commit.sha, seed=seed)
+    upload = ResultUpload(run=run, commit=commit, proposal=make_proposal(), finding=finding)
+    return Entry(project="tiny", lease_id=uuid4(), upload=upload)
+
+
+def make_family() -> tuple[list[Entry], list[Entry]]:
+    """Results: the first, and what needs its commit; and others."""
+    first = make_child(sha_of("x"), 2)
+    child = make_child(first.upload.run.commit_sha, 3)
+    measurement = Entry(
+        project="tiny", lease_id=uuid4(), upload=ResultUpload(run=make_run(first.upload.run.commit_sha, seed=4))
+    )
+    grandchild = make_child(child.upload.run.commit_sha, 5)
+    return [first, child, measurement, grandchild], [make_child(sha_of("x"), 6), make_entry(7), make_entry(8)]
+
+
 def test_a_result_that_waits_for_its_finding_keeps_back_only_what_needs_it(tmp_path: Path) -> None:
     outbox, coordinator = Outbox(tmp_path), Coordinator()
-    held, other, later = make_entry(), make_entry(2, "y"), make_entry(3)
-    path = outbox.put(held, held=True)
-    for entry in (other, later):
+    family, others = make_family()
+    outbox.put(make_entry(), held=True)  # a measurement: no commit waits for it
+    path = outbox.put(family[0], held=True)
+    for entry in (*family[1:], *others):
         outbox.put(entry)
-    assert [h.entry for h in outbox.deliver(coordinator) if isinstance(h, DeliveredResult)] == [other]
+    assert [h.entry for h in outbox.deliver(coordinator) if isinstance(h, DeliveredResult)] == others
     outbox.release(path)
-    assert [h.entry for h in outbox.deliver(coordinator) if isinstance(h, DeliveredResult)] == [held, later]
+    assert [h.entry for h in outbox.deliver(coordinator) if isinstance(h, DeliveredResult)] == family
 
 
 def test_delivers_in_the_order_of_finishing_and_forgets_what_is_acknowledged(tmp_path: Path) -> None:
@@ -240,8 +261,13 @@ def test_what_belongs_to_another_account_waits_for_its_token(tmp_path: Path) -> 
     assert [type(h) for h in handled] == [DeliveredResult, ForeignResult, DeliveredResult]
     assert len(outbox) == 1 and outbox.leases() == []
     assert list(outbox.deliver(coordinator)) == []  # told once
-    (late,) = Outbox(tmp_path).deliver(Coordinator())
-    assert isinstance(late, DeliveredResult) and late.entry.upload.run.seed == 2
+    family, _ = make_family()  # its first has seed 2
+    for entry in family:
+        outbox.put(entry)
+    for told in (1, 0):
+        assert [type(h) for h in outbox.deliver(coordinator)] == told * [ForeignResult]
+    late = list(Outbox(tmp_path).deliver(Coordinator()))
+    assert [h.entry.upload.run.seed for h in late if isinstance(h, DeliveredResult)] == [2, 2, 3, 4, 5]
 
 
 def test_two_threads_neither_report_a_full_disk_nor_lose_the_reserve(tmp_path: Path) -> None:
