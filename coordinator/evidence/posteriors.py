@@ -212,6 +212,8 @@ def conclude(
     standing = _rank(contract, model, ancestor, runs, measured, milestone, dispute)
     if standing is Standing.REJECTED:
         effect, milestone, verdict = None, None, Verdict.INVALID
+    elif standing is Standing.HELD and verdict is not None:
+        verdict = Verdict.UNRESOLVED  # until it is decided, nobody counts it as a gain
     return DerivedPosterior(
         metric=belief.metric,
         effect=effect,

@@ -74,6 +74,8 @@ def case(database: Database, http: TestClient, project: str) -> Case:
 
 def test_a_held_result_waits_and_is_listed(case: Case) -> None:
     assert case.standing() == "held" and not case.leads()
+    [topic] = case.http.get("/api/v1/topics", params={"project": "tiny"}).json()["items"]
+    assert (topic["improved"], topic["unresolved"]) == (0, 1), "nobody counts it as a gain yet"
     waiting = case.boss.get("/held").json()["items"]
     assert [(one["sha"], one["volunteer"], one["decision"]) for one in waiting] == [(case.sha, "mallory", None)]
 
@@ -82,6 +84,7 @@ def test_accepting_lets_it_count_and_undoing_restores_everything(case: Case) -> 
     before = case.posteriors()
     done = case.decide("accept")
     assert case.standing() == "provisional" and case.leads()
+    assert case.http.get("/api/v1/experiments/1").json()["posterior"]["verdict"] == "improved"
     case.check_numbers()
     assert case.boss.get("/held").json()["items"][0]["decision"] == "accept"
     assert case.boss.post(f"/audit/{done['id']}/undo", {"reason": "too early"}).status_code == 201

@@ -1,6 +1,8 @@
 """The trainer of the next run starts while one is scored, which nobody notices but by the seconds that it saves."""
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -13,7 +15,7 @@ from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import codec_contract, codec_files, pack_text, serve_text
 from worker.machine.hardware import detect_machine
-from worker.runs import started_trainer
+from worker.runs import processes, started_trainer
 from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.spec import RunProgress
 from worker.runs.started_trainer import SPARE_CORES, TrainerAhead
@@ -61,6 +63,8 @@ def request_of(tmp_path: Path) -> Iterator[Callable[[str], RunRequest]]:
 @pytest.fixture
 def local(tmp_path: Path, witness: Witness, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalRunner]:
     monkeypatch.setattr(started_trainer, "SPARE_CORES", 1)
+    one_core = frozenset([min(os.sched_getaffinity(0))])  # the same each time, whatever cores other tests hold
+    monkeypatch.setattr(processes, "claim_cores", lambda _: nullcontext(one_core))
     runner = LocalRunner("cpu", detect_machine("cpu", 1).hardware, witness, tmp_path / "cache", tmp_path / "runs")
     yield runner
     runner.drop_ahead()
