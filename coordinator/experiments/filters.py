@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, Select, and_, func, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 
 from coordinator.db.engine import Conn
 from coordinator.experiments.failures import SLOW_BELOW, WITHOUT_GAIN
@@ -67,7 +67,8 @@ class FilterQuery(BaseModel):
     def to_filters(self, **others: Any) -> "Filters":
         """The filters as queries read them; `others` replace or add to them."""
         given = {name: getattr(self, name) for name in Filters._fields if name in type(self).model_fields}
-        return Filters(**{**given, "topic": name_topic(self.axis) if self.axis else None, **others})
+        named = {"topic": name_topic(self.axis) if self.axis else None, "text": self.text or None}
+        return Filters(**given | named | others)
 
 
 class Filters(NamedTuple):
@@ -148,8 +149,8 @@ def list_verdicts_of(failure: str) -> list[str | None]:
 
 def is_worker(name: str) -> ColumnElement[bool]:
     """That a worker has a name, or is `volunteer/worker`."""
-    volunteer, slash, worker = name.rpartition("/")
-    return and_(Worker.name == worker, Volunteer.name == volunteer) if slash else Worker.name == name
+    volunteer, _, worker = name.partition("/")
+    return or_(Worker.name == name, and_(Worker.name == worker, Volunteer.name == volunteer))
 
 
 Condition = Callable[[Any], ColumnElement[bool]]

@@ -1,7 +1,6 @@
 """Pages of lists of experiments and findings: an order is walked along its index, or what fits one filter is sorted."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Null, Select, literal, null, select, tuple_
@@ -111,8 +110,7 @@ def list_page(
     experiments at most are looked at, in the list's order: a page may have fewer than `limit` rows, and go on.
     Raises CursorInvalidError.
     """
-    kind = {ExperimentSort.NEWEST: None, ExperimentSort.DONE: datetime}.get(order.sort, float)
-    after = decode_position(cursor, kind) if cursor is not None else None
+    after = find_position(cursor, *_columns_of(order))
     fits = [*list_conditions(session, filters), *others]
     few = find_few(session, list_sources(session, filters))
     if few == []:
@@ -168,6 +166,14 @@ def _columns_of(order: Order) -> tuple[Any, Any]:
         ExperimentSort.EFFECT: (CommitPosterior.commit_sha, CommitPosterior.effect_mean),
         ExperimentSort.METRIC: (CommitPosterior.commit_sha, CommitPosterior.metric_mean),
     }[order.sort]
+
+
+def find_position(cursor: str | None, key: Any, value: Any) -> Position | None:
+    """The position behind which a page of rows begins that these columns order. Raises CursorInvalidError."""
+    if cursor is None:
+        return None
+    kind = None if isinstance(value, Null) else value.type.python_type
+    return decode_position(cursor, kind, key.type.python_type)
 
 
 def arrange(

@@ -1,7 +1,6 @@
 """Lists of runs and of their curves, filtered as lists of experiments are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -13,7 +12,7 @@ from coordinator.evidence.run_stats import list_runs_by_id, thin
 from coordinator.experiments import listing
 from coordinator.experiments.filters import CONDITIONS, OF_WORKER, Condition, FilterQuery, Filters, list_conditions
 from coordinator.experiments.service import QUANTITIES
-from coordinator.http.pagination import Position, decode_position, encode_position
+from coordinator.http.pagination import Position, encode_position
 from coordinator.http.parameters import suggest
 from coordinator.models import Branch, Commit, CommitPosterior, Experiment, Finding, Project, Run, Volunteer, Worker
 from coordinator.models.evidence import HAS_METRICS, IS_FAILED
@@ -108,8 +107,7 @@ def _list_ids(
     value = ORDERS[sort] if sort in ORDERS else _find_metric(session, project, sort)
     if sort == METRIC and filters.hardware_class is None:
         filters = filters._replace(hardware_class=listing.choose_class(session, project.id))
-    kind = {NEWEST: None, DONE: datetime}.get(sort, float)
-    after = decode_position(cursor, kind) if cursor is not None else None
+    after = listing.find_position(cursor, Run.id, value)
     fits = list_conditions(session, filters, _CONDITIONS)
     fits += [Run.outcome == query.outcome] if query.outcome else []
     fits += [Run.experiment_id.in_(query.experiment)] if query.experiment else []

@@ -10,12 +10,16 @@ from typing import Annotated, NamedTuple, TypeVar
 from fastapi import Depends, Path, Query
 
 from coordinator.http.errors import SwarmError
-from shared.protocol import Page
+from shared.protocol import MAX_COUNT, Page
 
 Row = TypeVar("Row")
-SHA_DIGITS = 40
-_ID_CURSOR = re.compile(rb"before:(\d{1,18})")
-_VALUE_CURSOR = re.compile(rb"at:([-0-9.xp+a-f]{1,40}:(?:[0-9a-f]{40}|\d{1,9}))")
+_ID_CURSOR = re.compile(rb"before:(\d{1,9})")
+_VALUE_CURSORS = {
+    int: re.compile(rb"at:([-0-9.xp+a-f]{1,40}:\d{1,9})"),
+    str: re.compile(rb"at:([-0-9.xp+a-f]{1,40}:[0-9a-f]{40})"),
+}
+"""By the kind of the key: an id, or a commit's sha."""
+
 _SHA_CURSOR = re.compile(rb"from:([0-9a-f]{40})")
 _MOMENT_CURSOR = re.compile(rb"seen:([0-9T:.+-]{19,40}\+00:00:\d{1,9})")
 _HELP = "Use the `next_cursor` of the page before, or none for the first page."
@@ -87,21 +91,24 @@ def _decode_sha(cursor: _Given = None) -> str | None:
     return _decode(cursor, _SHA_CURSOR) if cursor is not None else None
 
 
-def decode_position(cursor: str, kind: type[float | datetime] | None) -> Position:
+def decode_position(cursor: str, kind: type[float | datetime] | None, key_kind: type[int | str] = int) -> Position:
     """The position that a cursor holds, of a list that is ordered by values of a kind, or by ids alone.
 
     Raises CursorInvalidError.
     """
     if kind is None:
-        return Position(int(_decode(cursor, _ID_CURSOR)))
+        return Position(decode_id_cursor(cursor))
     if kind is datetime:
         moment, row_id = decode_moment_cursor(cursor)
         return Position(row_id, moment)
-    number, _, key = _decode(cursor, _VALUE_CURSOR).partition(":")
+    number, _, key = _decode(cursor, _VALUE_CURSORS[key_kind]).partition(":")
     try:
-        return Position(key if len(key) == SHA_DIGITS else int(key), float.fromhex(number))
+        value = float.fromhex(number)
     except (ValueError, OverflowError) as error:
         raise CursorInvalidError(_HELP) from error
+    if kind is int and abs(value) > MAX_COUNT:
+        raise CursorInvalidError(_HELP)
+    return Position(key_kind(key), value)
 
 
 RowId = Annotated[int, Path(ge=1, le=2**31 - 1)]

@@ -41,6 +41,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+    python_type = datetime
 
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any]:
         return _to_text if dialect.name == "sqlite" else _to_utc

@@ -1,6 +1,7 @@
 """Lists of the API beside that of experiments: filters, orders, pages; and what is refused."""
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from itertools import combinations
 from operator import itemgetter
@@ -8,11 +9,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from coordinator.db.database import Database
 from coordinator.experiments import listing
-from coordinator.models import Commit, CommitPosterior, Experiment, Run
+from coordinator.models import Commit, CommitPosterior, Experiment, Run, Worker
 from shared.protocol import API_PREFIX
 from tests.support.swarm_data import EarlierHistory
 
@@ -91,8 +92,37 @@ def test_words_are_looked_up_in_claim_title_axis_and_value(http: TestClient, is_
         assert ids(read(http, "/experiments", text=words)) == of_axis[axis] != [], words
     one = next(one for one in every if one["axis"] == "WEIGHT_DECAY")
     assert ids(read(http, "/experiments", text=f"weight {one['value']}")) == [one["id"]], "a number is whole"
+    assert read(http, "/experiments", text="") == every
     for nothing in ("zebra", "weight zebra", "%", '" OR head : *', "eight"):
         assert read(http, "/experiments", text=nothing) == [] == read(http, "/runs", text=nothing), nothing
+
+
+def test_a_worker_is_found_by_its_own_name_and_by_the_one_that_lists_show(http: TestClient, database: Database) -> None:
+    with database.write() as session:
+        session.execute(update(Worker).where(Worker.name == "w1").values(name="rack/2"))
+    for path in ("/experiments", "/runs"):
+        wanted = [one for one in read(http, path) if one["worker"] == "ada/rack/2"]
+        for name in ("rack/2", "ada/rack/2"):
+            assert read(http, path, worker=name) == wanted != [], name
+
+
+def test_a_cursor_leads_on_in_its_own_order_only(http: TestClient) -> None:
+    """Four kinds: by number, by date and number, by value and number, by value and commit."""
+    lists = {"newest": "/runs", "done": "/runs", "peak_memory_mib": "/runs", "metric": "/experiments"}
+    given = {sort: {"project": NAME, "limit": 1, "sort": sort} for sort in lists}
+    ends = {sort: http.get(f"{API_PREFIX}{lists[sort]}", params=given[sort]).json()["next_cursor"] for sort in lists}
+    assert None not in ends.values()
+    branches, topics = f"/projects/{NAME}/branches", {"project": NAME, "sort": "experiments"}
+    for kind, path, params in (
+        *((sort, lists[sort], given[sort]) for sort in lists), ("peak_memory_mib", "/topics", topics),
+        ("peak_memory_mib", branches, {}), ("newest", "/topics", {"project": NAME}),
+    ):  # fmt: skip
+        for of, cursor in ends.items():
+            answer = http.get(f"{API_PREFIX}{path}", params=params | {"cursor": cursor})
+            assert answer.status_code == (200 if of == kind else 422), (kind, path, of, answer.text)
+    for sort, end in (("peak_memory_mib", "at:0x1p+900:5"), ("newest", f"before:{'9' * 18}")):
+        cursor = urlsafe_b64encode(end.encode()).decode()
+        assert http.get(f"{API_PREFIX}/runs", params=given[sort] | {"cursor": cursor}).status_code == 422, end
 
 
 def test_runs_are_sorted_by_each_of_their_numbers(http: TestClient, database: Database, is_walked: bool) -> None:
