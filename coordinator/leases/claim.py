@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from coordinator.accounts.permissions import AccountStoppedError
-from coordinator.accounts.service import authenticate, get_standing, hash_token
+from coordinator.accounts.service import authenticate, get_name, get_standing, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.db.engine import Conn, objects_of
@@ -116,9 +116,9 @@ def claim(
         if not _is_still_open(session, worker, offer):
             return _nothing("Others measure this already.", ASK_AGAIN_SECONDS)
         if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
-            why = f"{worker.name}'s volunteer chose it."
             with objects_of(session) as objects:
-                branches.resume(objects, get_branch(objects, offer.branch.id), worker.name, why)
+                who = get_name(objects, volunteer_id)
+                branches.resume(objects, get_branch(objects, offer.branch.id), who, f"{who} chose it.")
         return ClaimReply.model_construct(lease=_take(session, worker, offer, address_sha256))
 
 
@@ -221,7 +221,7 @@ def _take(session: Conn, worker: WorkerRow, offer: Offer, address_sha256: str | 
     if decision.promotion is not None:
         with objects_of(session) as objects:
             promotions.give(objects, project, worker.hardware_class, decision.promotion, columns["id"])
-    events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
+    events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]))
     holdout_key = None
     if decision.kind is JobKind.CONFIRM and projects.contract_of(project).has_holdout:
         with objects_of(session) as objects:

@@ -29,6 +29,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.accounts import IS_STOPPED, IS_VALID_TOKEN, IS_WORKER_STOPPED
+from coordinator.models.base import is_of_commit
 from coordinator.models.leases import IS_LIVE, IS_OPEN, LIVE_STATES
 from coordinator.selection.context_pack import Pack
 from shared.experiments import JobKind
@@ -62,6 +63,7 @@ class LeaseRow(NamedTuple):
     contract: str
     worker_id: int
     worker: str
+    volunteer: str
     message: str | None
     message_number: int
     volunteer_id: int
@@ -99,6 +101,7 @@ class LeaseRow(NamedTuple):
 _ELSEWHERE = {
     "contract": _PROJECTS.c.contract,
     "worker": _WORKERS.c.name,
+    "volunteer": _VOLUNTEERS.c.name,
     "message": _WORKERS.c.message,
     "message_number": _WORKERS.c.message_number,
     "volunteer_id": _WORKERS.c.volunteer_id,
@@ -166,8 +169,7 @@ _SPEEDS = (
     select(_WORK / func.coalesce(_RUNS.c.budget_seconds, _RUNS.c.training_seconds) / _RUNS.c.seed_throughput)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(
-        _RUNS.c.commit_sha == bindparam("sha"),
-        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        is_of_commit(_RUNS.c),
         _RUNS.c.outcome == RunOutcome.OK,
         _RUNS.c.seed_throughput.is_not(None),
         _RUNS.c.rung.is_(None),

@@ -197,7 +197,7 @@ def _store(
                 confirmations.check_holdout(objects, project, of_class, run.commit_sha)
             promotions.refresh(objects, project, of_class, run.commit_sha)
     elif made is not None and posterior is not None:
-        follow_measurement(session, contract, made, lease.worker, run.hardware.hardware_class, posterior)
+        follow_measurement(session, contract, made, lease.volunteer, run.hardware.hardware_class, posterior)
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)
@@ -260,12 +260,12 @@ def _follow(
     assert upload.proposal is not None
     new = NewExperiment(
         experiment_id, lease.project_id, lease.branch_id, upload.run.commit_sha, JobKind(lease.kind),
-        upload.run.hardware.hardware_class, upload.proposal, lease.worker, lease.volunteer_id,
+        upload.run.hardware.hardware_class, upload.proposal, lease.volunteer, lease.volunteer_id,
     )  # fmt: skip
     follow(session, contract, new, posterior)
     done = [step.experiment_id for step in upload.proposal.steps if step.fate is StepFate.DONE]
     if new.kind in (JobKind.ADOPT, JobKind.COMBINE) and done:
         events.record(
-            session, EventKind.STEPS_ADOPTED, lease.project_id, experiment=experiment_id, steps=done, by=lease.worker,
-            why=lease.why,
+            session, EventKind.STEPS_ADOPTED, lease.project_id, experiment=experiment_id, steps=done,
+            by=lease.volunteer, why=lease.why,
         )  # fmt: skip

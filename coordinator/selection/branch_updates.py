@@ -23,8 +23,7 @@ MAX_NAME = 63
 
 
 class NewExperiment(NamedTuple):
-    """An experiment that was just stored, on the branch of its lease; `who` is the name of its worker, which belongs to
-    `volunteer_id`."""
+    """An experiment that was just stored, on the branch of its lease; `who` is the name of its volunteer."""
 
     id: int
     project_id: int

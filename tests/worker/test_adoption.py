@@ -108,7 +108,7 @@ def test_gains_of_two_lines_are_put_together(
     with database.read() as session:
         assert session.scalars(select(AssembledStep.step_id)).all() == [other]
         told = session.scalars(select(EventRow).where(EventRow.kind == EventKind.STEPS_ADOPTED)).one()
-        assert (told.data["steps"], told.data["by"], told.data["why"]) == ([other], "w1", lease.why)
+        assert (told.data["steps"], told.data["by"], told.data["why"]) == ([other], "ada", lease.why)
 
 
 def test_a_step_is_taken_out_of_a_stack(

@@ -64,7 +64,7 @@ def test_a_draft_that_holds_its_ground_begins_a_branch(known: MiniWorker, databa
     assert set(read_branches(known)) == {"baseline"}, "it lost ground"
     run(known, "DEPTH = 10\n", 3.3, kinds=DRAFTS)
     (name,) = set(read_branches(known)) - {"baseline"}
-    assert name == "draft-2" and read_log(known, name) == [("born", "w1")]
+    assert name == "draft-2" and read_log(known, name) == [("born", "ada")]
     assert run(known, "DEPTH = 11\n", 3.29, branch=name) == name
     assert read_branches(known)[name]["experiments"] == 2
     assert EventKind.BRANCH_BORN in read_events(database)[-10:]
@@ -123,7 +123,7 @@ def test_a_stalled_branch_is_paused_and_resumed_when_chosen(known: MiniWorker, d
     assert {known.claim_job().branch for _ in range(12)} == {"baseline"}
     assert known.claim_job(branch="side").branch == "side"
     assert read_branches(known)["side"]["state"] == BranchState.ACTIVE
-    assert read_log(known, "side")[-1] == ("resumed", "w1")
+    assert read_log(known, "side")[-1] == ("resumed", "ada")
     assert [kind for kind in read_events(database) if kind.startswith("branch_")][-2:] == [
         EventKind.BRANCH_PAUSED,
         EventKind.BRANCH_RESUMED,
