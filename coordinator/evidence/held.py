@@ -13,6 +13,7 @@ from coordinator.evidence.posteriors import find_posterior, refresh_posteriors
 from coordinator.evidence.quarantine import mark_progress_stale
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import CommitPosterior, DueReplication, Experiment, HeldDecision, Project, Volunteer, Worker
+from coordinator.models.base import is_of_commit
 from coordinator.projects import service as projects
 from shared.experiments import HeldDecisionKind, Posterior, Standing
 from shared.moderation import HeldResult
@@ -71,8 +72,7 @@ def set_decision(
     mark_progress_stale(session, project.id, hardware_class)
     is_due = derived is not None and derived.standing is Standing.HELD
     for_anchors = derived is not None and derived.awaits_anchors
-    is_of_commit = DueReplication.commit_sha == sha, DueReplication.hardware_class == hardware_class
-    session.execute(delete(DueReplication).where(*is_of_commit))
+    session.execute(delete(DueReplication).where(is_of_commit(DueReplication, sha, hardware_class)))
     author = _find_author(session, project.id, sha)
     if author is not None and is_due and (for_anchors or (derived and not derived.is_implausible)):
         session.add(
@@ -100,8 +100,7 @@ def list_held(session: Session, project_id: int | None) -> list[HeldResult]:
         .join(Volunteer, Volunteer.id == Worker.volunteer_id)
         .outerjoin(
             HeldDecision,
-            (HeldDecision.commit_sha == CommitPosterior.commit_sha)
-            & (HeldDecision.hardware_class == CommitPosterior.hardware_class),
+            is_of_commit(HeldDecision, CommitPosterior.commit_sha, CommitPosterior.hardware_class),
         )
         .where(or_(CommitPosterior.standing == Standing.HELD, HeldDecision.decision.is_not(None)))
         .order_by(CommitPosterior.updated_at.desc())

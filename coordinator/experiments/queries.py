@@ -115,9 +115,7 @@ _TRIALS = (
         _RUNS.c.outcome,
     )
     .select_from(MEASURED.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
-    .where(_FINDINGS.c.project_id == bindparam("project_id"))
-    .where(_FINDINGS.c.hardware_class == bindparam("hardware_class"))
-    .where(~_FINDINGS.c.is_hidden)
+    .where(is_of_class(_FINDINGS.c), ~_FINDINGS.c.is_hidden)
     .order_by(_FINDINGS.c.experiment_id.desc())
     .limit(bindparam("limit"))
 )

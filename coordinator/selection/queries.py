@@ -25,7 +25,7 @@ from coordinator import models
 from coordinator.db.engine import Conn
 from coordinator.experiments.failures import is_commits_own
 from coordinator.models import KindShare, table_of
-from coordinator.models.base import is_one_of
+from coordinator.models.base import is_of_class, is_of_commit, is_one_of
 from coordinator.models.experiments import IS_MEASUREMENT
 from coordinator.models.leases import IS_LIVE
 from coordinator.selection import step_queries
@@ -181,26 +181,15 @@ _HISTORY = (
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
     .outerjoin(
         _CALIBRATIONS,
-        and_(
-            _CALIBRATIONS.c.worker_id == _WORKERS.c.id,
-            _CALIBRATIONS.c.project_id == PROJECT,
-            _CALIBRATIONS.c.hardware_class == HARDWARE_CLASS,
-        ),
+        and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)),
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
 _SEED_WORKERS = select(
-    select(func.count())
-    .where(
-        _CALIBRATIONS.c.project_id == PROJECT,
-        _CALIBRATIONS.c.hardware_class == HARDWARE_CLASS,
-        _CALIBRATIONS.c.seed_measured > 0,
-    )
-    .scalar_subquery()
+    select(func.count()).where(is_of_class(_CALIBRATIONS.c), _CALIBRATIONS.c.seed_measured > 0).scalar_subquery()
     + select(func.count())
     .where(
-        _LEASES.c.project_id == PROJECT,
-        _LEASES.c.hardware_class == HARDWARE_CLASS,
+        is_of_class(_LEASES.c),
         _LEASES.c.base_sha == bindparam("root_sha"),
         _LEASES.c.kind == JobKind.REPLICATE,
         IS_LIVE,
@@ -219,11 +208,7 @@ _VOLUNTEERS_AT_WORK = (
 )
 _OTHER_VOLUNTEER = (
     select(_CALIBRATIONS.c.worker_id)
-    .where(
-        _CALIBRATIONS.c.project_id == PROJECT,
-        _CALIBRATIONS.c.hardware_class == HARDWARE_CLASS,
-        _CALIBRATIONS.c.volunteer_id != bindparam("volunteer_id"),
-    )
+    .where(is_of_class(_CALIBRATIONS.c), _CALIBRATIONS.c.volunteer_id != bindparam("volunteer_id"))
     .limit(1)
 )
 _MAKERS = [kind for kind in JobKind if kind.makes_experiment]
@@ -252,8 +237,7 @@ _CHECKS = (
 )
 _KIND_SHARES = select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == PROJECT)
 _RECORD_PARENT = update(_CALIBRATIONS).where(
-    _CALIBRATIONS.c.project_id == bindparam("of_project"),
-    _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
+    is_of_class(_CALIBRATIONS.c, bindparam("of_project"), bindparam("of_class")),
     _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
 )
 _FAILED_BY_ITSELF = (
@@ -269,14 +253,9 @@ _FAILED_BY_ITSELF = (
 _CLASSES = select(_EPOCHS.c.hardware_class).where(
     _EPOCHS.c.project_id == PROJECT, _EPOCHS.c.hardware_class != HARDWARE_CLASS
 )
-_SCORE = select(_POSTERIORS.c.rank_score).where(
-    _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == HARDWARE_CLASS
-)
+_SCORE = select(_POSTERIORS.c.rank_score).where(is_of_commit(_POSTERIORS.c))
 _PROMISES = select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
-    _LEASES.c.project_id == PROJECT,
-    _LEASES.c.hardware_class == HARDWARE_CLASS,
-    _LEASES.c.kind == JobKind.ADOPT,
-    IS_LIVE,
+    is_of_class(_LEASES.c), _LEASES.c.kind == JobKind.ADOPT, IS_LIVE
 )
 
 

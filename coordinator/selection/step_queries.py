@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 
 from coordinator.db.engine import Conn
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, Run, table_of
+from coordinator.models.base import is_of_class
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.experiments import JobKind, Setting, Standing, Step, StepFate
 
@@ -76,11 +77,7 @@ SHAS: BindParameter[str] = bindparam("shas", expanding=True)
 def take_best(query: Select[*tuple[Any, ...]], standing: Any, limit: int) -> Select[*tuple[Any, ...]]:
     """A query of posteriors for the best of a project, class and standing, in the index's order."""
     return (
-        query.where(
-            _POSTERIORS.c.project_id == PROJECT,
-            _POSTERIORS.c.hardware_class == HARDWARE_CLASS,
-            _POSTERIORS.c.standing == standing,
-        )
+        query.where(is_of_class(_POSTERIORS.c), _POSTERIORS.c.standing == standing)
         .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
         .limit(limit)
     )
