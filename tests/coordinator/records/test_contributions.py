@@ -70,12 +70,13 @@ def test_counts_follow_runs_and_quarantine(database: Database) -> None:
 def test_a_month_has_the_runs_that_ended_in_it(database: Database) -> None:
     """Not those that were stored in it: an import brings old ones; where the end is not known, no month has them."""
     with database.write() as session:
-        first, second, _ = session.scalars(select(Run).order_by(Run.id))
+        first, second, third = session.scalars(select(Run).order_by(Run.id))
         first.finished_at, second.finished_at = datetime(2024, 5, 3, tzinfo=UTC), None
+        third.finished_at = datetime(2024, 6, 3, tzinfo=UTC)
     progress.follow_runs(database)
     with database.read() as session:
         assert read(session, "2024-05")["ada"].runs == 1 and read(session)["ada"].runs == 2
-        assert read(session, name_month(now())).keys() == {"bob"}
+        assert read(session, "2024-06").keys() == {"bob"} and read(session, name_month(now())) == {}
 
 
 def test_a_verified_gain_is_in_percent_of_where_it_started(database: Database, history: int) -> None:
