@@ -35,7 +35,7 @@ MAX_SCRATCH_MIB = 32
 """Size of the largest folder that is copied; a larger one is read-only."""
 
 MAX_ARGUMENT_BYTES = 120_000
-"""Linux refuses an argument of 128 KiB (MAX_ARG_STRLEN); a longer prompt points to its file."""
+"""Linux refuses an argument of 128 KiB (MAX_ARG_STRLEN); in place of a longer one stands a pointer to its file."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ class ToolRoom:
         """
         brief = self.folder / "brief" / "prompt.md"
         brief.write_text(prompt, encoding="utf-8")
-        given = prompt if len(prompt.encode()) <= MAX_ARGUMENT_BYTES else f"Read {BRIEF}/prompt.md and do what it says."
-        words = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md").replace(PROMPT, given) for word in argv]
+        words = _fill_in(argv, prompt.replace("\0", " "))
+        if any(len(word.encode()) > MAX_ARGUMENT_BYTES for word in words):
+            words = _fill_in(argv, f"Read {BRIEF}/prompt.md and do what it says.")
         settings = self._settings
         run = ToolRun(
             words,
@@ -162,6 +163,11 @@ class ToolRoom:
 
     def _inside(self, path: Path) -> Path:
         return self.folder / "home" / path.relative_to(self._settings.home)
+
+
+def _fill_in(argv: Sequence[str], prompt: str) -> list[str]:
+    """The words of a command line, which can hold no null byte, with a prompt in place of its marks."""
+    return [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md").replace(PROMPT, prompt) for word in argv]
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,8 +1,9 @@
 """The first program of every sandboxed process: its child drops rights, sets limits and becomes the real program.
 
-Run as `python -I -S launcher.py PLAN`, where PLAN is a `worker.sandbox.process.LaunchPlan`, marshalled and in
-hexadecimal digits. It runs before the process is confined, and each millisecond here delays a run: standard library
-only, and not json and pathlib, whose imports would take a third of its time.
+Run as `python -I -S launcher.py PLAN PROGRAM ...`, where PLAN is a `worker.sandbox.process.LaunchPlan` without its
+`argv`, marshalled and in hexadecimal digits; the program's words are arguments of their own, because Linux limits the
+length of each, and a prompt is nearly as long. It runs before the process is confined, and each millisecond here delays
+a run: standard library only, and not json and pathlib, whose imports would take a third of its time.
 
 The parent stays as the guard: when the child or the worker ends, or on SIGTERM, it ends all its descendants. The
 kernel's parent-death signal is not enough: bubblewrap requests it a moment after its fork, and a sandbox whose worker
@@ -89,7 +90,7 @@ def become(plan: "dict[str, Any]", guard: int) -> None:
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
         sys.exit("the guard of the sandbox ended before it started")
-    os.execv(plan["argv"][0], plan["argv"])  # noqa: S606 - no shell is the point
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell is the point
 
 
 def write(path: str, content: bytes) -> None:

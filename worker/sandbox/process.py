@@ -74,7 +74,9 @@ class LaunchPlan:
 
     def command(self) -> list[str]:
         """The command line that starts it through the launcher."""
-        return [sys.executable, "-I", "-S", str(LAUNCHER), marshal.dumps(asdict(self)).hex()]
+        plan = asdict(self)
+        argv = plan.pop("argv")
+        return [sys.executable, "-I", "-S", str(LAUNCHER), marshal.dumps(plan).hex(), *argv]
 
 
 def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[str, int]:

@@ -212,6 +212,19 @@ def test_the_prompt_comes_as_the_command_wants_it(bench: Bench) -> None:
         assert draft.proposal.title == "ok"
 
 
+@pytest.mark.parametrize(("characters", "given"), [(50_000, "argument"), (63_500, "file")])
+def test_a_prompt_is_an_argument_where_linux_takes_it(bench: Bench, characters: int, given: str) -> None:
+    """It takes none of 128 KiB, and none with a null byte."""
+    bench.arguments = ["{prompt}"]
+    draft = bench.propose(
+        f"""file=/swarm/brief/prompt.md
+        case "$1" in "Read $file "*) given=file; set "$(tr -d '\\0' < $file)";; esac
+        {DEEPER}; [ $(printf %s "$1" | wc -c) -gt {2 * characters} ] && say "${{given:-argument}}" """,
+        task=replace(TASK, notes="é" * characters + "\0"),
+    )
+    assert draft.proposal.title == given
+
+
 def test_the_room_has_one_user_and_a_git_repository(bench: Bench) -> None:
     draft = bench.propose(f"""
         [ "$(wc -l < /etc/passwd)" = 1 ] && [ "$(id -un):$HOME" = "volunteer:{bench.home}" ] || exit 7
