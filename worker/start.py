@@ -212,6 +212,9 @@ def open_worker(
         events.handle(started)
         stack.callback(events.handle, WorkerStopped())
         compile_installed(lambda text: events.handle(Notice(text)))
+        for name in ("max_watts", "max_celsius"):
+            if machine.gpu is None and getattr(settings, name) is not None:
+                events.handle(Notice(f"{name!r} is for a GPU: it limits nothing on the processor", is_warning=True))
         if settings.sandbox == "unconfined":
             events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
         _check_agent(agent)

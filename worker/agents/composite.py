@@ -13,6 +13,7 @@ from worker.agents.base import (
     AgentError,
     AgentFinished,
     AgentInterrupted,
+    AgentMisconfigured,
     AgentUnavailable,
     AssignmentImpossible,
     Draft,
@@ -139,10 +140,13 @@ class FallbackAgent(_Delegate):
         return time.monotonic() < self._rests_until
 
     def begin(self) -> None:
-        """See `Agent`: while the first agent cannot work, the second does, from the first job on."""
+        """See `Agent`: while the first agent cannot work, the second does, from the first job on; with wrong settings
+        there is no first job."""
         try:
             with _errors_of(self._first):
                 self._first.begin()
+        except AgentMisconfigured:
+            raise
         except AgentUnavailable as error:
             self._record_failure(error)
             raise

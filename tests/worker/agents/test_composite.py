@@ -39,6 +39,10 @@ class ModelAgent(Agent):
         self.fails: Exception | None = None
         self.asked = 0
 
+    def begin(self) -> None:
+        if self.fails is not None:
+            raise self.fails
+
     def propose(self, task: Task) -> Draft:
         self.asked += 1
         if self.fails is not None:
@@ -120,6 +124,19 @@ def test_a_model_that_rests_is_not_asked_and_the_device_works_on() -> None:
     assert model.asked == 1
     assert agent.kinds == {JobKind.IMPROVE, JobKind.TUNE, JobKind.ADOPT, JobKind.ABLATE, JobKind.COMBINE}
     assert "the endpoint does not answer" in agent.trouble
+
+
+def test_before_the_first_job_the_substitute_is_announced_only_where_there_will_be_jobs() -> None:
+    model, said = ModelAgent(), list[str]()
+    agent = make_versatile(model, said)
+    model.fails = AgentMisconfigured("the key is not accepted")
+    with pytest.raises(AgentMisconfigured):
+        agent.begin()
+    assert said == [] and agent.trouble == "", "the worker ends"
+    model.fails = AgentUnavailable("the endpoint is busy")
+    with pytest.raises(AgentUnavailable):
+        agent.begin()
+    assert said == ["the endpoint is busy; the search agent proposes instead"] and "is busy" in agent.trouble
 
 
 def test_an_agent_that_knows_when_it_may_be_asked_again_rests_as_long() -> None:
