@@ -25,6 +25,7 @@ from coordinator.db.migrate import open_database, upgrade
 from coordinator.http.logs import configure_logs
 from coordinator.projects import service as projects
 from coordinator.settings import CoordinatorSettings
+from shared.command_options import CommandGroup
 from shared.contract import Direction
 from shared.export import SNAPSHOT_DATABASE, SNAPSHOT_FILE, SnapshotView
 from shared.seeds import SEEDS_FOLDER, resolve_seed
@@ -41,6 +42,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

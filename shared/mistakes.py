@@ -1,9 +1,13 @@
 """Says in our words what is wrong with a value that a model refused: nobody is shown the library's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
+
+SHOWN_CHARACTERS = 60
+"""Length of a refused value that people are shown."""
 
 _SENTENCES = {
     "missing": "is missing",
@@ -43,12 +47,19 @@ def describe_mistake(mistake: Mapping[str, Any]) -> str:
     """A clause that says what is wrong: `must be at least 1`. Our validators' own messages are used as they are."""
     kind, context = str(mistake["type"]), mistake.get("ctx") or {}
     if kind in ("value_error", "assertion_error"):
-        return str(context.get("error", mistake["msg"]))
+        error = context.get("error", mistake["msg"])
+        return describe_mistake(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
     sentence = _SENTENCES.get(kind) or _KINDS.get(kind.split("_", 1)[0], "is not of the expected form")
     try:
         return sentence.format(**context)
     except KeyError:
         return "is not of the expected form"
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean NAME?`, or nothing if no name is like it."""
+    close = get_close_matches(name.lower().replace("-", "_"), list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def name_place(place: Sequence[Any], whole: str = "the whole") -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from shared.command_options import CommandGroup
 from shared.findings import FindingSummary, SearchHit, TopicSort, TopicSummary, Tried
 from shared.projects import ProjectMode, ProjectView
 from shared.records import Comparison, ExperimentDetail, ExperimentSort, ExperimentSummary, LineageStep, Record
@@ -25,6 +26,7 @@ from swarm.output import (
     connected,
     print_rows,
     with_filters,
+    with_project,
     write,
 )
 from swarm.tables import (
@@ -49,6 +51,7 @@ _FILE = re.compile(r"(?:~|\.{0,2})/\S*|\S*[^\s.]\.(?:patch|diff|txt|md|py)", re.
 """The form of an argument that is meant as a file: a path, or a name with the ending of a change or a text."""
 
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,9 +63,8 @@ app = typer.Typer(
 
 @app.command()
 @with_filters
-def records(
-    filters: dict[str, Any], project: AnyProject = None, json: Json = None, coordinator: Url = DEFAULT_URL
-) -> None:
+@with_project
+def records(filters: dict[str, Any], project: str | None, json: Json = None, coordinator: Url = DEFAULT_URL) -> None:
     """List the best verified commit of each hardware class, and a better one that is not verified yet.
 
     \b
@@ -96,8 +98,9 @@ def projects(
 
 
 @app.command()
+@with_project
 def topics(
-    project: Project = None,
+    project: str | None,
     text: Annotated[str | None, typer.Option(help="Only axes with this in their name.")] = None,
     sort: Annotated[TopicSort, typer.Option(help="The order, highest or newest first.")] = TopicSort.NEWEST,
     ascending: Ascending = False,
@@ -277,9 +280,10 @@ def compare(
 
 @app.command("experiments")
 @with_filters
+@with_project
 def list_experiments(
     filters: dict[str, Any],
-    project: Annotated[str, typer.Argument(help="The project's name, for example gpt-cpu.")],
+    project: str | None,
     sort: Annotated[ExperimentSort, typer.Option(help="The order; `best` by metric.")] = ExperimentSort.NEWEST,
     ascending: Ascending = False,
     limit: Limit = 20, json: Json = None, coordinator: Url = DEFAULT_URL,
@@ -293,6 +297,7 @@ def list_experiments(
       swarm experiments gpt-cpu --verdict worse --axis WEIGHT_DECAY --json id,title,posterior.effect_mean
     """
     with connected(coordinator) as client:
+        project = client.choose_project(project)
         experiments = client.list_experiments(project, limit, sort=sort, ascending=ascending, **filters)
         metric = client.get_progress(project).metric
 
@@ -304,9 +309,10 @@ def list_experiments(
 
 @app.command()
 @with_filters
+@with_project
 def runs(
     filters: dict[str, Any],
-    project: Project = None,
+    project: str | None,
     outcome: Annotated[RunOutcome | None, typer.Option(help="Only runs that ended so.")] = None,
     experiment: Annotated[list[int] | None, typer.Option(min=1, help="Only this one's; may be repeated.")] = None,
     sort: Annotated[str, typer.Option(help="`newest`, `done`, `metric`, `tokens`, or any other metric.")] = "newest",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.command_options import with_options
+from shared.command_options import Command, with_options
 from shared.experiments import JobKind, Posterior, Standing, Verdict
 from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
@@ -31,6 +32,12 @@ _STYLE = {Verdict.IMPROVED: "green", Verdict.WORSE: "red"}
 
 Url = Annotated[str, typer.Option(envvar="SWARM_COORDINATOR_URL", help="The coordinator's address.")]
 Project = Annotated[str | None, typer.Option("--project", "-p", help="Its name.  [default: the only one]")]
+_PLACES: dict[str, Any] = {
+    "named": Annotated[
+        str | None, typer.Argument(metavar="PROJECT", help="Its name.  [default: the only one; of records: all]")
+    ],
+    "project": Annotated[str | None, typer.Option("--project", "-p", help="As PROJECT.")],
+}
 AnyProject = Annotated[str | None, typer.Option("--project", "-p", help="Its name.  [default: all]")]
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of rows.")]
 Ascending = Annotated[bool, typer.Option("--ascending", help="The other way round: oldest, lowest or worst first.")]
@@ -130,6 +137,19 @@ _OPTIONS: dict[str, Any] = {
     "metric_below": (float, "Only metrics of at most this."),
 }
 """The filters of lists: type and help."""
+
+
+def with_project(command: Command) -> Command:
+    """Gives a list the project that it is of, whether people write `swarm runs codec` or `--project codec`."""
+
+    @wraps(command)
+    def run(*, project: dict[str, str | None], **own: Any) -> None:
+        named = {name for name in project.values() if name is not None}
+        if len(named) > 1:
+            raise typer.BadParameter("give one project", param_hint="--project")
+        command(project=next(iter(named), None), **own)
+
+    return with_options("project", _PLACES)(run)
 
 
 with_filters = with_options(

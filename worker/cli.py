@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from shared.command_options import CommandGroup
+from shared.mistakes import suggest
 from worker.authoring.cli import app as authoring
 from worker.commands import options
 from worker.commands.cli import app as commands
-from worker.commands.setting_errors import suggest
 from worker.commands.tokens import app as tokens
 
 _EXAMPLES = """
@@ -45,7 +45,7 @@ Exit status: 0 done, 1 error, 2 usage, 4 the token was not accepted, 75 nothing 
 """
 
 
-class _RunByDefault(TyperGroup):
+class _RunByDefault(CommandGroup):
     """`swarm-worker --gpu 0` means `swarm-worker run --gpu 0`."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]

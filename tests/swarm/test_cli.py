@@ -14,8 +14,8 @@ from tests.support.git import Git, run_git
 from tests.swarm.conftest import EXPERIMENTS, Swarm
 
 COMMANDS = [
-    ["records"], ["findings", "learning rate"], ["tried", "LEARNING_RATE 0.003 -> 0.004"], ["show", "3"],
-    ["lineage", "3"], ["diff", "1", "3"], ["experiments", "tiny"], ["topics"], ["runs"], ["projects"],
+    ["records", "tiny"], ["findings", "learning rate"], ["tried", "LEARNING_RATE 0.003 -> 0.004"], ["show", "3"],
+    ["lineage", "3"], ["diff", "1", "3"], ["experiments"], ["topics", "tiny"], ["runs", "tiny"], ["projects"],
     ["compare", "1", "3", "5"], ["findings", "--sort", "best"],
 ]  # fmt: skip
 
@@ -67,6 +67,12 @@ def test_lists_are_narrowed_and_sorted(swarm: Swarm) -> None:
     assert counts == sorted(counts, key=int) and len(counts) > 2  # type: ignore[call-overload]
     assert swarm("findings", "lr", "--sort", "best").exit_code == 1
     assert swarm("experiments", "tiny", "--effect-above", "nan").exit_code == 1
+
+
+def test_a_project_is_named_once(swarm: Swarm) -> None:
+    named = swarm("experiments", "--project", "tiny", "--json", "id").stdout
+    assert named == swarm("experiments", "tiny", "-p", "tiny", "--json", "id").stdout != ""
+    assert "give one project" in swarm("runs", "tiny", "--project", "other").output
 
 
 def test_a_mistyped_file_is_an_error_in_our_words(swarm: Swarm, tmp_path: Path) -> None:

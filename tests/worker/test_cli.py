@@ -115,6 +115,7 @@ def at(coordinator: LiveCoordinator) -> dict[str, str]:
         (("--agent", "scripted"), {}, 2, "--agent scripted and --script FILE come together"),
         (("--script", "/nowhere.toml"), {}, 2, "cannot read the script /nowhere.toml"),
         (("--nonsense",), {}, 2, "nonsense"),
+        (("--cores", "many"), {}, 2, "'many' must be a whole number"),
         (("statsu",), {}, 2, "there is no command 'statsu'; did you mean status?"),
         (("--model", "m"), {}, 2, "add --agent openai"),
         (("--agent", "openai", "--agent-command", "cat"), {}, 2, "for a coding tool, which openai is not"),
@@ -163,9 +164,10 @@ def test_once_outside_the_hours_ends_and_does_not_wait_for_them(
 
 
 def test_nothing_to_do_once(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> None:
-    done = run_here(environment | at(empty), "--once")
+    done = run_here(environment | at(empty) | {"SWARM_MAX_WATTS": "200"}, "--once")
     assert done.returncode == 75
     assert "This coordinator has no project yet." in done.stderr
+    assert "'max_watts' is for a GPU" in done.stderr
 
 
 def test_without_a_sandbox_it_warns_at_each_start(

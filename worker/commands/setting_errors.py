@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from shared.mistakes import describe_mistake
+from shared.mistakes import SHOWN_CHARACTERS, describe_mistake, suggest
 
 _FORMS = {
     "device": "give cpu, cuda:0, cuda:0,1 or cuda:all (or --gpu 0)",
@@ -16,7 +15,6 @@ _FORMS = {
     "agent_environment": 'give a list of names: ["TOOL_KEY"]',
 }
 _SECRET = ("token", "api_key")
-SHOWN_CHARACTERS = 60
 
 
 def describe_error(error: Mapping[str, Any], names: Iterable[str]) -> tuple[str, str]:
@@ -34,9 +32,3 @@ def describe_error(error: Mapping[str, Any], names: Iterable[str]) -> tuple[str,
     if kind == "string_too_short":
         return name, "it is empty"
     return name, given + (_FORMS.get(name) or describe_mistake(error))
-
-
-def suggest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean NAME?`, or nothing if no name is like it."""
-    close = get_close_matches(name.lower().replace("-", "_"), list(names), 1)
-    return f"; did you mean {close[0]}?" if close else ""
