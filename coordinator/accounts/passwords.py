@@ -40,17 +40,12 @@ HERE = "here"
 FAILURE = "Name and password do not fit together, or nobody of that name has a password."
 
 
-class PasswordUnsuitableError(SwarmError):
-    status = 422
-    code = "password-unsuitable"
-    title = "That password is too easy to guess"
+class PasswordUnsuitableError(SwarmError, status=422, title="That password is too easy to guess"):
+    pass
 
 
-class SignInBusyError(SwarmError):
-    status = 429
-    code = "sign-in-busy"
-    title = "Too many passwords were tried"
-    headers = {"Retry-After": "900"}  # noqa: RUF012  a class variable of the base, never changed
+class SignInBusyError(SwarmError, status=429, title="Too many passwords were tried", headers={"Retry-After": "900"}):
+    pass
 
 
 class PasswordAttempts:

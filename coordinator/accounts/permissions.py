@@ -41,33 +41,24 @@ ALLOWED = dict.fromkeys(Permission, STAFF) | {
 """The roles that have each permission."""
 
 
-class NotAllowedError(SwarmError):
-    status = 403
-    code = "not-allowed"
-    title = "This account may not do that"
+class NotAllowedError(SwarmError, status=403, title="This account may not do that"):
+    pass
 
 
-class AccountStoppedError(SwarmError):
+class AccountStoppedError(SwarmError, status=403, title="The account is stopped"):
     """The account cannot be used for this now. What its workers have measured stays in their outboxes."""
 
-    status = 403
-    code = "account-stopped"
-    title = "The account is stopped"
+
+class AccountSuspendedError(AccountStoppedError, title="The account is suspended"):
+    pass
 
 
-class AccountSuspendedError(AccountStoppedError):
-    code = "account-suspended"
-    title = "The account is suspended"
+class AccountQuarantinedError(AccountStoppedError, title="The account is in quarantine"):
+    pass
 
 
-class AccountQuarantinedError(AccountStoppedError):
-    code = "account-quarantined"
-    title = "The account is in quarantine"
-
-
-class AccountPendingError(AccountStoppedError):
-    code = "account-pending"
-    title = "The account waits for approval"
+class AccountPendingError(AccountStoppedError, title="The account waits for approval"):
+    pass
 
 
 class Caller(NamedTuple):

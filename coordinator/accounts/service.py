@@ -48,54 +48,40 @@ RESERVED_NAMES = frozenset({
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-class UnauthorizedError(SwarmError):
-    status = 401
-    code = "unauthorized"
-    title = "A valid token is needed"
-    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012  a class variable of the base, never changed
+class UnauthorizedError(
+    SwarmError, status=401, title="A valid token is needed", headers={"WWW-Authenticate": "Bearer"}
+):
+    pass
 
 
-class NameInvalidError(SwarmError):
-    status = 422
-    code = "name-invalid"
-    title = "That name cannot be used"
+class NameInvalidError(SwarmError, status=422, title="That name cannot be used"):
+    pass
 
 
-class NameTakenError(SwarmError):
-    status = 409
-    code = "name-taken"
-    title = "There is a volunteer of that name"
+class NameTakenError(SwarmError, status=409, title="There is a volunteer of that name"):
+    pass
 
 
-class NameReservedError(SwarmError):
-    status = 409
-    code = "name-reserved"
-    title = "That name is reserved"
+class NameReservedError(SwarmError, status=409, title="That name is reserved"):
+    pass
 
 
-class SignUpClosedError(SwarmError):
-    status = 403
-    code = "sign-up-closed"
-    title = "This coordinator's maintainers make accounts themselves"
+class SignUpClosedError(SwarmError, status=403, title="This coordinator's maintainers make accounts themselves"):
+    pass
 
 
-class InvitationInvalidError(SwarmError):
-    status = 403
-    code = "invitation-invalid"
-    title = "A valid invitation is needed"
+class InvitationInvalidError(SwarmError, status=403, title="A valid invitation is needed"):
+    pass
 
 
-class SignInInvalidError(SwarmError):
-    status = 403
-    code = "sign-in-invalid"
-    title = "This signs nobody in"
+class SignInInvalidError(SwarmError, status=403, title="This signs nobody in"):
+    pass
 
 
-class SignUpBusyError(SwarmError):
-    status = 429
-    code = "sign-up-busy"
-    title = "Too many accounts were made from this address lately"
-    headers = {"Retry-After": "600"}  # noqa: RUF012  a class variable of the base, never changed
+class SignUpBusyError(
+    SwarmError, status=429, title="Too many accounts were made from this address lately", headers={"Retry-After": "600"}
+):
+    pass
 
 
 class JoinRules(NamedTuple):

@@ -26,10 +26,8 @@ NO_CODE = tuple(end.encode() for end in (*WRITTEN, ".md", ".txt", ".png", ".jpg"
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
 
-class RepositoryInvalidError(SwarmError):
-    status = 422
-    code = "repository-invalid"
-    title = "The repository cannot be read"
+class RepositoryInvalidError(SwarmError, status=422, title="The repository cannot be read"):
+    pass
 
 
 class ForeignRepository:

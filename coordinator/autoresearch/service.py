@@ -62,10 +62,8 @@ NEVER_KNOWN = frozenset((
 NO_TOKEN = "0" * 64  # the hash of no token: nobody can deliver to such a lease
 
 
-class SessionChangedError(SwarmError):
-    status = 409
-    code = "session-changed"
-    title = "The session is not the one that was imported before"
+class SessionChangedError(SwarmError, status=409, title="The session is not the one that was imported before"):
+    pass
 
 
 class ImportReport(NamedTuple):

@@ -23,10 +23,8 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u206
 _RULE = re.compile(r"^[\s|:=_*-]*$")
 
 
-class ResultsInvalidError(SwarmError):
-    status = 422
-    code = "results-invalid"
-    title = "The session's results cannot be read"
+class ResultsInvalidError(SwarmError, status=422, title="The session's results cannot be read"):
+    pass
 
 
 class LogRow(NamedTuple):

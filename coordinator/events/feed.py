@@ -32,22 +32,14 @@ BATCH_EVENTS = 500
 WINDOW_EVENTS = 2000
 
 
-class FeedClosedError(SwarmError):
+class FeedClosedError(SwarmError, status=503, title="The live feed is closed", headers={"Retry-After": "5"}):
     """The coordinator is stopping, or its feed failed. Connect again in a few seconds and go on from the last id."""
 
-    status = 503
-    code = "feed-closed"
-    title = "The live feed is closed"
-    headers = {"Retry-After": "5"}  # noqa: RUF012  a class variable of the base, never changed
 
-
-class FeedBusyError(SwarmError):
+class FeedBusyError(
+    SwarmError, status=429, title="This address has as many open streams as it may", headers={"Retry-After": "60"}
+):
     """Close other pages of this swarm, or read `/api/v1/events` once for all who share the address."""
-
-    status = 429
-    code = "feed-busy"
-    title = "This address has as many open streams as it may"
-    headers = {"Retry-After": "60"}  # noqa: RUF012  a class variable of the base, never changed
 
 
 class Feed:

@@ -22,10 +22,8 @@ from shared.protocol import now
 MAX_LISTED = 200
 
 
-class NotHeldError(SwarmError):
-    status = 409
-    code = "not-held"
-    title = "The result waits for nobody's decision"
+class NotHeldError(SwarmError, status=409, title="The result waits for nobody's decision"):
+    pass
 
 
 def find_decision(session: Session, sha: str, hardware_class: str) -> str | None:

@@ -44,12 +44,8 @@ EXAMINED = (250, 500, 1_000, 2_000)
 MAX_EXAMINED = sum(EXAMINED)
 
 
-class OrderInvalidError(SwarmError):
+class OrderInvalidError(SwarmError, status=422, title="The list has no such order"):
     """Numbers of different projects have nothing in common."""
-
-    status = 422
-    code = "order-invalid"
-    title = "The list has no such order"
 
 
 def settle(

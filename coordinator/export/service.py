@@ -35,12 +35,8 @@ ORIGINAL_COLUMNS = ("commit", "{metric}", "memory_gb", "status", "description")
 """Those of the original loop's results.tsv."""
 
 
-class SnapshotError(SwarmError):
+class SnapshotError(SwarmError, status=409, code="snapshot-impossible", title="The snapshot cannot be made"):
     """Only `swarm-coordinator snapshot` answers with it. The folder is complete or absent."""
-
-    status = 409
-    code = "snapshot-impossible"
-    title = "The snapshot cannot be made"
 
 
 def export_table(

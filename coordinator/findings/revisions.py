@@ -26,10 +26,8 @@ from shared.protocol import now
 from shared.workers import Role
 
 
-class FindingStateError(SwarmError):
-    status = 409
-    code = "finding-state"
-    title = "The finding's state does not allow that"
+class FindingStateError(SwarmError, status=409, title="The finding's state does not allow that"):
+    pass
 
 
 _CHANGES = {

@@ -29,12 +29,8 @@ from shared.runs import RunReport
 ROWS_AT_ONCE = 1_000
 
 
-class FindingHiddenError(SwarmError):
+class FindingHiddenError(SwarmError, status=410, title="Hidden while its author is in quarantine"):
     """Papers of an account or a worker in quarantine are hidden, and come back if the quarantine ends."""
-
-    status = 410
-    code = "finding-hidden"
-    title = "Hidden while its author is in quarantine"
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,8 @@ CAPABILITIES = (
 )
 
 
-class FetchRefusedError(SwarmError):
+class FetchRefusedError(SwarmError, status=400, title="The remote cannot answer this fetch"):
     """The client asks for a commit or a feature that this remote lacks. Git prints the detail as `remote error`."""
-
-    status = 400
-    code = "fetch-refused"
-    title = "The remote cannot answer this fetch"
 
 
 @dataclass

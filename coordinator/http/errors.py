@@ -1,5 +1,6 @@
 """The one base of all domain errors, and the one place that renders an error: RFC 9457 problem documents."""
 
+import re
 from typing import Any, ClassVar, TypeVar
 
 import structlog
@@ -26,13 +27,20 @@ MAX_PLACE = 300
 class SwarmError(Exception):
     """A mistake that the caller can understand; `members` are further ones of its problem document, as JSON.
 
-    Subclasses stand beside the code that raises them.
+    Subclasses stand beside the code that raises them, and give what differs from their base as keywords. The `code`
+    follows from the name where none is given: `NotFoundError` has `not-found`.
     """
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad-request"
     title: ClassVar[str] = "The request cannot be carried out"
     headers: ClassVar[dict[str, str]] = {}
+
+    def __init_subclass__(
+        cls, *, title: str, status: int | None = None, code: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        cls.title, cls.status, cls.headers = title, status or cls.status, headers or cls.headers
+        cls.code = code or re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__.removesuffix("Error")).lower()
 
     def __init__(self, detail: str, **members: Any) -> None:
         super().__init__(detail)
@@ -44,25 +52,18 @@ class SwarmError(Exception):
         )
 
 
-class BodyTooLargeError(SwarmError):
-    status = 413
-    code = "body-too-large"
-    title = "The request is larger than this coordinator takes"
+class BodyTooLargeError(SwarmError, status=413, title="The request is larger than this coordinator takes"):
+    pass
 
 
-class BodyTooSlowError(SwarmError):
+class BodyTooSlowError(
+    SwarmError, status=408, title="The request took too long to arrive", headers={"Connection": "close"}
+):
     """The body did not arrive in time. The request may be sent again."""
 
-    status = 408
-    code = "body-too-slow"
-    title = "The request took too long to arrive"
-    headers = {"Connection": "close"}  # noqa: RUF012  a class variable of the base, never changed
 
-
-class NotFoundError(SwarmError):
-    status = 404
-    code = "not-found"
-    title = "There is nothing by that name"
+class NotFoundError(SwarmError, status=404, title="There is nothing by that name"):
+    pass
 
 
 def must_find(found: Found | None, problem: str) -> Found:
@@ -72,44 +73,26 @@ def must_find(found: Found | None, problem: str) -> Found:
     return found
 
 
-class RequestInvalidError(SwarmError):
+class RequestInvalidError(SwarmError, status=422, title="The request is not of the form that the API describes"):
     """See /docs for the form of each request."""
 
-    status = 422
-    code = "request-invalid"
-    title = "The request is not of the form that the API describes"
 
-
-class MethodNotAllowedError(SwarmError):
+class MethodNotAllowedError(SwarmError, status=405, title="Method Not Allowed"):
     """The address exists, but not with this HTTP method."""
 
-    status = 405
-    code = "method-not-allowed"
-    title = "Method Not Allowed"
 
-
-class HttpError(SwarmError):
+class HttpError(SwarmError, code="http-error", title="HTTP error"):
     """The request could not be understood as HTTP."""
 
-    code = "http-error"
-    title = "HTTP error"
 
-
-class InternalError(SwarmError):
+class InternalError(SwarmError, status=500, title="The coordinator made a mistake"):
     """An error of the coordinator. Nothing was stored; the request may be tried again."""
 
-    status = 500
-    code = "internal"
-    title = "The coordinator made a mistake"
 
-
-class DatabaseUnavailableError(SwarmError):
+class DatabaseUnavailableError(
+    SwarmError, status=503, title="The database cannot be used right now", headers={"Retry-After": "5"}
+):
     """The database does not answer, is full, or has too many writers. Nothing was stored; try again."""
-
-    status = 503
-    code = "database-unavailable"
-    title = "The database cannot be used right now"
-    headers = {"Retry-After": "5"}  # noqa: RUF012  a class variable of the base, never changed
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:

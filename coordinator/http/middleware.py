@@ -165,12 +165,8 @@ class ClosedReading:
         return None
 
 
-class SnapshotReadOnlyError(SwarmError):
+class SnapshotReadOnlyError(SwarmError, status=405, title="This is a snapshot"):
     """A snapshot is what was at one moment: it is read, and never changed."""
-
-    status = 405
-    code = "snapshot-read-only"
-    title = "This is a snapshot"
 
 
 READ_BY_POST = f"{API_PREFIX}/findings/tried"

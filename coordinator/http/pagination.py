@@ -33,10 +33,8 @@ class Position(NamedTuple):
     value: float | datetime | None = None
 
 
-class CursorInvalidError(SwarmError):
-    status = 422
-    code = "cursor-invalid"
-    title = "The cursor is not one that this API gave"
+class CursorInvalidError(SwarmError, status=422, title="The cursor is not one that this API gave"):
+    pass
 
 
 def encode_cursor(row_id: int) -> str:

@@ -27,24 +27,16 @@ MAX_SHARES = 0.9
 _ENDED_FOR_GOOD = (LeaseState.DONE, LeaseState.RELEASED)
 
 
-class BranchNotEmptyError(SwarmError):
+class BranchNotEmptyError(SwarmError, status=409, title="The branch is not empty"):
     """Only a branch without experiments and without jobs that may still bring some is deleted. Pause it instead."""
 
-    status = 409
-    code = "branch-not-empty"
-    title = "The branch is not empty"
+
+class BranchStateError(SwarmError, status=409, title="The branch's state does not allow that"):
+    pass
 
 
-class BranchStateError(SwarmError):
-    status = 409
-    code = "branch-state"
-    title = "The branch's state does not allow that"
-
-
-class SharesExceededError(SwarmError):
-    status = 409
-    code = "shares-exceeded"
-    title = "The branches' shares add up to too much"
+class SharesExceededError(SwarmError, status=409, title="The branches' shares add up to too much"):
+    pass
 
 
 def find_locked(session: Session, project_id: int, branch_id: int) -> Branch | None:

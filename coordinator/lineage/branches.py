@@ -87,18 +87,14 @@ BORN = BranchStatus(BranchState.ACTIVE, 0)
 """The status of a new branch, of a resumed one, and of any branch after a gain."""
 
 
-class BranchExistsError(SwarmError):
-    status = 409
-    code = "branch-exists"
-    title = "The project has a branch of that name"
+class BranchExistsError(SwarmError, status=409, title="The project has a branch of that name"):
+    pass
 
 
-class TooManyBranchesError(SwarmError):
+class TooManyBranchesError(
+    SwarmError, status=409, title="The project has as many active branches as its contract allows"
+):
     """The contract bounds the number of active branches. Branches that stall are paused by themselves."""
-
-    status = 409
-    code = "too-many-branches"
-    title = "The project has as many active branches as its contract allows"
 
 
 def get_branch(session: Session, branch_id: int) -> Branch:

@@ -18,42 +18,30 @@ from shared.projects import CommitFiles
 from shared.protocol import now
 
 
-class CommitInvalidError(SwarmError):
-    status = 422
-    code = "commit-invalid"
-    title = "The commit cannot be built"
+class CommitInvalidError(SwarmError, status=422, title="The commit cannot be built"):
+    pass
 
 
-class CodeLostError(SwarmError):
+class CodeLostError(SwarmError, status=410, title="The code of this commit is lost"):
     """Of an imported experiment only the numbers are known; its parent's code is not its own."""
 
-    status = 410
-    code = "code-lost"
-    title = "The code of this commit is lost"
+
+class CommitMismatchError(
+    SwarmError, status=422, title="The commit's sha does not fit its files, author, date and message"
+):
+    pass
 
 
-class CommitMismatchError(SwarmError):
-    status = 422
-    code = "commit-mismatch"
-    title = "The commit's sha does not fit its files, author, date and message"
+class PathNotAllowedError(SwarmError, status=422, title="A path is not allowed"):
+    pass
 
 
-class PathNotAllowedError(SwarmError):
-    status = 422
-    code = "path-not-allowed"
-    title = "A path is not allowed"
+class FileNotEditableError(SwarmError, status=422, title="The contract does not let experiments change this file"):
+    pass
 
 
-class FileNotEditableError(SwarmError):
-    status = 422
-    code = "file-not-editable"
-    title = "The contract does not let experiments change this file"
-
-
-class FileTooLargeError(SwarmError):
-    status = 413
-    code = "file-too-large"
-    title = "A file is larger than the contract allows"
+class FileTooLargeError(SwarmError, status=413, title="A file is larger than the contract allows"):
+    pass
 
 
 @dataclass(frozen=True)

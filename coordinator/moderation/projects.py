@@ -24,10 +24,8 @@ from shared.moderation import AuditAction, SettingsChange, SubjectKind
 from shared.projects import ProjectMode, ProjectSettings, SettingChange, SettingsPreview
 
 
-class SettingsOutdatedError(SwarmError):
-    status = 409
-    code = "settings-outdated"
-    title = "The settings were changed meanwhile"
+class SettingsOutdatedError(SwarmError, status=409, title="The settings were changed meanwhile"):
+    pass
 
 
 def change_settings(session: Session, actor: Actor, name: str, asked: SettingsChange, reason: str) -> AuditEntry:

@@ -41,10 +41,8 @@ ACTIONS: Mapping[QueueKind, Sequence[QueueAction]] = {
 }
 
 
-class ActionUnfitError(SwarmError):
-    status = 409
-    code = "action-unfit"
-    title = "That cannot be done about this thing"
+class ActionUnfitError(SwarmError, status=409, title="That cannot be done about this thing"):
+    pass
 
 
 def list_items(session: Session, tasks: Sequence[TaskHealth] = ()) -> list[QueueItem]:

@@ -21,11 +21,10 @@ MAX_OPEN_REPORTS = 50
 LOCAL_ADDRESS = "0" * 64
 
 
-class ReportsBusyError(SwarmError):
-    status = 429
-    code = "reports-busy"
-    title = "Too many reports were sent lately"
-    headers = {"Retry-After": "600"}  # noqa: RUF012  a class variable of the base, never changed
+class ReportsBusyError(
+    SwarmError, status=429, title="Too many reports were sent lately", headers={"Retry-After": "600"}
+):
+    pass
 
 
 def report_finding(session: Session, finding_id: int, text: str, volunteer_id: int | None, address: str | None) -> None:

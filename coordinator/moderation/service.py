@@ -59,18 +59,12 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
 }
 
 
-class NothingChangesError(SwarmError):
-    status = 409
-    code = "nothing-changes"
-    title = "It is like that already"
+class NothingChangesError(SwarmError, status=409, title="It is like that already"):
+    pass
 
 
-class NotUndoableError(SwarmError):
+class NotUndoableError(SwarmError, status=409, title="The action cannot be undone now"):
     """Only the newest state can be taken back: first undo what was done to the same subject since."""
-
-    status = 409
-    code = "not-undoable"
-    title = "The action cannot be undone now"
 
 
 def change(

@@ -28,10 +28,8 @@ from shared.protocol import now
 from shared.workers import Role
 
 
-class LastMaintainerError(SwarmError):
-    status = 409
-    code = "last-maintainer"
-    title = "A swarm keeps one maintainer"
+class LastMaintainerError(SwarmError, status=409, title="A swarm keeps one maintainer"):
+    pass
 
 
 class AuditedSubject(NamedTuple):

@@ -28,10 +28,8 @@ from shared.protocol import now
 FIRST_BRANCH = "baseline"
 
 
-class ProjectExistsError(SwarmError):
-    status = 409
-    code = "project-exists"
-    title = "A project of that name exists with other files"
+class ProjectExistsError(SwarmError, status=409, title="A project of that name exists with other files"):
+    pass
 
 
 def get_project(session: Conn, name: str) -> Project:
@@ -125,10 +123,8 @@ def view_project(project: Project) -> ProjectView:
     )  # fmt: skip
 
 
-class SeedInvalidError(SwarmError):
-    status = 422
-    code = "seed-invalid"
-    title = "The folder cannot become a project"
+class SeedInvalidError(SwarmError, status=422, title="The folder cannot become a project"):
+    pass
 
 
 def read_seed(folder: Path, known: Mapping[str, str] | None = None) -> tuple[Contract, dict[str, str]]:

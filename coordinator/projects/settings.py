@@ -22,16 +22,12 @@ Flat = Mapping[str, Any]
 """Settings by name, each one value: the members in one text, and the job mix's shares as `jobs.improve` and so on."""
 
 
-class SettingsInvalidError(SwarmError):
-    status = 422
-    code = "settings-invalid"
-    title = "The project cannot have these settings"
+class SettingsInvalidError(SwarmError, status=422, title="The project cannot have these settings"):
+    pass
 
 
-class ProjectClosedError(SwarmError):
-    status = 409
-    code = "project-archived"
-    title = "The project is archived"
+class ProjectClosedError(SwarmError, status=409, code="project-archived", title="The project is archived"):
+    pass
 
 
 def settings_of(project: Project) -> ProjectSettings:

@@ -41,10 +41,8 @@ MOST_NUMBER_DIGITS = 6
 _SHA_OR_PREFIX = re.compile(r"[0-9a-f]{4,40}")
 
 
-class ShaAmbiguousError(SwarmError):
-    status = 409
-    code = "sha-ambiguous"
-    title = "Several commits begin so"
+class ShaAmbiguousError(SwarmError, status=409, title="Several commits begin so"):
+    pass
 
 
 class RecordQuery(FilterQuery):

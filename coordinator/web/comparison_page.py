@@ -23,10 +23,10 @@ IdText = Annotated[str, Query(max_length=200)]
 OneId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
-class ChoiceInvalidError(SwarmError):
-    status = 422
-    code = "comparison-invalid"
-    title = "These experiments cannot be compared"
+class ChoiceInvalidError(
+    SwarmError, status=422, code="comparison-invalid", title="These experiments cannot be compared"
+):
+    pass
 
 
 @router.get("/compare")

@@ -48,20 +48,12 @@ WITHOUT_VISITS = ("/static/", f"{API_PREFIX}/", "/git/")
 _current: ContextVar[Request | None] = ContextVar("request of a page", default=None)
 
 
-class SignInNeededError(SwarmError):
+class SignInNeededError(SwarmError, status=401, title="Sign in first"):
     """Pages lead browsers to the sign-in."""
 
-    status = 401
-    code = "sign-in-needed"
-    title = "Sign in first"
 
-
-class FormInvalidError(SwarmError):
+class FormInvalidError(SwarmError, status=403, title="The form is not valid any more"):
     """The form does not belong to the browser's session: it is of another session or of another site."""
-
-    status = 403
-    code = "form-invalid"
-    title = "The form is not valid any more"
 
 
 def current_request() -> Request | None:
