@@ -14,6 +14,9 @@ from snowballstemmer import stemmer
 MAX_TERMS = 24
 """Of a question; the rarest of them are looked for."""
 
+MAX_WORD = 200
+"""Characters of a word that are kept; PostgreSQL refuses a word of more than 2,046 bytes."""
+
 ABBREVIATIONS = {
     "attn": "attention",
     "bs": "batch size",
@@ -64,6 +67,7 @@ def spell_out(text: str) -> str:
 
 @lru_cache(maxsize=50_000)
 def _take_apart(piece: str) -> tuple[str, ...]:
+    piece = piece[:MAX_WORD]
     if piece[0].isdigit() or piece[0] == ".":
         return (_name_number(piece),)
     parts = _HUMP.split(piece)

@@ -1,8 +1,9 @@
-// Keys of every page: `/` goes to the search, `?` lists all keys.
+// Keys of every page: `/` goes to the search, `?` lists all keys. And the current tab is in sight.
 
 const dialog = document.getElementById("keys");
 const button = document.getElementById("show-keys");
 
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 button.hidden = false;
 button.addEventListener("click", () => dialog.showModal());
 

@@ -113,14 +113,15 @@ function show(frame, columns) {
     return best;
   }
 
+  let fitted = null;
   const zoom = d3.zoom().scaleExtent([0.02, 6]).on("zoom", ({ transform }) => {
-    view = transform;
+    [view, fitted] = [transform, null];
     label.hide();
     draw();
   });
   const target = d3.select(canvas).call(zoom);
 
-  // Shows a part of the tree as large as it fits.
+  // Shows a part of the tree as large as it fits, until somebody moves it.
   function fit(part) {
     const [xs, ys] = [part.map(({ x }) => x), part.map(({ y }) => y)];
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
@@ -128,6 +129,7 @@ function show(frame, columns) {
     const k = Math.min(1.5, (width - 48) / (right - left || 1), (height - 48) / (bottom - top || 1));
     const middle = [(width - k * (left + right)) / 2, (height - k * (top + bottom)) / 2];
     target.call(zoom.transform, d3.zoomIdentity.translate(...middle).scale(Math.max(0.02, k)));
+    fitted = part;
   }
 
   canvas.addEventListener("pointermove", (event) => {
@@ -153,7 +155,7 @@ function show(frame, columns) {
     colour = colours();
     draw();
   });
-  new ResizeObserver(draw).observe(holder);
+  new ResizeObserver(() => (fitted ? fit(fitted) : draw())).observe(holder);
 }
 
 const frame = document.getElementById("tree");

@@ -60,6 +60,11 @@ def test_nothing_that_is_asked_breaks_it(http: TestClient, author: Author, words
     assert isinstance(search(http, words), list)
 
 
+def test_a_word_of_any_length_is_stored_and_found(http: TestClient, author: Author) -> None:
+    number = author.write("a wider model", mechanism="漢" * 4_000)
+    assert ids(search(http, "漢" * 900)) == [number]
+
+
 def test_fusion_prefers_what_both_parts_found() -> None:
     ranked = fuse([1, 2, 3], [3, 4])
     assert ranked[0].finding_id == 3 and ranked[0].score == 1 / (FUSION + 3) + 1 / (FUSION + 1)
