@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import chain
+from itertools import chain, pairwise
 from math import nan
 from statistics import fmean
 
-from coordinator.autoresearch.directions import is_rate, read_goal, read_name
+from coordinator.autoresearch.directions import is_rate, read_goal, read_name, split_goal
 from coordinator.autoresearch.numbers import MISSING, NOT_FINITE, read_number, read_time
 from coordinator.autoresearch.statuses import Fate, read_status
-from coordinator.autoresearch.tables import LogTable, ResultsInvalidError, clean_name
+from coordinator.autoresearch.tables import MAX_COLUMNS, LogTable, ResultsInvalidError, clean_name
 
 
 class ColumnRole(StrEnum):
@@ -33,18 +33,23 @@ class ColumnRole(StrEnum):
     AUTHOR = "author"
 
 
+KEPT_NAMES = frozenset({"kept", "keep", "is_kept", "accepted", "improved"})
+YES, NO = ("1", "1.0"), ("0", "0.0")
+"""Cells of a column that asks whether a row was kept."""
+
 _NAMES: dict[ColumnRole, tuple[str, ...]] = {
     ColumnRole.COMMIT: ("commit", "commit_hash", "commit_sha", "commit_id", "git_commit", "git_sha", "git_hash", "sha",
                   "hash", "rev", "revision"),
-    ColumnRole.STATUS: ("status", "decision", "outcome", "verdict", "kept", "is_kept", "accepted", "result", "state",
-                  "correct", "correctness"),
+    ColumnRole.STATUS: ("status", "decision", "outcome", "verdict", "kept", "keep", "is_kept", "accepted", "improved",
+                  "result", "state", "correct", "correctness"),
     ColumnRole.DESCRIPTION: ("description", "desc", "change", "summary", "title", "notes", "note", "message", "comment",
                        "idea", "what", "hypothesis", "experiment", "name"),
     ColumnRole.LABEL: ("exp", "experiment", "exp_id", "experiment_id", "run_id", "run", "id", "trial", "iteration",
                  "iter", "idx", "n", "num", "number", "config_id", "round", "label"),
     ColumnRole.PARENT: ("parent", "parent_commit", "parent_sha", "parent_hash", "parent_id", "base_commit", "base",
                   "based_on"),
-    ColumnRole.GROUP: ("branch", "gpu", "worker", "session", "agent", "lane", "track", "thread", "device", "machine"),
+    ColumnRole.GROUP: ("branch", "gpu", "worker", "session", "agent", "lane", "track", "thread", "device", "machine",
+                 "run", "run_id", "group"),
     ColumnRole.SEED: ("seed", "random_seed", "rng_seed"),
     ColumnRole.STEPS: ("steps", "num_steps", "n_steps", "optimizer_steps"),
     ColumnRole.METRIC_NAME: ("metric_name", "metric", "objective"),
@@ -59,11 +64,12 @@ _PATTERNS: dict[ColumnRole, re.Pattern[str]] = {
         r"^(?!.*(config|data|param|model|file|prompt|image|env|code|best|prev)).*(^|_)(commit|sha|hash|ref)(_|$)"
     ),
     ColumnRole.STATUS: re.compile(r"_(status|decision|verdict|outcome)$"),
-    ColumnRole.TIME: re.compile(r"(^|_)(date|time|timestamp|at)(_|$)"),
+    ColumnRole.TIME: re.compile(r"(^|_)(date|time|datetime|timestamp|at|when|created|started|finished)(_|$)"),
     ColumnRole.SEED: re.compile(r"_seed$"),
 }
 """Names of columns that have a role where no column has one of the exact names."""
 
+_WORDS = re.compile(r"[^\W\d_]")
 _MEMORY = re.compile(r"((peak|max|gpu|device)_?)*(v?ram|mem|memory)_?(used_?|peak_?)*(gi?b|mi?b)")
 _HEADER_ROLES = (ColumnRole.COMMIT, ColumnRole.STATUS, ColumnRole.DESCRIPTION, ColumnRole.LABEL)
 _AUXILIARY = re.compile(
@@ -77,7 +83,7 @@ FULL = ("description", "desc")
 NO_COLUMN = "none"
 """Said of a role that no column of a log has."""
 
-MAX_METRIC = 40
+MAX_METRIC, MAX_DIGITS = 40, 10
 EXPLAINED, CLEARLY, DECIDED = 0.8, 0.25, 3
 """Share of decisions that a column must explain, and explain more than the one that is first by name, to be the
 metric; and number of rows kept, and of others, without which nothing is said."""
@@ -87,6 +93,8 @@ _AFTER = re.compile(r"(^|_)(after|new|post)(_|$)")
 
 def is_header(cells: Sequence[str], given: Sequence[str] = ()) -> bool:
     """Whether cells are names of columns: two of them are known ones, or one was `given`, and none is a number."""
+    if len(cells) > MAX_COLUMNS:
+        return False
     names = {_spell(cell) for cell in cells}
     said = {_spell(text.partition("=")[2]) for text in given} - {""}
     if said & names and len(names) > 1:
@@ -97,13 +105,18 @@ def is_header(cells: Sequence[str], given: Sequence[str] = ()) -> bool:
     return len(known & names) > 1 and not any(read_number(cell) for cell in cells)
 
 
+def asks_if_kept(name: str) -> bool:
+    """Whether a column's name is a question whether rows were kept, which 0 and 1 answer."""
+    return _spell(name) in KEPT_NAMES
+
+
 def _spell(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", clean_name(name)).strip("_")
 
 
 def clean_metric(name: str) -> str:
     """A metric's name as contracts spell it."""
-    slug = _spell(name)
+    slug = _spell(split_goal(name)[0])
     return (slug if slug[:1].isalpha() else f"metric_{slug}")[:MAX_METRIC].rstrip("_")
 
 
@@ -126,12 +139,22 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
         (role, [name for name in table.columns if pattern.search(_spell(name))]) for role, pattern in _PATTERNS.items()
     )
     for role, fitting in chain(by_name, by_pattern):
-        suiting = [name for name in fitting if name not in found.values() and _suits(role, texts[name])]
+        suiting = [name for name in fitting if name not in found.values() and _suits(role, name, texts[name])]
         if role is ColumnRole.DESCRIPTION and suiting and suiting[0] not in FULL:
             different = {name: len({*texts[name]} - {""}) for name in suiting}  # notes about a few rows name no row
             suiting = [name for name in suiting if 2 * different[name] > max(different.values())]
+        if role is ColumnRole.STATUS:  # that a run finished says less than that it was kept
+            suiting.sort(key=lambda name: not {Fate.KEPT, Fate.DISCARDED} <= {*map(read_status, texts[name])})
         if role not in found and suiting:
             found[role] = suiting[0]
+    by_time = (name for name in table.columns if name not in found.values() and _are_times(texts[name]))
+    if ColumnRole.TIME not in found and (moment := next(by_time, None)):
+        found[ColumnRole.TIME] = moment
+    counting = next(
+        (name for name in table.columns if name not in found.values() and _counts_rows(name, texts[name])), None
+    )
+    if counting is not None and ColumnRole.METRIC not in found:
+        found.setdefault(ColumnRole.LABEL, counting)
     found |= {} if ColumnRole.MEMORY in found else dict(_find_memory(table.columns, found.values()))
     same = next((name for name in table.columns if metric and clean_metric(name) == metric), None)
     if ColumnRole.METRIC not in found and same is not None:
@@ -193,9 +216,11 @@ def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tupl
             del left[best]
 
 
-def _suits(role: ColumnRole, cells: Sequence[str]) -> bool:
+def _suits(role: ColumnRole, name: str, cells: Sequence[str]) -> bool:
     """Whether a column with the right name can have the role. A result may be a number, and then it is no status."""
     numbers = sum(read_number(cell) is not None for cell in cells)
+    if role is ColumnRole.STATUS and asks_if_kept(name) and not {*cells} - {*YES, *NO, ""}:
+        return True
     if role is ColumnRole.STATUS:
         return 2 * sum(read_status(cell) is not None for cell in cells) >= numbers
     if role in (ColumnRole.METRIC_NAME, ColumnRole.DIRECTION):
@@ -203,6 +228,9 @@ def _suits(role: ColumnRole, cells: Sequence[str]) -> bool:
         return numbers == 0 and any(map(fits, cells)) and all(fits(cell) for cell in cells if cell)
     if role is ColumnRole.TIME:
         return any(map(read_time, cells))
+    if role in (ColumnRole.LABEL, ColumnRole.GROUP):  # a label tells rows apart, a group has several
+        filled = [cell for cell in cells if cell]
+        return (2 * len({*filled}) > len(filled)) is (role is ColumnRole.LABEL)
     return role not in (ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
 
 
@@ -212,12 +240,16 @@ def _find_memory(columns: Sequence[str], taken: Collection[str]) -> Iterator[tup
         yield ColumnRole.MEMORY, name
 
 
+def _is_text(cell: str) -> bool:
+    """Whether a cell says something: no number, time, duration or document."""
+    is_other = cell[:1] in ("{", "[") or read_number(cell) is not None or read_time(cell) is not None
+    return not is_other and bool(_WORDS.search(cell.replace("days", "")))
+
+
 def _find_words(texts: Mapping[str, Sequence[str]], taken: set[str]) -> dict[ColumnRole, str]:
     """The description's column where none is named so: the one with the most different texts that are no documents."""
     different = {
-        name: len({cell for cell in cells if cell and cell[0] not in "{[" and read_number(cell) is None})
-        for name, cells in texts.items()
-        if name not in taken
+        name: len({cell for cell in cells if _is_text(cell)}) for name, cells in texts.items() if name not in taken
     }
     best = max(different, key=lambda name: different[name], default="")
     return {ColumnRole.DESCRIPTION: best} if different.get(best, 0) > 1 else {}
@@ -233,6 +265,7 @@ def _choose_metric(
     does not explain what was kept, and another one does, it is the other one.
     """
     numeric = [name for name, cells in texts.items() if name not in taken and _is_numeric(cells)]
+    numeric = [name for name in numeric if not _counts_rows(name, texts[name])]
     spelled = {_spell(name): name for name in numeric}
     for name in spelled:
         before = re.sub(r"after|new|post", lambda found: {"new": "old", "post": "pre"}.get(found[0], "before"), name)
@@ -277,6 +310,19 @@ def _explain(cells: Sequence[str], fates: Sequence[Fate | None]) -> float:
 def _weigh_name(name: str) -> int:
     is_checked = bool(re.match(r"(val|valid|validation|test|eval|dev|holdout|heldout)(_|$)", name))
     return 2 * is_checked + (read_name(name) is not None or name in ("metric", "objective"))
+
+
+def _are_times(cells: Sequence[str]) -> bool:
+    said = [cell for cell in cells if cell]
+    return bool(said) and all(read_number(cell) is None and read_time(cell) for cell in said)
+
+
+def _counts_rows(name: str, cells: Sequence[str]) -> bool:
+    """Whether a column that is not named as a metric only numbers the rows, up or down."""
+    numbers = [int(cell) if cell.isdecimal() and len(cell) < MAX_DIGITS else None for cell in cells]
+    steps = {b - a if a is not None and b is not None else 0 for a, b in pairwise(numbers)}
+    starts = {numbers[0], numbers[-1]} & {0, 1}
+    return bool(starts) and steps in ({1}, {-1}) and len(numbers) > 2 and not _weigh_name(_spell(name))
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

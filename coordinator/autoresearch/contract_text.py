@@ -1,13 +1,12 @@
 """Writes the contract of an imported session: its metric, and how large noise and effects are in it."""
 
 import json
-from collections.abc import Iterator, Sequence
-from math import sqrt
+from collections.abc import Sequence
+from math import inf, sqrt
 from statistics import fmean, median
 from typing import NamedTuple
 
-from coordinator.autoresearch.plan import ImportPlan
-from coordinator.autoresearch.results_file import ResultRow
+from coordinator.autoresearch.plan import ImportPlan, list_changes
 from shared.contract import SMALLEST_SPREAD, Direction
 from shared.formatting import count_noun
 from shared.protocol import MAX_READING
@@ -43,12 +42,13 @@ def estimate_priors(plan: ImportPlan, direction: Direction, metric: str) -> Prio
     rows = [step.row for step in plan.steps]
     again = set(plan.repeats)
     scores = [sign * row.metric for row in rows if row.metric is not None]
-    changes = list(_list_changes([row for row in rows if row.line not in again], sign))
+    changes = list(list_changes([row for row in rows if row.line not in again], sign))
     typical = NORMAL_MAD * median(map(abs, changes)) if changes else 0.0
     largest_gain = max((-change for change in changes), default=0.0)
     size = max(map(abs, scores), default=1.0) or 1.0
     effect_sd = max(typical, largest_gain / LARGEST_GAIN_SD) or 0.01 * size
-    noise_sd, is_assumed, why = _find_noise(plan, metric, typical or effect_sd)
+    spread = sqrt(fmean(change**2 for change in changes)) if changes else inf
+    noise_sd, is_assumed, why = _find_noise(plan, metric, typical or effect_sd, spread)
     effect_sd = min(MAX_READING, max(effect_sd, noise_sd))
     best, first = min(scores, default=0.0), scores[0] if scores else 0.0
     floor_ = best - max(first - best, FLOOR_SD * effect_sd)
@@ -56,45 +56,32 @@ def estimate_priors(plan: ImportPlan, direction: Direction, metric: str) -> Prio
     return Priors(_round(noise_sd), _round(effect_sd), sign * _round(floor_), is_assumed, why)
 
 
-def _find_noise(plan: ImportPlan, metric: str, typical: float) -> tuple[float, bool, str]:
-    """The sd of one run: pooled over commits that were measured again, else assumed."""
+def _find_noise(plan: ImportPlan, metric: str, typical: float, spread: float) -> tuple[float, bool, str]:
+    """The sd of one run: pooled over commits that were measured again; assumed without any, or where it is above the
+    `spread` of the session's effects: what differs by more than all experiments do was not the same code."""
     by_key: dict[str, list[float]] = {}
     for step in plan.steps:
         if step.row.metric is not None:
             by_key.setdefault(step.key, []).append(step.row.metric)
     repeated = [values for values in by_key.values() if len(values) > 1]
     freedom = sum(len(values) - 1 for values in repeated)
+    reason = "nothing was measured twice"
     if freedom:
         squares = sum((value - fmean(values)) ** 2 for values in repeated for value in values)
         resolution = 0.5 * 10.0 ** -max(_count_decimals(value) for values in repeated for value in values)
         noise_sd = max(sqrt(squares / freedom), resolution, SMALLEST_SPREAD)
         measured = f"{count_noun(freedom, 'repetition')} of {count_noun(len(repeated), 'commit')}"
-        return noise_sd, False, f"Noise: sd {noise_sd:.3g}, learnt from {measured}."
+        if noise_sd <= spread:
+            return noise_sd, False, f"Noise: sd {noise_sd:.3g}, learnt from {measured}."
+        reason = f"sd {noise_sd:.3g} of {measured} is more than experiments differ by ({spread:.3g}), and not believed"
     if "bpb" in metric:
-        return BPB_NOISE, True, f"Noise: sd {BPB_NOISE:g} is assumed, as of other runs that measure bits per byte."
+        return BPB_NOISE, True, f"Noise: sd {BPB_NOISE:g} is assumed, as of other runs of bits per byte: {reason}."
     noise_sd = max(NOISE_SHARE * typical, SMALLEST_SPREAD)
-    return (
-        noise_sd,
-        True,
-        (f"Noise: sd {noise_sd:.3g} is assumed, half of the typical difference: nothing was measured twice."),
-    )
+    return noise_sd, True, f"Noise: sd {noise_sd:.3g} is assumed, half of the typical difference: {reason}."
 
 
 def _count_decimals(value: float) -> int:
     return max(0, len(repr(value).partition(".")[2].partition("e")[0]) - (repr(value).endswith(".0")))
-
-
-def _list_changes(rows: Sequence[ResultRow], sign: float) -> Iterator[float]:
-    """Differences to the best kept before, below zero where it is better."""
-    best: dict[str, float] = {}
-    for row in rows:
-        if row.metric is None:
-            continue
-        score, above = sign * row.metric, best.get(row.group)
-        if above is not None and score != above:
-            yield score - above
-        if row.is_kept:
-            best[row.group] = score if above is None else min(above, score)
 
 
 def _round(number: float) -> float:

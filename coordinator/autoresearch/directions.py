@@ -97,6 +97,21 @@ def read_goal(text: str) -> Direction | None:
     return None if found is None else Direction.MINIMIZE if found[1] else Direction.MAXIMIZE
 
 
+_GOAL = re.compile(
+    r"\s*[(\[]?\s*(?:(?P<less>\N{DOWNWARDS ARROW}|\b(?:lower|less|smaller)(?: is|=)? ?better|\bminimi[sz]e\b)|"
+    r"\N{UPWARDS ARROW}|\b(?:higher|more|larger|bigger|greater)(?: is|=)? ?better|\bmaximi[sz]e\b)\s*[)\]]?",
+    re.IGNORECASE,
+)
+
+
+def split_goal(name: str) -> tuple[str, Direction | None]:
+    """A metric's name without what it says of its direction, as `score (lower is better)` does, and that direction."""
+    found = _GOAL.search(name)
+    if found is None:
+        return name, None
+    return _GOAL.sub("", name).strip(), Direction.MINIMIZE if found["less"] else Direction.MAXIMIZE
+
+
 def find_direction(
     metric: str, rows: Sequence[MeasuredRow], given: Direction | None, said: Direction | None = None
 ) -> FoundDirection:

@@ -21,7 +21,16 @@ FAR = 10.0
 """A value that stands for nothing is larger by this factor than the largest of the others."""
 
 _EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
-ZONED = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$|^1\d{9}(\d{3})?(\.\d+)?$", re.IGNORECASE)
+ZONED = re.compile(r"(Z|[A-Z]{3,4}|[+-]\d\d:?\d\d)$|^1\d{9}(\d{3})?(\.\d+)?$", re.IGNORECASE)
+_ZONE = re.compile(r"(?<=\d)\s?([A-Z]{3,4})$")
+_ZONES = {
+    "UTC": "+00:00", "GMT": "+00:00", "WET": "+00:00", "WEST": "+01:00", "CET": "+01:00", "CEST": "+02:00",
+    "EET": "+02:00", "EEST": "+03:00", "MSK": "+03:00", "JST": "+09:00", "KST": "+09:00", "AEST": "+10:00",
+    "AEDT": "+11:00", "EST": "-05:00", "EDT": "-04:00", "CDT": "-05:00", "MST": "-07:00", "MDT": "-06:00",
+    "PST": "-08:00", "PDT": "-07:00",
+}  # fmt: skip
+"""Abbreviations that stand for one zone; CST, IST and BST stand for several."""
+
 MIN_DATE = 10  # characters; 20260305 may be a number of another kind
 _TIME_FORMS = (
     "%Y-%m-%d_%H-%M-%S", "%Y%m%d_%H%M%S", "%Y%m%d-%H%M%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",
@@ -35,6 +44,9 @@ _NUMBER = re.compile(
     r"(?:\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\().*)?",
     re.IGNORECASE,
 )
+_APART = "[ '\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{RIGHT SINGLE QUOTATION MARK}]"
+_GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_APART}\d{{3}})+(?!\d)")
+MAX_NUMBER, MAX_TIME = 1_000, 64  # characters
 _MIB = {"kb": 1 / 1024, "kib": 1 / 1024, "mb": 1.0, "mib": 1.0, "m": 1.0, "gb": 1024.0, "gib": 1024.0, "g": 1024.0}
 """MiB of a unit. The original loop's `memory_gb` is its peak in MiB divided by 1024, and `peak_vram_mb` in MiB."""
 
@@ -58,7 +70,8 @@ def has_decimal_commas(texts: Iterable[str]) -> bool:
 
 def read_number(text: str, *, decimal_comma: bool = False) -> ReadNumber | None:
     """A number with or without a unit; None where the text is no number, or not a finite one."""
-    match = _NUMBER.fullmatch(text.strip().strip("*`\"'~\N{ALMOST EQUAL TO}").strip())
+    plain = text.strip().strip("*`\"'~\N{ALMOST EQUAL TO}").strip() if len(text) <= MAX_NUMBER else ""
+    match = _NUMBER.fullmatch(_GROUPED.sub(lambda found: re.sub(r"\D", "", found[0]), plain))
     if match is None:
         return None
     digits = match["digits"].replace("_", "")
@@ -76,7 +89,7 @@ def read_memory(text: str, column: str) -> int | None:
     number = read_number(text)
     if number is None or number.value <= 0:
         return None
-    named = re.search(r"(kib|kb|mib|mb|gib|gb)$", column)
+    named = re.search(r"(kib|kb|mib|mb|gib|gb)\)?$", column)
     factor = _MIB.get(number.unit) or (_MIB[named[1]] if named else None)
     return round(number.value * factor) if factor and number.value * factor <= MAX_COUNT else None
 
@@ -97,7 +110,7 @@ def find_sentinels(texts: Iterable[str]) -> set[float]:
 
 def read_time(text: str) -> datetime | None:
     """A date in an unambiguous form, or seconds (or milliseconds) since 1970. A time without zone is taken as UTC."""
-    moment = _parse_time(" ".join(text.replace(",", " ").split()))
+    moment = _parse_time(" ".join(text[: 2 * MAX_TIME].replace(",", " ").split()))
     if moment is None:
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
@@ -108,10 +121,12 @@ def _parse_time(text: str) -> datetime | None:
     if _EPOCH.fullmatch(text):
         seconds = float(text)
         return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)
-    if len(text) < MIN_DATE:
+    if not MIN_DATE <= len(text) <= MAX_TIME:
         return None
+    zone = _ZONE.search(text)
+    text = f"{text[: zone.start()]}{_ZONES[zone[1]]}" if zone and zone[1] in _ZONES else text
     with suppress(ValueError):
-        return datetime.fromisoformat(text.removesuffix(" UTC").removesuffix(" GMT"))
+        return datetime.fromisoformat(text)
     for form in _TIME_FORMS:
         with suppress(ValueError):
             return datetime.strptime(text, form)  # noqa: DTZ007 - the zone is set above

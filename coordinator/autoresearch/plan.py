@@ -15,7 +15,7 @@ from math import inf
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from coordinator.autoresearch.results_file import ResultRow
+from coordinator.autoresearch.results_file import MAX_WORDS, ResultRow
 from coordinator.autoresearch.statuses import Fate
 from shared.contract import Direction
 
@@ -78,6 +78,7 @@ class _Planner:
         self._by_name: dict[str, str] = {}
         self._metrics: dict[str, float] = {}
         self._baselines: dict[str, str] = {}
+        self._reach = max(map(abs, list_changes(rows, self._sign)), default=inf)
         self._split: list[int] = []
         self._repeats: list[int] = []
 
@@ -139,8 +140,13 @@ class _Planner:
     def _find_again(self, row: ResultRow, above: str, words: str) -> str | None:
         """The commit that a row without code measured again: one of the same words, or what it says to repeat.
 
-        A baseline is the group's first commit, or the best so far, whichever has the nearer metric.
+        A baseline is the group's first commit, or the best so far, whichever has the nearer metric; a group's own one
+        is new where it is further from the first than any change took a metric. What says that it repeats and names
+        something else, as `GELU, seed 3` does, repeats what was named, or is new.
         """
+        is_first = row.is_baseline and row.group in self._groups and row.group not in self._baselines
+        if is_first and row.metric is not None and self._distance(self._root, row.metric) > self._reach:
+            return None
         if (same := self._by_words.get((above, words))) or not (row.is_repeat or row.is_baseline):
             return same
         texts = () if row.is_baseline else self._by_words
@@ -149,7 +155,7 @@ class _Planner:
             return next(key for (_, text), key in self._by_words.items() if text == max(named, key=len))
         first = self._baselines.get(row.group if row.group in self._groups else "")
         if not row.is_baseline or first is None:
-            return None if row.is_baseline else above
+            return above if row.is_bare_repeat and not row.is_baseline else None
         return min((above, first), key=lambda key: self._distance(key, row.metric))
 
     def _distance(self, key: str, metric: float | None) -> float:
@@ -176,8 +182,21 @@ class _Planner:
                 self._head = min(self._head, kept, key=itemgetter(0))
 
 
+def list_changes(rows: Sequence[ResultRow], sign: float) -> Iterator[float]:
+    """Differences to the best kept before, below zero where it is better."""
+    best: dict[str, float] = {}
+    for row in rows:
+        if row.metric is None:
+            continue
+        score, above = sign * row.metric, best.get(row.group)
+        if above is not None and score != above:
+            yield score - above
+        if row.is_kept:
+            best[row.group] = score if above is None else min(above, score)
+
+
 def _normalise(text: str) -> str:
-    return " ".join(text.lower().split())
+    return " ".join(text[:MAX_WORDS].lower().split())
 
 
 def _find_owners(rows: Sequence[ResultRow], sources: Mapping[int, str], history: BranchHistory) -> dict[str, int]:

@@ -9,8 +9,8 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from coordinator.autoresearch.columns import HASH, ColumnRole, find_columns, is_header
-from coordinator.autoresearch.directions import read_goal
+from coordinator.autoresearch.columns import HASH, NO, YES, ColumnRole, asks_if_kept, find_columns, is_header
+from coordinator.autoresearch.directions import read_goal, split_goal
 from coordinator.autoresearch.numbers import (
     MISSING,
     NOT_FINITE,
@@ -22,8 +22,9 @@ from coordinator.autoresearch.numbers import (
     read_number,
     read_time,
 )
-from coordinator.autoresearch.statuses import Fate, read_statuses
+from coordinator.autoresearch.statuses import Fate, read_status, read_statuses
 from coordinator.autoresearch.tables import LogRow, LogTable, read_log
+from coordinator.findings.axes import name_key, words_of
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
 from shared.contract import Direction
 from shared.protocol import MAX_COUNT, MAX_READING
@@ -41,6 +42,9 @@ _REPEAT = re.compile(
     r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b|\bverif(y|ied|ication)\b",
     re.IGNORECASE,
 )
+_SETTING = re.compile(r"(params?|parameters?|config|hparams?)[\s_./]+")
+_OF_BEST = words_of("best current random check config confirm final")
+"""Stems of words that name no other code than the best so far."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class ResultRow(NamedTuple):
         words = self.description[:MAX_WORDS]
         return bool(_REPEAT.search(words)) and read_change(words).axis in (NO_AXIS, SEED)
 
+    @property
+    def is_bare_repeat(self) -> bool:
+        """Whether nothing else is said than that what was best was measured again."""
+        return self.is_repeat and not any(map(str.isalpha, name_key(_REPEAT.sub(" ", self.description)) - _OF_BEST))
+
 
 class ResultsFile(NamedTuple):
     """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's name; `unreadable` are
@@ -138,9 +147,13 @@ class _Reader:
         self._name = self._find_most(ColumnRole.METRIC_NAME)
         self._has_status = bool(columns[ColumnRole.STATUS])
         self._statuses = self._count_statuses()
-        self._fates = read_statuses(self._statuses, options.statuses)
+        bits = {Fate.KEPT: YES, Fate.DISCARDED: NO} if asks_if_kept(columns[ColumnRole.STATUS]) else {}
+        said = {fate: [*bits.get(fate, ()), *options.statuses.get(fate, ())] for fate in Fate}
+        self._fates = read_statuses(self._statuses, said)
         taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
         self._further = [name for name in table.columns if name not in taken and self._has_numbers(name)]
+        cells = {name: {record.cells.get(name, "") for record in self._records} for name in table.columns}
+        self._settings = [name for name in table.columns if _SETTING.match(name) and len(cells[name]) > 1]
 
     def _find_most(self, role: ColumnRole) -> str:
         """The most frequent text of a role's column; empty without one."""
@@ -148,14 +161,15 @@ class _Reader:
         return found.most_common(1)[0][0] if found else ""
 
     def _count_statuses(self) -> Counter[str]:
-        """Statuses of the records that have a number, or a word for none: others are rows of something else."""
+        """Statuses of the records with a number, or a word for none, or that failed: others are of something else."""
         found = Counter[str]()
         for record in self._records:
             status, text = self._cell(record, ColumnRole.STATUS).lower(), self._cell(record, ColumnRole.METRIC)
             is_row = text.lower() in MISSING | NOT_FINITE or read_number(text, decimal_comma=self._decimal_comma)
-            if status and is_row:
+            fate = read_status(status)
+            if status and (is_row or (fate and fate.outcome is not RunOutcome.OK)):
                 found[status] += 1
-        are_numbers = all(read_number(status) for status in found)
+        are_numbers = asks_if_kept(self._columns[ColumnRole.STATUS]) or all(map(read_number, found))
         return found if are_numbers else Counter({s: n for s, n in found.items() if read_number(s) is None})
 
     def read(self) -> ResultsFile:
@@ -165,17 +179,20 @@ class _Reader:
                 rows.append(self._read_row(record))
             except _RowProblem as problem:
                 unread[record.line] = str(problem)
-        metric = self._columns[ColumnRole.METRIC]
+        metric, goal = split_goal(self._columns[ColumnRole.METRIC])
         name = self._name or ("metric" if metric.startswith("column ") else metric)
+        is_reversed = is_newest_first(rows)
+        if is_reversed:
+            rows.reverse()
         return ResultsFile(
             name,
             self._unit,
             self._table.lines,
             rows,
             dict(sorted(unread.items())),
-            list(self._account(rows)),
+            [*self._account(rows), *([NEWEST_FIRST] if is_reversed else [])],
             self._has_status,
-            read_goal(self._find_most(ColumnRole.DIRECTION)),
+            read_goal(self._find_most(ColumnRole.DIRECTION)) or goal,
         )
 
     def _account(self, rows: Sequence[ResultRow]) -> list[str]:
@@ -207,6 +224,16 @@ class _Reader:
     def _cell(self, record: LogRow, role: ColumnRole) -> str:
         return record.cells.get(self._columns.get(role, ""), "").strip()
 
+    def _name_cell(self, record: LogRow, role: ColumnRole) -> str:
+        """A name in lower case; empty where the log has a sign for none."""
+        name = self._cell(record, role).strip("`* ").lower()
+        return "" if name in MISSING else name
+
+    def _describe_settings(self, record: LogRow) -> str:
+        """`depth=8, lr=0.001`: the parameters that differ between rows, where columns are named as parameters."""
+        cells = {_SETTING.sub("", name): record.cells.get(name, "") for name in self._settings}
+        return ", ".join(f"{name}={cell}" for name, cell in cells.items() if cell)
+
     def _has_numbers(self, column: str) -> bool:
         return any(read_number(record.cells.get(column, "")) is not None for record in self._records)
 
@@ -229,8 +256,11 @@ class _Reader:
         before = self._number(record, ColumnRole.BEFORE)
         if before == 0 and metric == 0:
             metric, reason = None, f"{metric_column} is 0, as before: nothing was measured"
-        commit, label = self._cell(record, ColumnRole.COMMIT).lower(), self._cell(record, ColumnRole.LABEL).lower()
-        description = " ".join(self._cell(record, ColumnRole.DESCRIPTION).split(" ")) or label or commit or status
+        names = (ColumnRole.COMMIT, ColumnRole.LABEL, ColumnRole.PARENT)
+        commit, label, parent = map(partial(self._name_cell, record), names)
+        description = self._cell(record, ColumnRole.DESCRIPTION)
+        if description.lower() in MISSING:  # the status would be the same words for many
+            description = self._describe_settings(record) or label or commit or f"line {record.line}"
         outcome = fate.outcome if metric is None else RunOutcome.OK
         if metric is None and outcome is RunOutcome.OK:
             outcome = RunOutcome.CRASHED if fate is Fate.DISCARDED and reason else RunOutcome.INVALID
@@ -247,7 +277,7 @@ class _Reader:
         return ResultRow(
             record.line, commit or label, metric, status, fate, outcome, description, reason,
             read_memory(self._cell(record, ColumnRole.MEMORY), self._columns.get(ColumnRole.MEMORY, "")), label,
-            self._cell(record, ColumnRole.PARENT).lower(), self._cell(record, ColumnRole.GROUP), before,
+            parent, self._cell(record, ColumnRole.GROUP), before,
             dict(list(further.items())[:MAX_FURTHER]), int(seed) if seed is not None and 0 <= seed < 2**31 else None,
             int(steps) if steps is not None and 0 < steps <= MAX_COUNT else None,
             read_time(self._cell(record, ColumnRole.TIME)),
@@ -278,6 +308,17 @@ class _Reader:
     def _number(self, record: LogRow, role: ColumnRole) -> float | None:
         number = read_number(self._cell(record, role), decimal_comma=self._decimal_comma)
         return number.value if number else None
+
+
+NEWEST_FIRST = "Order: the newest row stands first, so the rows are read from the last one up."
+
+
+def is_newest_first(rows: Sequence[ResultRow]) -> bool:
+    """Whether rows go back in time: by their times, or else by their numbers, of which there are three or more."""
+    times = [row.at.timestamp() for row in rows if row.at]
+    orders = [times, [float(row.label) for row in rows if row.label.isdecimal()]]
+    order = next((order for order in orders if len(order) > 2 and 2 * len(order) > len(rows)), [])
+    return len({*order}) > 1 and order == sorted(order, reverse=True)
 
 
 def _name_further(column: str) -> str:

@@ -6,10 +6,12 @@ Every line is kept as its bytes, so that the file can be exported unchanged; a l
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import BytesIO
 from typing import NamedTuple
 
+from coordinator.autoresearch.numbers import read_number
 from coordinator.http.errors import SwarmError
 
 DELIMITERS = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", "|": "separated by |"}
@@ -18,6 +20,10 @@ MAX_JOINED = 50
 
 CONFIG = re.compile(r"param|config|setting|args|option|change|env", re.IGNORECASE)
 """Names of JSON objects that hold what was set, and not what was measured."""
+
+PARAMETERS = "params"
+MAX_COLUMNS, MAX_NAME = 1_000, 200
+_KEY = re.compile(r'"([^"\\]*)"\s*:\s*$')
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _RULE = re.compile(r"^[\s|:=_*-]*$")
@@ -32,6 +38,11 @@ class LogRow(NamedTuple):
 
     line: int
     cells: dict[str, str]
+
+
+_Path = tuple[str, ...]
+_Found = tuple[int, dict[_Path, str]]
+"""The line of a JSON object, and its values by the names on the way to them."""
 
 
 class LogTable(NamedTuple):
@@ -77,81 +88,106 @@ def _decode(lines: Sequence[bytes]) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]) -> LogTable:
-    records = []
+    found: list[_Found] = []
     for number, text in texts.items():
         document = text.strip().strip("[], ")  # a list's own brackets may stand around the objects
         if not document:
             continue
         try:
-            found = json.loads(document)
+            value = json.loads(document)
+            if isinstance(value, dict):
+                found.append((number, dict(_list_cells(value))))
+            else:
+                unread[number] = "it is JSON, but no object"
         except (ValueError, RecursionError):  # a number of thousands of digits is a ValueError
             unread[number] = "it is not a JSON document on one line"
-            continue
-        if isinstance(found, dict):
-            records.append(LogRow(number, _flatten(found)))
-        else:
-            unread[number] = "it is JSON, but no object"
     form = "JSON, one object a line"
-    if unread or not any(record.cells for record in records):
+    if unread or len(found) < 2:
         whole = list(_list_objects("\n".join(texts.get(number, "") for number in range(1, len(lines) + 1))))
-        is_apart = len({record.line for record in whole}) == len(whole)
-        if not is_apart and not records:
-            raise ResultsInvalidError("A line has several JSON objects. Write each on a line of its own.")
-        if is_apart and len(whole) > len(records):
-            records, unread, form = whole, {}, "JSON, a list of objects"
-    if not records:
+        is_apart = len({line for line, _ in whole}) == len(whole)
+        if not is_apart and len(found) < 2:
+            raise ResultsInvalidError(
+                "A line has several JSON objects. Write each on a line of its own, as `jq -c '.[]' FILE` does."
+            )
+        if is_apart and len(whole) > len(found):
+            found, unread, form = whole, {}, "JSON, a list of objects"
+    if not any(cells for _, cells in found):
         raise ResultsInvalidError("It is JSON, but has no object that can be read.")
-    columns = list(dict.fromkeys(name for record in records for name in record.cells))
-    blank = dict.fromkeys(columns, "")
-    return LogTable(form, lines, columns, [LogRow(line, blank | cells) for line, cells in records], [], unread)
+    names = _name_paths({path: None for _, cells in found for path in cells})
+    if len(names) > MAX_COLUMNS:
+        raise ResultsInvalidError(
+            f"Its objects have {len(names):,} different fields; at most {MAX_COLUMNS:,} are read."
+        )
+    blank = dict.fromkeys(names.values(), "")
+    records = [LogRow(line, blank | {names[path]: cell for path, cell in cells.items()}) for line, cells in found]
+    return LogTable(form, lines, list(blank), records, [], unread)
 
 
-def _list_objects(text: str) -> Iterator[LogRow]:
-    """The objects of a document that does not have one a line; one that holds a list of objects is not a row itself."""
-    decoder, at, line, failures = json.JSONDecoder(), 0, 1, 0
+def _list_objects(text: str) -> Iterator[_Found]:
+    """The objects of a document that does not have one a line, except those that hold rows."""
+    decoder, at, line, failures, is_named = json.JSONDecoder(), 0, 1, 0, False
     while (start := text.find("{", at)) >= 0 and failures < MAX_JOINED:
         line += text.count("\n", at, start)
         at = start + 1
         try:
             found, end = decoder.raw_decode(text, start)
+            cells = dict(_list_cells(found))
         except (ValueError, RecursionError):
             failures += 1
             continue
-        if not any(isinstance(value, list) and any(isinstance(one, dict) for one in value) for value in found.values()):
-            yield LogRow(line, _flatten(found))
+        if _has_named_rows(found):
+            is_named = True
+        elif not any(
+            isinstance(value, list) and any(isinstance(one, dict) for one in value) for value in found.values()
+        ):
+            name = _KEY.search(text, max(0, start - MAX_NAME), start) if is_named else None
+            yield line, ({("label",): name[1]} if name else {}) | cells
             line, at = line + text.count("\n", start, end), end
+
+
+def _has_named_rows(found: dict[str, object]) -> bool:
+    """Whether an object has nothing but rows, by their names: objects with fields in common, and texts among these."""
+    rows = [value for value in found.values() if isinstance(value, dict)]
+    common = set(rows[0]).intersection(*rows) if len(rows) == len(found) > 1 else set()
+    return len(common) > 1 and any(isinstance(rows[0][name], str) for name in common)
 
 
 def _name_columns(cells: Sequence[str]) -> list[str]:
     """Names of columns, each one different."""
     names: list[str] = []
     for number, cell in enumerate(cells, start=1):
-        name = clean_name(cell) or f"column {number}"
+        name = clean_name(cell) or ("number" if "#" in cell else f"column {number}")
         names.append(name if name not in names else f"{name} {number}")
     return names
 
 
-def _flatten(found: dict[str, object]) -> dict[str, str]:
-    """Values as text by their names in lower case; those of an object inside follow, as parameters if it has these."""
-    cells: dict[str, str] = {}
-    for name, value in sorted(found.items(), key=lambda pair: isinstance(pair[1], dict)):
+def _list_cells(found: dict[str, object], above: _Path = ()) -> Iterator[tuple[_Path, str]]:
+    """Values as text by their paths, in which an object of what was set is named as parameters."""
+    for name, value in found.items():
         if isinstance(value, dict):
-            inside = (
-                {f"params {key}": cell for key, cell in _flatten(value).items()}
-                if CONFIG.search(name)
-                else _flatten(value)
-            )
-            cells = cells | {key: cell for key, cell in inside.items() if key not in cells}
+            yield from _list_cells(value, (*above, PARAMETERS if CONFIG.search(name) else clean_name(name)))
         elif isinstance(value, bool | list):
-            cells[clean_name(name)] = json.dumps(value)
+            yield (*above, clean_name(name)), json.dumps(value)
         else:
-            cells[clean_name(name)] = "" if value is None else str(value)
-    return cells
+            yield (*above, clean_name(name)), "" if value is None else str(value)
+
+
+def _name_paths(paths: Collection[_Path]) -> dict[_Path, str]:
+    """Names of columns: the last part of a path, with as many before it as tell it from others."""
+    ends = Counter((PARAMETERS in path, path[-size:]) for path in paths for size in range(1, len(path) + 1))
+    names = {}
+    for path in paths:
+        is_set = PARAMETERS in path
+        size = next((size for size in range(1, len(path)) if ends[is_set, path[-size:]] == 1), len(path))
+        parts = [part for part in path[-size:] if part != PARAMETERS]
+        names[path] = " ".join([*([PARAMETERS] if is_set else []), *parts])
+    return names
 
 
 def clean_name(name: str) -> str:
-    """A column's name as it is compared."""
-    return " ".join(name.strip().strip("#*`\"'").lower().split())
+    """A column's name as it is compared; what has a Greek delta before it is a difference."""
+    plain = re.sub("[\N{GREEK CAPITAL LETTER DELTA}\N{INCREMENT}]", " delta ", name[:MAX_NAME])
+    return " ".join(plain.strip().strip("#*`\"'").lower().split())
 
 
 def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int, str], is_header: IsHeader) -> LogTable:
@@ -194,8 +230,12 @@ def _find_header(texts: dict[int, str], is_header: IsHeader) -> tuple[str, int |
         fitting = [delimiter for delimiter, cells in split.items() if len(cells) > 1 and is_header(cells)]
         if fitting:
             return max(fitting, key=lambda delimiter: len(split[delimiter])), number
-    rows = [text for text in texts.values() if text.strip()]
-    return max(DELIMITERS, key=lambda delimiter: sum(delimiter in text for text in rows)), None
+    rows = {number: text for number, text in texts.items() if text.strip()}
+    delimiter = max(DELIMITERS, key=lambda delimiter: sum(delimiter in text for text in rows.values()))
+    (first, names), *rest = ((number, split_cells(text, delimiter)) for number, text in rows.items())
+    has_names = len({*names}) == len(names) > 1 and not any(map(read_number, names))
+    is_named = has_names and any(read_number(cell) for _, cells in rest[:1] for cell in cells)
+    return delimiter, first if is_named else None
 
 
 def _count_columns(texts: dict[int, str], delimiter: str) -> int:

@@ -39,7 +39,7 @@ _DOWN = words_of(
 _NEUTRAL = words_of(
     "set setting keep leave change changed changing use using try trying tried tune tuning fine-tune switch make bring "
     "test testing sweep adjust adjusting moving move has have had been anybody anyone somebody someone was were "
-    "fix fixed capture turn put take run train perform apply employ implement adopt insert "
+    "fix fixed capture turn turned switched put take run train perform apply employ implement adopt insert "
     "is are does do did with a an the of by at our its only just also back new total value default at again"
 )
 _AFTERWARDS = words_of(
@@ -66,7 +66,7 @@ _FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a thir
 _START = r"^[^A-Za-z]*"  # an axis begins with the first word, so that one try is enough
 _BEFORE = rf"{_START}(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
 _TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})(?!\d|{_ON})", re.IGNORECASE)
-_TWO_WORDS = re.compile(rf"{_BEFORE}(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
+_TWO_WORDS = re.compile(rf"{_BEFORE}(?<![\w^*²/-])(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
 _LETTERS = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>[B-DF-HJ-NP-TV-XZ]{{4,}})$")
 _ANY = r"[\w.^*²/-]+"
 _FROM_TO = re.compile(

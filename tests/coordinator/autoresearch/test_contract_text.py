@@ -37,6 +37,12 @@ def test_noise_is_learnt_from_what_was_measured_again() -> None:
     )
 
 
+def test_noise_above_the_sessions_own_spread_is_not_believed() -> None:
+    text = "commit\trmse\tstatus\tdescription\naaaa\t9.0\tkeep\tbaseline\naaaa\t3.0\tdiscard\trerun\n"
+    priors = estimate((text + "b\t8.9\tkeep\tx\nc\t8.95\tdiscard\ty\nd\t8.8\tkeep\tz").encode())
+    assert priors.is_assumed and priors.noise_sd < 1 and "not believed" in priors.why
+
+
 def test_noise_of_an_unknown_metric_is_assumed_and_large() -> None:
     lines = "\n".join(f"x{n}\t{340 - 10 * n}\tkeep\tstep {n}" for n in range(8))
     priors = estimate(f"commit\trmse\tstatus\tdescription\n{lines}".encode())

@@ -139,3 +139,15 @@ def test_a_first_row_that_git_does_not_know_and_nobody_kept_is_not_the_root() ->
 def test_a_repository_that_begins_later_has_no_root_for_the_first_row() -> None:
     steps = plan("eeee\t1.0\tkeep\tbaseline", "0000\t0.9\tkeep\tx", "aaaa\t0.8\tkeep\ty")
     assert steps == [("line 2", OLD), (OLD, None), (ROOT, OLD)], "the baseline is not what the oldest commit measured"
+
+
+def test_a_search_beside_another_begins_with_a_commit_of_its_own_if_its_baseline_is_far() -> None:
+    header = "run\tval_bpb\tstatus\tdescription"
+    lines = ["A\t1.0\tkeep\tbaseline", "B\t{}\tkeep\tbaseline", "A\t0.9\tkeep\tdepth 9", "B\t1.9\tdiscard\tdepth 9"]
+    text = "\n".join([header, *lines])
+    far, near = (
+        make_plan(parse_results(text.format(of_b).encode()).rows, Branch(), Direction.MINIMIZE)
+        for of_b in ("1.85", "1.01")
+    )
+    assert [step.parent for step in far.steps] == [None, OLD, OLD, "line 3"] and not far.repeats
+    assert near.repeats == [3, 5], "the same code, measured by another"

@@ -1,11 +1,12 @@
 """Reading logs of all forms that sessions leave, and the lines that cannot be read."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from coordinator.autoresearch.numbers import read_time
+from coordinator.autoresearch.numbers import read_number, read_time
 from coordinator.autoresearch.results_file import (
     ReadingOptions,
     ResultRow,
@@ -125,8 +126,9 @@ def test_commas_lines_of_json_and_no_header_are_read_too() -> None:
     assert [(row.line, row.commit, row.metric, row.description) for row in bare.rows] == [
         (1, "d25aed3", 1.1, "baseline"), (2, "bff038c", 1.05, "fused kernel"),
     ]  # fmt: skip
-    table = "| commit | loss | status | description |\n|---|---|---|---|\n| a1 | 1.5 | keep | x |\n"
-    assert parse_results(b"# Results\n\n" + table.encode()).rows[0].metric == 1.5
+    table = "| commit | loss | status | description |\n|---|---|---|---|\n| `a1` | **1.5** | keep | x |\n"
+    (row,) = parse_results(b"# Results\n\n" + table.encode()).rows
+    assert (row.metric, row.commit) == (1.5, "a1")
 
 
 def test_a_quoted_description_may_have_several_lines() -> None:
@@ -311,6 +313,111 @@ def test_json_of_other_forms_is_read() -> None:
     assert results.metric == "score" and [row.outcome for row in results.rows] == [RunOutcome.OK, RunOutcome.CRASHED]
 
 
+def test_fields_of_one_name_in_different_objects_are_told_apart() -> None:
+    lines = [
+        {
+            "id": n,
+            "setup": {"lr": 0.1},
+            "results": {"train": {"loss": 9 - n}, "val": {"loss": n, "acc": 0.5}},
+            "status": "ok",
+        }
+        for n in range(3)
+    ]
+    results = parse_results("\n".join(map(json.dumps, lines)).encode())
+    assert results.metric == "val loss" and results.rows[2].further["train_loss"] == 7.0
+    deep = b'{"loss": 1, "status": "ok", "x": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001 + b"\n"
+    assert list(parse_results(b'{"loss": 2, "status": "ok"}\n' + deep).unreadable) in ([2], [])
+
+
+def test_rows_of_json_may_have_names() -> None:
+    named = {f"wide {n}": {"loss": n, "status": "ok", "train": {"loss": 1}} for n in range(3)}
+    results = parse_results(json.dumps(named, indent=1).encode())
+    assert [(row.metric, row.description) for row in results.rows] == [
+        (0.0, "wide 0"),
+        (1.0, "wide 1"),
+        (2.0, "wide 2"),
+    ]
+    with pytest.raises(ResultsInvalidError, match="several JSON objects"):
+        parse_results(json.dumps(named).encode())
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "metric", "direction"),
+    [
+        (
+            "Exp #\t\u0394 Val Loss\tVal Loss \u2193\tKeep?\tWhat",
+            "1\t\t3\tyes\tx\n2\t-1\t2\tyes\ty\n",
+            "val loss",
+            "minimize",
+        ),
+        ("idea\tscore (lower is better)\tkept", "x\t9.1 \u00b1 0.3\t1\ny\t9.2(4)\t0\n", "score", "minimize"),
+        ("\tdate\twert\tstatus\twas", "0\t1\t7\tkeep\tx\n1\t2\t8\tkeep\ty\n2\t3\t6\tkeep\tz\n", "wert", None),
+    ],
+)
+def test_what_surrounds_the_metric_is_not_taken_for_it(
+    header: str, rows: str, metric: str, direction: str | None
+) -> None:
+    results = parse_results(f"{header}\n{rows}".encode())
+    assert (results.metric, results.direction) == (metric, direction and Direction(direction))
+
+
+def test_columns_without_a_known_name_are_known_by_what_stands_in_them() -> None:
+    text = (
+        "Nr;Datum;Verlust;Urteil;Was\n1;01.03.2026 14:05;3,4;ja;Anfang\n2;01.03.2026 15:05;3,3;ja;Lernrate 0,2\n"
+        "3;01.03.2026 16:05;;nein;Tiefe 12\n"
+    )
+    fates = {Fate.KEPT: ["ja"], Fate.DISCARDED: ["nein"]}
+    rows = parse_results(text.encode(), ReadingOptions(["status=Urteil"], fates)).rows
+    assert [(row.label, row.metric, row.description) for row in rows][:2] == [
+        ("1", 3.4, "Anfang"),
+        ("2", 3.3, "Lernrate 0,2"),
+    ]
+    assert rows[0].at == datetime(2026, 3, 1, 14, 5, tzinfo=UTC)
+    text = "number\tvalue\tdatetime_start\tparams_depth\tparams_lr\tstate\n0\t9\t2026-03-05 10:00\t6\t0.1\tCOMPLETE\n"
+    rows = read("1\t8\t2026-03-05 11:00\t8\t0.1\tFAIL\n", text)
+    assert [row.description for row in rows] == ["depth=6", "depth=8"] and rows[0].at is not None
+
+
+def test_a_log_with_the_newest_row_first_is_read_from_below() -> None:
+    header = "date\tloss\tstatus\tdescription\n"
+    days = [f"2026-03-0{day}\t{day}\tkeep\tx{day}\n" for day in (1, 2, 3)]
+    back, forth = parse_results((header + "".join(reversed(days))).encode()), read("".join(days), header)
+    assert [row.metric for row in back.rows] == [row.metric for row in forth] == [1.0, 2.0, 3.0]
+    assert [row.line for row in back.rows] == [4, 3, 2] and any(
+        "newest row stands first" in one for one in back.account
+    )
+
+
+def test_runs_of_two_searches_are_groups_and_a_sign_for_no_name_is_none() -> None:
+    rows = read("A\t-\t1\tkeep\tx\nB\tn/a\t2\tkeep\t-\nA\t-\t3\tkeep\tz\nB\t-\t4\tkeep\tx\n",
+                "run\tcommit\tloss\tstatus\tdescription\n")  # fmt: skip
+    assert [row.group for row in rows] == ["A", "B", "A", "B"] and {row.commit for row in rows} == {""}
+    assert rows[1].description == "line 3"
+
+
+def test_that_a_run_ended_says_less_than_that_it_was_kept() -> None:
+    rows = read("1\tfinished\tyes\tx\n2\tfinished\tno\ty\n", "loss\tstatus\tkeep\tdescription\n")
+    assert [row.fate for row in rows] == [Fate.KEPT, Fate.DISCARDED]
+
+
+@pytest.mark.parametrize(
+    ("description", "is_bare"), [("rerun of the best", True), ("GELU, seed 3", False), ("seed 7", True)]
+)
+def test_a_bare_repeat_names_nothing_else(description: str, is_bare: bool) -> None:
+    assert read(f"a\t1.0\t1\tkeep\t{description}\n")[0].is_bare_repeat is is_bare
+
+
+def test_digits_are_grouped_by_commas_spaces_and_apostrophes() -> None:
+    texts = ("1,234,567", "1 234 567", "1'234'567", "1\N{NARROW NO-BREAK SPACE}234\N{NARROW NO-BREAK SPACE}567")
+    assert [read_number(text) for text in texts] == [(1234567.0, "")] * 4
+    assert [read_number(text) for text in ("0.98 123", "12 34", "1 2345")] == [None] * 3
+
+
+def test_a_line_of_a_megabyte_is_read() -> None:
+    for cell in ("9" * 1_000_000, "lr 1 -> 2, " * 100_000, " " * 1_000_000 + "x", '"' + "a\t" * 500_000):
+        assert len(read(f"a\t1\t1\tkeep\tx\nb\t2\t1\tkeep\t{cell}\n")) == 2
+
+
 def test_hostile_texts_do_no_harm() -> None:
     row = read("a\t1.5 (best)\t1\tkeep\tlr \x1b[31m\u202e0.9\u202c\x07 x\n")[0]
     assert row.description == "lr [31m0.9 x" and row.metric == 1.5
@@ -326,6 +433,7 @@ def test_hostile_texts_do_no_harm() -> None:
     [
         "2026-03-05T10:00:00Z", "2026-03-05 10:00:00 UTC", "2026-03-05T19:00:00+09:00", "20260305_100000",
         "2026/03/05 10:00", "05.03.2026 10:00", "Thu, 05 Mar 2026 11:00:00 +0100", "Mar 5, 2026 10:00", "1772704800",
+        "2026-03-05 11:00 CET", "2026-03-05 02:00:00 PST",
         "1772704800000", "Thu Mar  5 10:00:00 2026",
     ],
 )  # fmt: skip
