@@ -89,12 +89,18 @@ def keep_fitting(session: Session, ids: Iterable[int], filters: Filters) -> set[
 
 
 def keep_having(session: Session, column: Any, ids: Iterable[int], filters: Filters) -> set[int]:
-    """Those of some projects or branches, as the `column` of experiments names them, that have one which fits."""
+    """Those of some projects or branches, as the `column` of experiments names them, that have one which fits: among
+    the MAX_EXAMINED newest of each, where each filter alone fits more than FEW."""
     few = find_few(session, list_sources(session, filters))
     query = join_measured(select(column), filters).where(*list_conditions(session, filters))
     if few is not None:
         return set(session.scalars(query.where(Experiment.id.in_(few)).distinct())) & set(ids)
-    return {one for one in ids if session.scalar(query.where(column == one).limit(1)) is not None}
+    newest = select(Experiment.id).order_by(Experiment.id.desc()).limit(MAX_EXAMINED)
+    return {
+        one
+        for one in ids
+        if session.scalar(query.where(Experiment.id.in_(newest.where(column == one))).limit(1)) is not None
+    }
 
 
 def list_page(

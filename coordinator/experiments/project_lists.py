@@ -74,7 +74,7 @@ def list_projects(
     session: ReadSession, asked: Annotated[ProjectQuery, Query()], cursor: GivenCursor = None, limit: Limit = MAX_LIMIT
 ) -> Page[ProjectView]:
     """Projects, the first one first unless another order is asked for. By the filters of experiments those are listed
-    that have one which fits."""
+    that have one which fits; where many fit each filter alone, among their newest."""
     rows = [(one.id, one, service.view_project(one)) for one in lookup.list_projects(session)]
     fitting = [(number, view) for number, one, view in rows if asked.fits(session, one, view)]
     page = sort_page(fitting, lambda row: (row[0], row[0]), asked.ascending or asked.sort is None, cursor, limit)
@@ -90,7 +90,7 @@ def list_branches(
     limit: Limit = MAX_LIMIT,
 ) -> Page[BranchView]:
     """The project's named research directions, the first one first unless another order is asked for. By the filters of
-    experiments those are listed that have one which fits."""
+    experiments those are listed that have one which fits; where many fit each filter alone, among their newest."""
     project = service.get_project(session, name)
     fitting = [one for one in branches.view_branches(session, project) if asked.fits(one)]
     kept = asked.keep_having(session, project, Experiment.branch_id, [one.id for one in fitting])

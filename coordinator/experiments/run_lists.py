@@ -112,7 +112,7 @@ def _list_ids(
     fits += [Run.outcome == query.outcome] if query.outcome else []
     fits += [Run.experiment_id.in_(query.experiment)] if query.experiment else []
     fits += [Run.rung.is_(None)] if sort == METRIC else []
-    keys = select(Run.id, value).where(Run.project_id == project.id)
+    keys = select(Run.id, value).where(Run.project_id == project.id, *([] if sort in ORDERS else [HAS_METRICS]))
     few = listing.find_few(session, _list_sources(session, query, filters))
     if few is not None:
         keys = keys.where(Run.id.in_(few))

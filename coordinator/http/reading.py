@@ -29,6 +29,9 @@ NOT_MODIFIED = 304
 _NEXT = re.compile(rb'"next_cursor":"([^"]+)"}$')
 """A page's last field. Only the end of a body is searched, so that large pages are not parsed."""
 
+_MOMENT = re.compile(rb'"as_of":"[^"]+"')
+"""The moment at which an answer was put together: one that differs in nothing else is not another one."""
+
 
 class Reading:
     """Lets HEAD work wherever GET does, compresses large answers and tags them. Other methods pass it by."""
@@ -104,7 +107,7 @@ def _add_headers(scope: Scope, start: Message, body: bytes) -> tuple[Message, Me
     """The messages of a whole answer. Its tag is weak, since it may be sent compressed and as it is."""
     following = _NEXT.search(body[-200:])
     headers = MutableHeaders(raw=list(start["headers"]))
-    tag = f'"{sha256(body).hexdigest()[:32]}"'
+    tag = f'"{sha256(_MOMENT.sub(b"", body)).hexdigest()[:32]}"'
     headers["ETag"] = f"W/{tag}"
     headers.setdefault("Cache-Control", "no-cache")
     if following:

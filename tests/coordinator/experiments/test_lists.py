@@ -149,7 +149,7 @@ def test_runs_are_sorted_by_each_of_their_numbers(http: TestClient, database: Da
 
 
 def test_projects_branches_and_records_are_filtered_by_their_experiments(
-    http: TestClient, database: Database, is_walked: bool
+    http: TestClient, is_walked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [one["name"] for one in read(http, "/projects", project=None, axis="DEPTH")] == [NAME]
     assert read(http, "/projects", project=None, kind="ablate") == []
@@ -160,6 +160,8 @@ def test_projects_branches_and_records_are_filtered_by_their_experiments(
         assert [one["name"] for one in read(http, branches, project=None, **asked)] == ["baseline"], asked
     assert read(http, branches, project=None, volunteer="nobody") == []
     assert read(http, branches, project=None, failure="invalid", text="base") == []
+    monkeypatch.setattr(listing, "MAX_EXAMINED", 0)
+    assert bool(read(http, branches, project=None, verdict="worse")) == (not is_walked), "no more are looked at"
     (record,) = read(http, "/records", limit=None)
     leader = http.get(f"{API_PREFIX}/experiments/{record['leader']['experiment_id']}").json()
     fits = {"axis": leader["axis"], "kind": "improve", "worker": leader["worker"], "has_code": True}

@@ -58,7 +58,7 @@ def test_head_of_a_stream_ends_and_leaves_nothing_behind(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("address", [*WHOLE[:9], "/api/v1/findings?project=tiny"])
+@pytest.mark.parametrize("address", [*WHOLE[:9], "/api/v1/findings?project=tiny", "/findings/1", "/findings/1.json"])
 def test_what_a_client_has_already_is_not_sent_again(http: TestClient, address: str) -> None:
     first = http.get(address)
     tag = first.headers["etag"]
