@@ -1,13 +1,16 @@
 """The page of a project's tree, and the same as columns for the script that draws it."""
 
-from typing import Annotated, Any
+import json
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import TimedCache
 from coordinator.db.database import ReadSession
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.http.errors import NotFoundError
+from coordinator.http.reading import JSON
 from coordinator.models import Experiment, Project
 from coordinator.projects import service as projects
 from coordinator.records import progress
@@ -23,6 +26,11 @@ router = APIRouter(include_in_schema=False)
 WATERFALL_STEPS = 24
 TITLE = 60
 """Characters of a title that the script gets."""
+
+DRAWN_SECONDS = 5.0
+"""Longest age of what the script gets: all who look at a tree get what was made for the first of them."""
+
+_drawn = TimedCache[tuple[str, str | None, int | None], bytes](16)
 
 HardwareClass = Annotated[str | None, Query(max_length=200)]
 Below = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
@@ -66,12 +74,15 @@ def show_tree(name: Slug, session: ReadSession, hardware_class: HardwareClass = 
 
 
 @router.get("/projects/{name}/tree.json")
-def read_tree(
-    name: Slug, session: ReadSession, hardware_class: HardwareClass = None, below: Below = None
-) -> dict[str, Any]:
+def read_tree(name: Slug, session: ReadSession, hardware_class: HardwareClass = None, below: Below = None) -> Response:
     """The nodes of the tree in preorder, by columns."""
+    asked = name, hardware_class, below
+    return Response(_drawn.read(session, asked, DRAWN_SECONDS, lambda: _draw(session, *asked)), media_type=JSON)
+
+
+def _draw(session: Session, name: str, hardware_class: str | None, below: int | None) -> bytes:
     nodes = _read(session, name, hardware_class, below, DRAWN)[2].nodes
-    return {
+    columns = {
         "experiments": [node.row.experiment_id or 0 for node in nodes],
         "parents": [node.parent for node in nodes],
         "skipped": [node.skipped for node in nodes],
@@ -83,6 +94,7 @@ def read_tree(
         "standings": [node.row.standing for node in nodes],
         "path": [int(node.is_on_path) for node in nodes],
     }
+    return json.dumps(columns, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _round(value: float | None) -> float | None:
