@@ -22,41 +22,23 @@ from coordinator.git_http.packs import list_history
 from coordinator.git_http.queries import list_stored_objects
 from coordinator.models import (
     AssembledStep,
+    Base,
     Branch,
     BranchMove,
-    Calibration,
     Citation,
-    ClassProgress,
     Commit,
-    CommitPosterior,
-    Contribution,
-    DueReplication,
-    EvidenceEpoch,
     Experiment,
     Finding,
     FindingNote,
     FindingTag,
     FindingVersion,
     HeldDecision,
-    HistoryEntry,
-    HistoryHead,
     HistoryKey,
-    HoldoutCheck,
-    ImportedLine,
-    ImportedSession,
-    KindShare,
-    LeaderChange,
     Lease,
-    PastOffset,
     Project,
-    Promotion,
     PromotionLease,
     Run,
-    StoredBin,
     StoredObject,
-    TopicCount,
-    TrustAgreement,
-    TrustRecord,
     Volunteer,
     Worker,
     table_of,
@@ -85,9 +67,10 @@ REPLACED: Mapping[str, Mapping[str, Any]] = {
 """Columns that are private, by table, each with the value that stands in their place."""
 
 OF_PROJECT = (
-    Branch, Commit, Lease, ImportedSession, Experiment, Run, CommitPosterior, EvidenceEpoch, Calibration, PastOffset,
-    TrustRecord, TrustAgreement, DueReplication, HoldoutCheck, Promotion, KindShare, Finding, ImportedLine,
-    ClassProgress, StoredBin, LeaderChange, Contribution, TopicCount, HistoryEntry, HistoryHead,
+    "branches", "commits", "leases", "imported_sessions", "experiments", "runs", "commit_posteriors", "evidence_epochs",
+    "calibrations", "past_offsets", "trust_records", "trust_agreements", "due_replications", "holdout_checks",
+    "promotions", "kind_shares", "findings", "imported_lines", "class_progress", "progress_bins", "leader_changes",
+    "contributions", "topic_counts", "history_entries", "history_heads",
 )  # fmt: skip
 """Tables whose rows name their project."""
 
@@ -146,13 +129,14 @@ def _choose(project_id: int) -> Iterator[tuple[Table, ColumnElement[bool]]]:
     }
     for model, condition in special.items():
         yield table_of(model), condition
-    for model in OF_PROJECT:
-        condition = table_of(model).c.project_id == project_id
-        if model is Lease:
+    for name in OF_PROJECT:
+        table = Base.metadata.tables[name]
+        condition = table.c.project_id == project_id
+        if name == "leases":
             condition &= leases
-        elif model is HistoryEntry:
-            condition &= HistoryEntry.number.is_not(None)
-        yield table_of(model), condition
+        elif name == "history_entries":
+            condition &= table.c.number.is_not(None)
+        yield table, condition
 
 
 def _copy(source: Session, target: Session, table: Table, chosen: ColumnElement[bool]) -> None:

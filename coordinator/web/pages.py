@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterable
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -86,13 +85,8 @@ def install_pages(app: FastAPI) -> None:
 
 
 @router.get("/")
-def show_front(
-    request: Request, session: ReadSession, project: Slug | None = None, hardware_class: HardwareClass = None
-) -> Response:
+def show_front(request: Request, session: ReadSession) -> Response:
     """The purpose of this swarm, the way to join, and its projects' standings."""
-    if project is not None:  # an address of earlier versions
-        chosen = f"?hardware_class={quote(hardware_class)}" if hardware_class else ""
-        return RedirectResponse(f"{root()}/projects/{project}{chosen}")
     page, parts = _get_live(request).open(FRONT, lambda: project_page.view_front(session))
     if not page["drawn"]:
         return render("projects/none.html", since=page["since"])

@@ -5,11 +5,8 @@ replaces it by that of a session (`accounts.sessions`). Tokens of forms and mess
 signed with the secret, so the coordinator needs no key of its own.
 """
 
-import hmac
 import re
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Annotated
@@ -18,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from anyio import to_thread
 from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse, Response
-from itsdangerous import BadSignature, URLSafeSerializer
+from itsdangerous import BadData, URLSafeSerializer
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,7 +33,7 @@ from shared.workers import Role
 
 COOKIE, MESSAGES_COOKIE = "swarm_session", "swarm_messages"
 FORM_FIELD, FORM_HEADER = "csrf", "X-CSRF-Token"
-SECRET_BYTES = 32
+SECRET_BYTES, FORM_BYTES = 32, 12
 MAX_MESSAGE = 1_000
 """Characters of a message that waits in a cookie."""
 
@@ -183,7 +180,7 @@ def read_next(given: str | None) -> str:
 def redirect(request: Request, path: str, message: str = "", kind: str = "done") -> RedirectResponse:
     """Lead a browser to a page after a form, where it shows the message. `kind` is `done` or `problem`."""
     if message:
-        signed = _signer(_get_secret(request)).dumps([kind, message[:MAX_MESSAGE]])
+        signed = _signer(_get_secret(request), "messages").dumps([kind, message[:MAX_MESSAGE]])
         set_cookie(request, MESSAGES_COOKIE, signed)
     return RedirectResponse(root() + path, 303)
 
@@ -196,8 +193,8 @@ def take_message(request: Request) -> tuple[str, str] | None:
     request.state.is_personal = True
     set_cookie(request, MESSAGES_COOKIE, None)
     try:
-        kind, text = _signer(secret).loads(found)
-    except (BadSignature, ValueError):
+        kind, text = _signer(secret, "messages").loads(found)
+    except (BadData, ValueError):
         return None
     return kind, text
 
@@ -218,15 +215,14 @@ def _set_secret(request: Request, secret: str, visit: Visit | None) -> None:
 
 
 def make_form_token(request: Request) -> str:
-    """The token of this visit's forms. Each has another mask, since compressed pages tell of what they repeat."""
+    """The token of this visit's forms. Each is another one, since compressed pages tell of what they repeat."""
     request.state.is_personal = True
-    return mask_form_token(_get_secret(request))
+    return draw_form_token(_get_secret(request))
 
 
-def mask_form_token(secret: str) -> str:
+def draw_form_token(secret: str) -> str:
     """A token for the forms of the browser that has this secret."""
-    mask = secrets.token_bytes(SECRET_BYTES)
-    return urlsafe_b64encode(mask + _mix(mask, _form_key(secret))).decode()
+    return _signer(secret, "form").dumps(secrets.token_urlsafe(FORM_BYTES))
 
 
 async def check_form(request: Request) -> None:
@@ -245,19 +241,10 @@ CsrfChecked = Depends(check_form)
 
 def _is_form_token(given: str, secret: str) -> bool:
     try:
-        token = urlsafe_b64decode(given)
-    except (Base64Error, ValueError):
+        _signer(secret, "form").loads(given)
+    except BadData:
         return False
-    mask, masked = token[:SECRET_BYTES], token[SECRET_BYTES:]
-    return len(token) == 2 * SECRET_BYTES and hmac.compare_digest(_mix(mask, masked), _form_key(secret))
-
-
-def _form_key(secret: str) -> bytes:
-    return hmac.digest(secret.encode(), b"form", "sha256")
-
-
-def _mix(first: bytes, second: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(first, second, strict=True))
+    return True
 
 
 def _is_same_site(request: Request) -> bool:
@@ -271,8 +258,8 @@ def _is_same_site(request: Request) -> bool:
     return origin is None or (urlsplit(origin).netloc or None) in hosts
 
 
-def _signer(secret: str) -> URLSafeSerializer:
-    return URLSafeSerializer(secret, salt="messages")
+def _signer(secret: str, use: str) -> URLSafeSerializer:
+    return URLSafeSerializer(secret, salt=use)
 
 
 def _read_secret(request: Request) -> str | None:

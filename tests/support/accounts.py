@@ -12,7 +12,7 @@ from coordinator.accounts.service import add_token, find_or_add_volunteer
 from coordinator.accounts.sessions import start_session
 from coordinator.db.database import Database
 from coordinator.models import Base
-from coordinator.web.sessions import COOKIE, mask_form_token
+from coordinator.web.sessions import COOKIE, draw_form_token
 from shared.protocol import API_PREFIX
 from shared.workers import Role, TokenScope
 
@@ -77,7 +77,7 @@ class Browsing:
 
     def post(self, path: str, **fields: object) -> httpx.Response:
         """Send a form."""
-        token = mask_form_token(self.http.cookies[COOKIE]) if self.http.cookies else ""
+        token = draw_form_token(self.http.cookies[COOKIE]) if self.http.cookies else ""
         return self.http.post(path, data={"csrf": token} | fields, follow_redirects=False)
 
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
-from coordinator.web.sessions import mask_form_token
+from coordinator.web.sessions import draw_form_token
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE
 from shared.workers import Role
 from tests.support.accounts import Browsing, browse_as, code_of, dump
@@ -50,14 +50,14 @@ def test_every_form_asks_for_the_token_of_its_session(app: FastAPI, http: TestCl
     forms = list(list_forms(app))
     assert ("POST", "/sign-out") in forms
     for method, path in forms:
-        own = mask_form_token(boss.secret)
-        for token in (None, "", own[::-1], mask_form_token(other.secret)):
+        own = draw_form_token(boss.secret)
+        for token in (None, "", own[::-1], draw_form_token(other.secret)):
             assert code_of(send(boss, method, path, token)) == REFUSAL, path
         assert code_of(send(boss, method, path, own, Origin="https://evil.example")) == REFUSAL, path
         assert code_of(send(Browsing(app), method, path, own)) == REFUSAL, path
     assert dump(database) == before
     for method, path in forms:
         boss = browse_as(app, "boss", Role.MAINTAINER)
-        answer = send(boss, method, path, mask_form_token(boss.secret))
+        answer = send(boss, method, path, draw_form_token(boss.secret))
         is_problem = answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE)
         assert not is_problem or code_of(answer) != REFUSAL, path

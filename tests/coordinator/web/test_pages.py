@@ -121,8 +121,6 @@ def test_the_front_page_shows_all_projects(http: TestClient, database: Database,
     assert 'href="/projects/first"' in front and 'href="/projects/second"' in front
     assert "swarm-worker login --new YOUR-NAME --coordinator http://testserver &amp;&amp; swarm-worker --gpu 0" in front
     assert 'id="join-command" tabindex="0" role="region" aria-label="Command to join"' in front
-    moved = http.get("/?project=second", headers=BROWSER, follow_redirects=False)
-    assert moved.headers["location"] == "/projects/second"
 
 
 def test_header_line_and_milestones_agree(http: TestClient, database: Database, past: list[int]) -> None:
@@ -218,9 +216,7 @@ def test_an_id_beyond_any_row_is_a_mistake_of_the_caller(http: TestClient, proje
     assert http.get(f"/api/v1/{kind}/99999999999999999999").status_code == 422
 
 
-@pytest.mark.parametrize(
-    "path", ["/experiments/99999999999999999999", "/experiments/x", "/projects/tiny?cursor=x", "/?project=A B"]
-)
+@pytest.mark.parametrize("path", ["/experiments/99999999999999999999", "/experiments/x", "/projects/tiny?cursor=x"])
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_address_that_cannot_be_is_a_mistake_of_the_caller(http: TestClient, project: str, path: str) -> None:
     get_page(http, path, status=422)

@@ -16,7 +16,7 @@ from coordinator.web.sessions import (
     Moderator,
     SignedIn,
     Visitor,
-    mask_form_token,
+    draw_form_token,
     read_next,
     redirect,
 )
@@ -104,17 +104,17 @@ def cookies_of(response: object) -> Iterator[str]:
 def test_forms_need_the_token_of_their_own_session(pages: FastAPI) -> None:
     ada, bob = browse_as(pages, "ada"), browse_as(pages, "bob")
     assert ada.post("/pages/form").status_code == 303
-    assert ada.post("/pages/form", csrf=mask_form_token(bob.secret)).status_code == 403
-    for wrong in ("", "x", "%%%", mask_form_token(ada.secret)[:-4], mask_form_token(ada.secret)[4:]):
+    assert ada.post("/pages/form", csrf=draw_form_token(bob.secret)).status_code == 403
+    for wrong in ("", "x", "%%%", draw_form_token(ada.secret)[:-4], draw_form_token(ada.secret)[4:]):
         refused = ada.post("/pages/form", csrf=wrong)
         assert refused.status_code == 403 and "Go back, load the page again" in refused.text
-    assert ada.http.post("/pages/form", headers={"X-CSRF-Token": mask_form_token(ada.secret)}).status_code == 200
-    assert ada.http.post("/pages/form", json={"csrf": mask_form_token(ada.secret)}).status_code == 403
+    assert ada.http.post("/pages/form", headers={"X-CSRF-Token": draw_form_token(ada.secret)}).status_code == 200
+    assert ada.http.post("/pages/form", json={"csrf": draw_form_token(ada.secret)}).status_code == 403
 
 
 def test_forms_of_other_sites_are_refused(pages: FastAPI) -> None:
     ada = browse_as(pages, "ada")
-    token = {"csrf": mask_form_token(ada.secret)}
+    token = {"csrf": draw_form_token(ada.secret)}
     own: list[dict[str, str]] = [{}, {"Origin": "http://testserver"}, {"Sec-Fetch-Site": "same-origin"}]
     other = [
         {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
