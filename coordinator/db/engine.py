@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import URL, Connection, Engine, Pool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Pool, Row, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
@@ -58,6 +58,9 @@ def make_engine(url: URL) -> Engine:
     """An engine for SQLite or PostgreSQL. Nothing is connected yet."""
     return _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_postgresql_engine(url)
 
+
+LabelledRow = Row[*tuple[Any, ...]]
+"""A row of a query: its columns are attributes by their labels."""
 
 Conn = Connection | Session
 """A connection or session: both run statements. Pages have sessions; connections, at half the cost, workers' requests.

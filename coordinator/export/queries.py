@@ -1,12 +1,13 @@
 """Rows to export, in batches by id: no transaction is open while a client reads, and memory stays flat."""
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, RowMapping, Select, Table, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.models import (
     Branch,
     Citation,
@@ -129,30 +130,19 @@ def list_rows(
     return [dict(row) for row in session.execute(query.order_by(*keys).limit(limit)).mappings()]
 
 
-class ResultLine(NamedTuple):
-    """A line of a results.tsv: an experiment by its first run, or the root by its own (`description` is None)."""
-
-    run_id: int
-    sha: str
-    metric: float | None
-    outcome: str
-    peak_memory_mib: int | None
-    verdict: str | None
-    description: str | None
-
-
 def list_results(
     session: Session, project_id: int, hardware_class: str, after_run_id: int, limit: int
-) -> list[ResultLine]:
-    """The root's first run and those of experiments in a class, by run, after one of them."""
+) -> Sequence[LabelledRow]:
+    """The root's first run and those of experiments in a class, by `run_id`, after one of them; the root's has no
+    `description`."""
     first_of_root = select(func.min(_RUNS.c.id)).where(
         is_of_class(_RUNS.c, project_id, hardware_class), _RUNS.c.experiment_id.is_(None)
     )
     is_first = or_(IS_FIRST_RUN, _RUNS.c.id == first_of_root.scalar_subquery())
     query = (
         select(
-            _RUNS.c.id, _RUNS.c.commit_sha, _RUNS.c.metric, _RUNS.c.outcome, _RUNS.c.peak_memory_mib,
-            _POSTERIORS.c.verdict, _EXPERIMENTS.c.title,
+            _RUNS.c.id.label("run_id"), _RUNS.c.commit_sha.label("sha"), _RUNS.c.metric, _RUNS.c.outcome,
+            _RUNS.c.peak_memory_mib, _POSTERIORS.c.verdict, _EXPERIMENTS.c.title.label("description"),
         )
         .select_from(
             _RUNS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.id == _RUNS.c.experiment_id)
@@ -163,7 +153,7 @@ def list_results(
         .order_by(_RUNS.c.id)
         .limit(limit)
     )  # fmt: skip
-    return [ResultLine(*row) for row in session.execute(query)]
+    return session.execute(query).all()
 
 
 def find_cited(session: Session, finding_id: int) -> RowMapping | None:

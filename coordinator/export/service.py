@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.autoresearch.lookup import find_last_run, find_session, list_lines
 from coordinator.db.database import Database
+from coordinator.db.engine import LabelledRow
 from coordinator.evidence import confirmations
 from coordinator.evidence.confirmation_queries import list_confirmed
 from coordinator.evidence.run_stats import list_hardware_classes
@@ -16,7 +17,6 @@ from coordinator.experiments.filters import Filters
 from coordinator.experiments.listing import keep_fitting
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
-from coordinator.export.queries import ResultLine
 from coordinator.http.errors import NotFoundError, RequestInvalidError, SwarmError
 from coordinator.models import Project, Worker
 from coordinator.projects import service as projects
@@ -146,7 +146,7 @@ def _write_results(
         end, last_run = text, rows[-1].run_id
 
 
-def _format_result(row: ResultLine, columns: Sequence[str], metric: str) -> str:
+def _format_result(row: LabelledRow, columns: Sequence[str], metric: str) -> str:
     """One line, in the columns of the header; what the original loop does not know of is empty."""
     is_ok = row.outcome == RunOutcome.OK and row.metric is not None
     is_kept = row.description is None or row.verdict == Verdict.IMPROVED

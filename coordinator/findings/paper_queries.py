@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, distinct, func, select
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import (
     AssembledStep,
     Citation,
@@ -24,8 +24,8 @@ from coordinator.models import (
 )
 from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
-from shared.experiments import Assignment, AxisDirection, Dispute, JobKind, Standing, Verdict
-from shared.findings import ClassEvidence, FailureClass, GainFates, NoteKind
+from shared.experiments import Assignment, Dispute, JobKind, Verdict
+from shared.findings import ClassEvidence, GainFates, NoteKind
 from shared.runs import RunOutcome
 
 MAX_RIVALS = 20
@@ -162,35 +162,11 @@ def find_last_retractor(session: Conn, finding_id: int) -> int | None:
     return session.scalar(query.order_by(FindingNote.id.desc()).limit(1))
 
 
-class EffectRow(NamedTuple):
-    """The effect of an experiment in one hardware class, and the experiment's finding."""
-
-    experiment_id: int
-    finding_id: int
-    title: str
-    direction: AxisDirection
-    value: str
-    hardware_class: str
-    mean: float
-    sd: float
-    runs: int
-    verdict: Verdict | None
-    standing: Standing
-
-
 def map_parent_settings(session: Conn, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The settings of the experiments' parents, which are experiments themselves, by the child."""
     parent = aliased(Experiment)
     query = select(Experiment.id, parent.settings).join(parent, parent.commit_sha == Experiment.parent_sha)
     return {row[0]: row[1] for row in session.execute(query.where(Experiment.id.in_(ids)))}
-
-
-class OutcomeRow(NamedTuple):
-    """The outcome of a finding's experiment: the failure that its run showed, and the verdict as of now."""
-
-    finding_id: int
-    failure: FailureClass | None
-    verdict: Verdict | None
 
 
 MAX_COUNTED, MAX_COUNTED_OF_TOPIC = 4_000, 400
@@ -227,14 +203,16 @@ def count_gains(session: Conn, project_id: int, topic: str | None = None) -> Gai
 
 def list_effects(
     session: Conn, project_id: int, topic: str, limit: int, before_id: int | None = None
-) -> list[EffectRow]:
-    """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out; of experiments
-    before `before_id`, if given."""
+) -> Sequence[LabelledRow]:
+    """The newest effects along a topic in all hardware classes, as `TopicEffect` names their columns, retracted and
+    hidden findings' left out; of experiments before `before_id`, if given."""
+    posterior = CommitPosterior
     query = (
         select(
-            *(Experiment.id, Finding.id, Experiment.title, Experiment.direction, Experiment.value),
-            *(CommitPosterior.hardware_class, CommitPosterior.effect_mean, CommitPosterior.effect_sd),
-            *(CommitPosterior.runs, CommitPosterior.verdict, CommitPosterior.standing),
+            *(Experiment.id.label("experiment_id"), Finding.id.label("finding_id")),
+            *(Experiment.title, Experiment.direction, Experiment.value, posterior.hardware_class),
+            *(posterior.effect_mean.label("mean"), posterior.effect_sd.label("sd"), posterior.runs),
+            *(posterior.verdict, posterior.standing),
         )
         .join(Finding, Finding.experiment_id == Experiment.id)
         .join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha)
@@ -243,20 +221,20 @@ def list_effects(
     )
     if before_id is not None:
         query = query.where(Experiment.id < before_id)
-    rows = session.execute(query.order_by(Experiment.id.desc(), CommitPosterior.hardware_class).limit(limit))
-    return [EffectRow._make(row) for row in rows]
+    return session.execute(query.order_by(Experiment.id.desc(), posterior.hardware_class).limit(limit)).all()
 
 
-def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> list[OutcomeRow]:
-    """The outcomes of a topic's newest findings, each in the finding's own hardware class."""
+def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> Sequence[LabelledRow]:
+    """The outcomes of a topic's newest findings: `finding_id`, the `failure` that its run showed, and the `verdict` as
+    of now, in the finding's own hardware class."""
     own = is_of_commit(CommitPosterior, Experiment.commit_sha, Finding.hardware_class)
     query = (
-        select(Finding.id, Finding.failure, CommitPosterior.verdict)
+        select(Finding.id.label("finding_id"), Finding.failure, CommitPosterior.verdict)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .outerjoin(CommitPosterior, own)
         .where(Experiment.project_id == project_id, Experiment.topic == topic, IS_SHOWN)
     )
-    return [OutcomeRow._make(row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+    return session.execute(query.order_by(Experiment.id.desc()).limit(limit)).all()
 
 
 def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: int) -> list[Finding]:

@@ -9,8 +9,8 @@ from fastapi import Query
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.findings import paper_queries, queries, service, topic_counts
-from coordinator.findings.paper_queries import EffectRow, OutcomeRow
 from coordinator.findings.pooling import MIN_POOLED, estimate_levels, find_old, list_shifts, list_untested, pool
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import must_find
@@ -141,7 +141,7 @@ def list_effects(
     return Page(items=effects, next_cursor=page.next_cursor)
 
 
-def _view_effects(session: Session, slug: str, rows: Sequence[EffectRow]) -> list[TopicEffect]:
+def _view_effects(session: Session, slug: str, rows: Sequence[LabelledRow]) -> list[TopicEffect]:
     """The effects, with the values that they began from: as their titles or else their parents' settings say."""
     named = {row.experiment_id: find_old(row.title, row.value) for row in rows}
     settings = paper_queries.map_parent_settings(session, [number for number, old in named.items() if not old])
@@ -177,7 +177,7 @@ def _view_summary(row: TopicRow, project: str) -> TopicSummary:
     return view_of(TopicSummary, row, project=project, slug=row.topic)
 
 
-def _side_of(outcome: OutcomeRow) -> bool | None:
+def _side_of(outcome: LabelledRow) -> bool | None:
     """Whether a finding speaks for going along this axis, against it, or (None) for neither yet."""
     if outcome.verdict == Verdict.IMPROVED:
         return True

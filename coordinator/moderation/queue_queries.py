@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.models import (
     Branch,
     Calibration,
@@ -169,18 +170,9 @@ def find_last_run(session: Session, project_id: int, worker_id: int) -> Run | No
     return session.scalar(query.order_by(Run.id.desc()).limit(1))
 
 
-class AuthorsResults(NamedTuple):
-    """Counts of an account's newest experiments: all, held ones, those whose runs contradict each other, and those that
-    others measured, too."""
-
-    experiments: int
-    held: int
-    disputed: int
-    checked: int
-
-
-def count_results(session: Session, volunteer_id: int) -> AuthorsResults:
-    """The fates of an account's newest experiments, at most NEWEST_RESULTS."""
+def count_results(session: Session, volunteer_id: int) -> LabelledRow:
+    """The fates of an account's newest `experiments`, at most NEWEST_RESULTS: those `held`, those `disputed` because
+    their runs contradict each other, and those `checked` by others, too."""
     own = select(Worker.id).where(Worker.volunteer_id == volunteer_id)
     newest = (
         select(Experiment.commit_sha)
@@ -191,12 +183,12 @@ def count_results(session: Session, volunteer_id: int) -> AuthorsResults:
     )
     posterior = CommitPosterior
     query = select(
-        func.count(newest.c.commit_sha.distinct()),
-        func.count().filter(posterior.standing == Standing.HELD),
-        func.count().filter(posterior.dispute != Dispute.NONE),
-        func.count().filter(posterior.checkers >= 1),
+        func.count(newest.c.commit_sha.distinct()).label("experiments"),
+        func.count().filter(posterior.standing == Standing.HELD).label("held"),
+        func.count().filter(posterior.dispute != Dispute.NONE).label("disputed"),
+        func.count().filter(posterior.checkers >= 1).label("checked"),
     ).outerjoin_from(newest, posterior, posterior.commit_sha == newest.c.commit_sha)
-    return AuthorsResults(*session.execute(query).one())
+    return session.execute(query).one()
 
 
 def list_reports(session: Session, finding_id: int) -> list[tuple[FindingReport, str | None]]:

@@ -8,6 +8,7 @@ from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import TimedCache
+from coordinator.db.engine import LabelledRow
 from coordinator.models import (
     ClassProgress,
     CommitPosterior,
@@ -225,15 +226,14 @@ def view_volunteer(session: Session, name: str, volunteer_id: int) -> Leaderboar
     return view_row(name, done, gained)
 
 
-class TrustCounts(NamedTuple):
-    """Replications of a volunteer's measurements in all projects; agreements count since the last contradiction."""
-
-    agreements: int
-    contradictions: int
-
-
-def count_trust(session: Session, volunteer_id: int) -> TrustCounts:
+def count_trust(session: Session, volunteer_id: int) -> LabelledRow:
+    """Replications of a volunteer's measurements in all projects: `agreements` since the last contradiction, and
+    `contradictions`."""
     columns: list[Any] = [TrustRecord.agreements, TrustRecord.contradictions]
     its = and_(TrustRecord.project_id == Project.id, TrustRecord.volunteer_id == volunteer_id)
-    query = select(*(func.coalesce(func.sum(one), 0) for one in columns)).select_from(Project).join(TrustRecord, its)
-    return TrustCounts._make(session.execute(query).one())
+    query = (
+        select(*(func.coalesce(func.sum(one), 0).label(one.key) for one in columns))
+        .select_from(Project)
+        .join(TrustRecord, its)
+    )
+    return session.execute(query).one()

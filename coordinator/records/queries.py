@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Table, case, func, select, union_all
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.models import (
     WORKER_NAME,
@@ -42,21 +43,15 @@ def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
     return [found[one.name] | {"runs": one.runs} for one in list_hardware_classes(session, project_id)]
 
 
-class ClassMembers(NamedTuple):
-    """The volunteers who measured in a class, and those of them with an anchor there."""
-
-    volunteers: int
-    anchors: int
-
-
-def count_members(session: Session, project_id: int, hardware_class: str) -> ClassMembers:
+def count_members(session: Session, project_id: int, hardware_class: str) -> LabelledRow:
+    """The `volunteers` who measured in a class, and those of them with one of the `anchors` there."""
     anchors = func.count(case((Worker.is_anchor, Calibration.volunteer_id)).distinct())
     query = (
-        select(func.count(Calibration.volunteer_id.distinct()), anchors)
+        select(func.count(Calibration.volunteer_id.distinct()).label("volunteers"), anchors.label("anchors"))
         .join(Worker, Worker.id == Calibration.worker_id)
         .where(is_of_class(Calibration, project_id, hardware_class))
     )
-    return ClassMembers._make(session.execute(query).one())
+    return session.execute(query).one()
 
 
 _RANKED = [standing for standing in Standing if standing not in (Standing.HELD, Standing.REJECTED)]

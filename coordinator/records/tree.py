@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.records import queries, tree_queries
-from coordinator.records.tree_queries import NodeRow, TreeLink
+from coordinator.records.tree_queries import TreeLink
 
 MOST_NODES = 2_000
 MAX_CLIMBED = 6_000
@@ -36,7 +37,7 @@ class TreeNode(NamedTuple):
     """A commit in the tree. `parent` is its parent's place in the list, -1 for the first; `skipped` commits lie between
     the two. `hidden` of its children are not shown, or more where the count `is_capped`."""
 
-    row: NodeRow
+    row: LabelledRow
     parent: int
     level: int
     skipped: int

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.models import Commit, CommitPosterior, Experiment, table_of
 from shared.experiments import Standing
 
@@ -19,19 +20,6 @@ class TreeLink(NamedTuple):
     sha: str
     parent_sha: str | None
     depth: int
-
-
-class NodeRow(NamedTuple):
-    """A commit as the tree shows it, measured in one hardware class or not; the root has no experiment."""
-
-    sha: str
-    experiment_id: int | None
-    title: str | None
-    metric_mean: float | None
-    effect_mean: float | None
-    effect_sd: float | None
-    verdict: str | None
-    standing: str | None
 
 
 def list_best(session: Session, project_id: int, hardware_class: str, sign: float, limit: int) -> list[str]:
@@ -69,14 +57,15 @@ def descend(session: Session, sha: str, limit: int) -> list[TreeLink]:
     return [TreeLink(*row) for row in session.execute(select(down).limit(limit))]
 
 
-def list_nodes(session: Session, shas: Sequence[str], hardware_class: str) -> list[NodeRow]:
-    """The nodes of some commits."""
+def list_nodes(session: Session, shas: Sequence[str], hardware_class: str) -> Sequence[LabelledRow]:
+    """Commits as the tree shows them: `sha`, `experiment_id` and `title` (none of the root), and columns of their
+    posterior in the class, if there is one."""
     in_class = (_POSTERIORS.c.commit_sha == _COMMITS.c.sha) & (_POSTERIORS.c.hardware_class == hardware_class)
     made = _COMMITS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _COMMITS.c.sha)
-    shown = (_POSTERIORS.c[name] for name in NodeRow._fields[3:])
-    query = select(_COMMITS.c.sha, _EXPERIMENTS.c.id, _EXPERIMENTS.c.title, *shown)
+    shown = (_POSTERIORS.c[name] for name in ("metric_mean", "effect_mean", "effect_sd", "verdict", "standing"))
+    query = select(_COMMITS.c.sha, _EXPERIMENTS.c.id.label("experiment_id"), _EXPERIMENTS.c.title, *shown)
     query = query.select_from(made.outerjoin(_POSTERIORS, in_class)).where(_COMMITS.c.sha.in_(shas))
-    return [NodeRow(*row) for row in session.execute(query)]
+    return session.execute(query).all()
 
 
 def count_children(session: Session, shas: Sequence[str], most: int) -> Mapping[str, int]:

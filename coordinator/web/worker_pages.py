@@ -1,6 +1,7 @@
 """Pages of workers: the fleet, a project's part of it, and one worker with the forms by which staff acts on it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import STAFF
 from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.engine import LabelledRow
 from coordinator.events.audit import Actor
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import RowId
@@ -22,7 +24,7 @@ from coordinator.web.project_page import view_now
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, Visitor, act_as, redirect
 from coordinator.workers import queries, service
-from coordinator.workers.queries import FleetCount, WorkerFilters
+from coordinator.workers.queries import WorkerFilters
 from coordinator.workers.service import WorkerMark, WorkerOrder
 from shared.moderation import Reason
 from shared.protocol import CLEAN, Slug, now
@@ -102,7 +104,7 @@ def _view_fleet(session: Session, given: FleetQuery, project_id: int | None, nam
     }
 
 
-def _pivot(counts: list[FleetCount]) -> list[tuple[str, str, int, Counter[str]]]:
+def _pivot(counts: Sequence[LabelledRow]) -> list[tuple[str, str, int, Counter[str]]]:
     """Counts as (hardware class, version, workers, workers by state), most first."""
     found: dict[tuple[str, str], Counter[str]] = {}
     for count in counts:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, literal, select, tuple_, update
 
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import Calibration, Experiment, Lease, PastOffset, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.base import UtcDateTime, is_of_class
 from coordinator.models.evidence import IS_FAILED
@@ -109,21 +109,13 @@ def list_newest(
     return _view(session, query)
 
 
-class FleetCount(NamedTuple):
-    """Workers of one state, hardware class and version."""
-
-    state: str
-    hardware_class: str
-    version: str
-    workers: int
-
-
-def count_fleet(session: Conn, since: datetime, filters: WorkerFilters) -> list[FleetCount]:
-    """Workers that were heard of since then, most first."""
+def count_fleet(session: Conn, since: datetime, filters: WorkerFilters) -> Sequence[LabelledRow]:
+    """Workers that were heard of since then, most first: `state`, `hardware_class`, `version` and their number
+    `workers`."""
     columns = Worker.state, Worker.hardware_class, Worker.version
-    query = select(*columns, func.count()).join(Volunteer, Worker.volunteer_id == Volunteer.id)
+    query = select(*columns, func.count().label("workers")).join(Volunteer, Worker.volunteer_id == Volunteer.id)
     query = _narrow(query.where(Worker.last_seen_at >= since), filters).group_by(*columns)
-    return [FleetCount(*row) for row in session.execute(query.order_by(func.count().desc(), *columns))]
+    return session.execute(query.order_by(func.count().desc(), *columns)).all()
 
 
 class PastLease(NamedTuple):
@@ -148,23 +140,19 @@ def list_leases(session: Conn, worker_id: int, limit: int) -> list[PastLease]:
     return [PastLease(*row) for row in session.execute(query)]
 
 
-class FailedRun(NamedTuple):
-    """A run of a worker that did not end well."""
-
-    id: int
-    project: str
-    experiment_id: int | None
-    outcome: str
-    reason: str
-    log_tail: str
-    created_at: datetime
-
-
-def list_failures(session: Conn, worker_id: int, limit: int) -> list[FailedRun]:
-    """A worker's failed runs, the newest first."""
-    columns = Run.id, Project.name, Run.experiment_id, Run.outcome, Run.reason, Run.log_tail, Run.created_at
+def list_failures(session: Conn, worker_id: int, limit: int) -> Sequence[LabelledRow]:
+    """A worker's failed runs, the newest first, each with the name of its `project`."""
+    columns = (
+        Run.id,
+        Project.name.label("project"),
+        Run.experiment_id,
+        Run.outcome,
+        Run.reason,
+        Run.log_tail,
+        Run.created_at,
+    )
     query = select(*columns).join(Project, Project.id == Run.project_id).where(Run.worker_id == worker_id, IS_FAILED)
-    return [FailedRun(*row) for row in session.execute(query.order_by(Run.id.desc()).limit(limit))]
+    return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
 
 
 class OffsetPoint(NamedTuple):
@@ -186,23 +174,12 @@ def list_offsets(session: Conn, worker_id: int, limit: int) -> list[OffsetPoint]
     return [OffsetPoint(*row) for row in session.execute(query.limit(limit))]
 
 
-class OwnCalibration(NamedTuple):
-    """A worker's calibration in a project, in one hardware class."""
-
-    project: str
-    hardware_class: str
-    offset_mean: float | None
-    offset_sd: float | None
-    jobs_done: int
-    failures_in_row: int
-
-
-def list_calibrations(session: Conn, worker_id: int, hardware_class: str) -> list[OwnCalibration]:
-    """A worker's calibrations in its present hardware class, by project."""
-    columns = (getattr(Calibration, name) for name in OwnCalibration._fields[1:])
-    query = select(Project.name, *columns).join(Calibration, Calibration.project_id == Project.id)
+def list_calibrations(session: Conn, worker_id: int, hardware_class: str) -> Sequence[LabelledRow]:
+    """A worker's calibrations in its present hardware class, by `project`."""
+    columns = Calibration.offset_mean, Calibration.offset_sd, Calibration.jobs_done, Calibration.failures_in_row
+    query = select(Project.name.label("project"), *columns).join(Calibration, Calibration.project_id == Project.id)
     query = query.where(Calibration.worker_id == worker_id, Calibration.hardware_class == hardware_class)
-    return [OwnCalibration(*row) for row in session.execute(query.order_by(Project.name))]
+    return session.execute(query.order_by(Project.name)).all()
 
 
 def mark_shown(session: Conn, worker_id: int, number: int, moment: datetime) -> None:
@@ -212,21 +189,12 @@ def mark_shown(session: Conn, worker_id: int, number: int, moment: datetime) -> 
     session.execute(statement.values(message=None, message_shown_at=moment))
 
 
-class Duties(NamedTuple):
-    """The state of a worker by moderators: reasons, the message that waits, when the last one was shown, and the role
-    of its volunteer."""
-
-    quarantine: str | None
-    pause: str | None
-    message: str | None
-    message_shown_at: datetime | None
-    role: str
-
-
-def find_duties(session: Conn, worker_id: int) -> Duties:
-    columns = (getattr(Worker, name) for name in Duties._fields[:-1])
+def find_duties(session: Conn, worker_id: int) -> LabelledRow:
+    """The state of a worker by moderators: the reasons of its `quarantine` and `pause`, the `message` that waits,
+    `message_shown_at` of the last one, and the `role` of its volunteer."""
+    columns = Worker.quarantine, Worker.pause, Worker.message, Worker.message_shown_at
     query = select(*columns, Volunteer.role).join(Volunteer, Volunteer.id == Worker.volunteer_id)
-    return Duties._make(session.execute(query.where(Worker.id == worker_id)).one())
+    return session.execute(query.where(Worker.id == worker_id)).one()
 
 
 def view_resting(session: Conn, since: datetime, limit: int) -> list[WorkerView]:

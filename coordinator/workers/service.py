@@ -1,16 +1,17 @@
 """Registering workers: a worker is known from its first claim."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from coordinator.accounts.permissions import AccountQuarantinedError
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, LabelledRow
 from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, decode_moment_cursor, encode_moment_cursor
 from coordinator.workers import queries
 from coordinator.workers.lookup import WorkerRow, lock_worker
-from coordinator.workers.queries import FleetCount, Seen, WorkerFilters
+from coordinator.workers.queries import Seen, WorkerFilters
 from shared.protocol import Page, now
 from shared.runs import Hardware
 from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
@@ -110,7 +111,7 @@ class WorkerOrder(StrEnum):
     NEWEST = "newest"
 
 
-def count_fleet(session: Conn, filters: WorkerFilters) -> list[FleetCount]:
+def count_fleet(session: Conn, filters: WorkerFilters) -> Sequence[LabelledRow]:
     """The workers heard of within RECENT_FLEET by state, hardware class and version, most first."""
     return queries.count_fleet(session, now() - RECENT_FLEET, filters)
 
