@@ -1,13 +1,15 @@
 """The memory of a sandbox's processes, with what the kernel holds for them and counts for no process.
 
-Besides its resident memory a process can fill page tables, the buffers of sockets, and the inodes of files without
-content. The worker adds them up several times a second, and the kernel does where control_group.py can ask it to. What
+Besides its resident memory a process can fill page tables, the buffers of sockets and pipes, and the inodes of files
+without content. The worker adds them up several times a second, and the kernel does where control_group.py can ask it to. What
 the worker could not count is refused (seccomp.py).
 """
 
 import contextlib
+import errno
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,9 @@ INODE_BYTES = 2048
 SOCKET_BUFFER = Path("/proc/sys/net/core/wmem_default")
 SOCKET_BUFFERS = 2
 """A socket takes its last message even if that is as long as its whole buffer."""
+
+DESCRIPTOR_BYTES = 4096
+"""Half of what every pipe has room for. All pipes of a user together hold 64 MiB more (fs.pipe-user-pages-soft)."""
 
 
 class ProcessUse(NamedTuple):
@@ -41,8 +46,8 @@ def read_use(pid: int) -> ProcessUse:
     return ProcessUse(1024 * (found.get(b"VmRSS:", 0) + found.get(b"VmPTE:", 0)), found.get(b"Thread", 0))
 
 
-def uncounted_bytes(pids: Iterable[int], limits: ProcessLimits) -> int:
-    """At most what the kernel holds for files and sockets of the sandbox with these processes.
+def uncounted_bytes(pids: Collection[int], limits: ProcessLimits) -> int:
+    """About the most that the kernel holds for files, sockets and pipes of the sandbox with these processes.
 
     The limits say which file systems are its own. 0 if none is: outside of a sandbox.
     """
@@ -54,7 +59,9 @@ def uncounted_bytes(pids: Iterable[int], limits: ProcessLimits) -> int:
             continue
         own = [found for found in scratch if found.f_blocks * found.f_frsize == limits.disk_mib * MIB]
         if own:
-            return sum(found.f_files - found.f_ffree for found in own) * INODE_BYTES + _socket_bytes(pid)
+            inodes = sum(found.f_files - found.f_ffree for found in own)
+            descriptors = sum(1 for _ in _list_open(pids))
+            return inodes * INODE_BYTES + _socket_bytes(pid) + descriptors * DESCRIPTOR_BYTES
     return 0
 
 
@@ -70,18 +77,34 @@ def _socket_bytes(pid: int) -> int:
     return sum(int(row[2]) for row in rows if row[0].startswith("UNIX")) * SOCKET_BUFFERS * buffer
 
 
-def scratch_bytes(folder: Path, pids: Iterable[int]) -> int:
-    """The content of a user's scratch folder and of /dev/shm, with nameless files that these processes hold."""
+def scratch_bytes(folder: Path, pids: Iterable[int]) -> float:
+    """The content of a user's scratch folder and of /dev/shm, with nameless files that these processes hold.
+
+    Infinite if folders lie in each other too deep for a path, where it cannot be counted.
+    """
     seen: dict[tuple[int, int], int] = {}
-    with contextlib.suppress(OSError):
+    try:
         uid = folder.stat().st_uid
-        named = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
-        for path in (*named, *list_shared_memory(uid), *_list_open(pids)):
+        for path in (*_list_below(folder), *list_shared_memory(uid), *_list_open(pids)):
             with contextlib.suppress(OSError):  # it is gone
                 found = path.stat() if path.parent.name == "fd" else path.lstat()
                 if found.st_uid == uid and (path.parent.name != "fd" or found.st_nlink == 0):
                     seen[found.st_dev, found.st_ino] = found.st_blocks * 512
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return math.inf
     return sum(seen.values()) + INODE_BYTES * len(seen)
+
+
+def _list_below(folder: Path) -> Iterator[Path]:
+    """All that lies in a folder and in those below. Raises OSError where a path is too long."""
+    waiting = [str(folder)]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield Path(entry)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
 
 
 def list_shared_memory(uid: int) -> list[Path]:

@@ -51,6 +51,9 @@ LATER_THREADS = 512
 OWN_THREADS = 4
 """Threads of bubblewrap and of engines, beside those of the program."""
 
+MOST_TIMERS = 1024
+"""Timers and queued signals of a sandbox's user, whose memory counts for no process."""
+
 ADDRESS_SPACE_ALLOWANCE_MIB = 8192
 """Address space beyond the memory limit for mappings that are not resident: libraries, 8 MiB of stack and a 64 MiB
 arena per thread, shared memory. The watchdog enforces the memory limit itself."""
@@ -92,6 +95,7 @@ def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[s
         "RLIMIT_NOFILE": limits.open_files,
         "RLIMIT_FSIZE": limits.disk_mib * MIB,
         "RLIMIT_NPROC": limits.processes + others,
+        "RLIMIT_SIGPENDING": MOST_TIMERS,
     }
     if request.device == "cpu":  # CUDA reserves far more address space than any sensible limit
         rlimits["RLIMIT_AS"] = (limits.memory_mib + ADDRESS_SPACE_ALLOWANCE_MIB) * MIB
@@ -204,7 +208,10 @@ class ConfinedProcess:
             if log in ready and not self._drain(log):
                 poller.unregister(log)
             if time.monotonic() >= look_again:
-                self._watch_use()
+                try:
+                    self._watch_use()
+                except Exception as error:  # noqa: BLE001 - without a watch no limit holds
+                    self._end_all(f"its limits could not be watched ({type(error).__name__})")
                 look_again = time.monotonic() + WATCH_INTERVAL_SECONDS
         self._end_all("")  # before it is reaped, so its group's number is still its own
         with contextlib.suppress(BlockingIOError):
@@ -224,10 +231,12 @@ class ConfinedProcess:
             peak_memory_mib=self._peak_mib,
             log_tail=self._log.text(),
         )
-        if self._group:
-            self._group.remove()
-        self._on_end()
-        self._ended.set()
+        try:
+            if self._group:
+                self._group.remove()
+            self._on_end()
+        finally:
+            self._ended.set()
 
     def _drain(self, log: int) -> bool:
         """Read the available bytes; False once all writers have closed the log."""

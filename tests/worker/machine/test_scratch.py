@@ -15,7 +15,7 @@ def test_only_folders_of_ended_processes_are_removed(tmp_path: Path, monkeypatch
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     left = tmp_path / f"swarm-run-{ended.pid}-abc"
-    (left / "whole").mkdir(parents=True)
+    subprocess.run(["mkdir", "-p", left / "/".join(["d"] * 1200)], check=True)  # deeper than Python recurses
     strange = [tmp_path / f"swarm-other-{ended.pid}-abc", tmp_path / "swarm-run-notes", tmp_path / "run-1-a"]
     for folder in strange:
         folder.mkdir()

@@ -80,6 +80,43 @@ def test_ends_what_fills_the_disk(landlock: Worker, files: str) -> None:
     assert outcome.killed_for == "it wrote more than 8 MiB of files"
 
 
+def test_ends_what_hides_files_deeper_than_a_path_reaches_and_removes_them(landlock: Worker) -> None:
+    """A thousand folders in each other end a walk that recurses, and with it the watch over all limits."""
+    outcome = landlock.run(
+        """
+        import os, time
+        os.chdir(os.environ["TMPDIR"])
+        print(os.getcwd(), flush=True)
+        def deeper(name, times):
+            for _ in range(times):
+                os.mkdir(name)
+                os.chdir(name)
+        deeper("d", 1200)
+        time.sleep(1)
+        deeper("d" * 200, 20)
+        for number in range(16):
+            open(str(number), "wb").write(bytes(1 << 20))
+        time.sleep(60)
+        """,
+        disk_mib=8,
+    )
+    assert outcome.killed_for == "it wrote more than 8 MiB of files"
+    assert not Path(outcome.log_tail).parent.exists()
+
+
+def test_says_of_no_result_that_one_run_tells_the_next_nothing(landlock: Worker, project: Path) -> None:
+    """The kernel notes once a day when a file was read, which whoever comes next may ask."""
+    read, other = project / "train.py", project / "other.py"
+    other.write_text("")
+    for path in (read, other):
+        os.utime(path, (1.0, path.stat().st_mtime))
+    landlock.run(f"open({str(read)!r}).read()")
+    times = landlock.run(f"import os; print(*(int(os.stat(p).st_atime) for p in {(str(read), str(other))}))")
+    assert os.statvfs(project).f_flag & os.ST_NOATIME or int(times.log_tail.split()[0]) > 1
+    assert times.log_tail.split()[1] == "1"
+    assert "caches_emptied" not in LandlockSandbox().limits
+
+
 def test_a_scratch_within_its_limit_is_left_alone(landlock: Worker) -> None:
     outcome = landlock.run(
         """

@@ -35,6 +35,26 @@ SOCKETS = """
     time.sleep({rest})
     print("took it")
 """
+FULL_PIPES = """
+    import os, subprocess, time
+    def fill():
+        pairs = [os.pipe() for _ in range(500)]
+        for _, writer in pairs:
+            os.set_blocking(writer, False)
+            try:
+                while True:
+                    os.write(writer, bytes(4096))
+            except BlockingIOError:
+                pass
+        return pairs
+    for _ in range(18):  # small processes, each of which holds pipes of its own
+        ends = [end for pair in fill() for end in pair]
+        subprocess.Popen(["sleep", "600"], pass_fds=ends)
+        for end in ends:
+            os.close(end)
+    time.sleep({rest})
+    print("took it")
+"""
 MEMFD = """
     import os
     held = [os.memfd_create("held") for _ in range(20)]
@@ -87,7 +107,7 @@ TERMINALS = """
 """
 
 
-@pytest.mark.parametrize("code", [FILES, SOCKETS], ids=["empty files", "socket buffers"])
+@pytest.mark.parametrize("code", [FILES, SOCKETS, FULL_PIPES], ids=["empty files", "socket buffers", "full pipes"])
 def test_memory_that_counts_for_no_process_counts_against_the_limit(volunteer: Worker, code: str) -> None:
     at_once, later = code.replace("{rest}", "0"), code.replace("{rest}", "120")
     assert volunteer.without("memory").run(at_once, memory_mib=MEMORY_MIB).log_tail == "took it"
@@ -113,6 +133,15 @@ def test_devices_that_hold_memory_are_covered(bubblewrap: Worker, code: str) -> 
     outcome = bubblewrap.run(code, memory_mib=MEMORY_MIB)
     assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
     assert bubblewrap.run("print(open('/dev/zero', 'rb').read(3))").log_tail == repr(bytes(3))
+
+
+def test_timers_are_few(volunteer: Worker) -> None:
+    outcome = volunteer.run("""
+        import ctypes, os
+        create, libc, timer = {"x86_64": 222, "aarch64": 107}[os.uname().machine], ctypes.CDLL(None), ctypes.c_int()
+        print(sum(libc.syscall(create, 1, None, ctypes.byref(timer)) == 0 for _ in range(3000)))
+    """)
+    assert 0 < int(outcome.log_tail) <= 1024
 
 
 def test_ordinary_files_and_sockets_fit_the_limit(volunteer: Worker) -> None:

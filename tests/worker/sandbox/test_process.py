@@ -41,6 +41,11 @@ def test_names_the_signal(bubblewrap: Worker) -> None:
     assert (outcome.exit_status, outcome.signal) == (None, 11)
 
 
+def test_what_can_no_longer_be_watched_is_ended(volunteer: Worker) -> None:
+    outcome = volunteer.without("watch").run("import time; time.sleep(100)")
+    assert outcome.killed_for == "its limits could not be watched (ZeroDivisionError)"
+
+
 def test_replaces_what_a_terminal_would_stumble_over() -> None:
     log = LogTail()
     log.add(b"\x1b[31mred\x00 \xff\xfe end\r50 %\r100 %\n")
