@@ -89,9 +89,8 @@ class Plan:
         ]
 
     def _repeat(self) -> Question:
-        """A batch as the first host got it, which is the last question because it shows how its windows go on."""
-        largest = max(map(len, self.batches))
-        windows = self._random.choice([batch for batch in self.batches if len(batch) == largest])
+        """Any batch as the first host got it, which is the last question because it shows how its windows go on."""
+        windows = numpy.array(self.batches[self._random.integers(len(self.batches))])
         first = self._random.integers(self._length - self.span + 1, size=len(windows))
         same = numpy.full(len(windows), Kind.REPEAT.value)
         return Question(same, windows, numpy.full(len(windows), self._length), windows, first)

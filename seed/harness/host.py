@@ -37,7 +37,7 @@ def answer_windows(model: torch.nn.Module, windows: Windows, rows: int, device: 
     tokens, first, span = windows.read(rows)
     padded = numpy.zeros((windows.rows, windows.length), dtype=numpy.int64)
     padded[:rows] = tokens  # one shape for all requests: nothing is compiled twice or rounded in another way
-    with torch.inference_mode():
+    with torch.no_grad():  # and not inference_mode, which a model's own threads would not be in
         logits = model(torch.from_numpy(padded).to(device))
         wanted = (*padded.shape, windows.vocab_size)
         if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:

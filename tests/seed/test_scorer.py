@@ -295,6 +295,13 @@ def test_rejects_a_model_that_learns_from_what_it_is_asked() -> None:
         score(FakeHost(learns_while_asked), markov_windows(), numpy.random.default_rng(0))
 
 
+def test_any_batch_may_be_asked_again() -> None:
+    """Also one that is not full: else a model could learn from the others for it alone."""
+    plans = [Plan(20, LENGTH, 8, 0.25, numpy.random.default_rng(seed)) for seed in range(40)]
+    assert all(plan.questions[-1].windows.tolist() in plan.batches for plan in plans)
+    assert min(len(plan.questions[-1].windows) for plan in plans) < 8
+
+
 def remembers() -> Model:
     """Peeks after a beginning by which it knows windows again, and then repeats itself."""
     known: dict[bytes, numpy.ndarray] = {}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # runner.py imports this module
 AHEAD_MEMORY_MIB = 2048
 """Memory that has to be available for a trainer ahead: several times what one takes before its run begins."""
 
+COARSE_SECONDS = 5.0
+"""A limit on a GPU's answers that is no shorter is not reached because a core imports torch meanwhile."""
+
 SPARE_CORES = 4
 """A worker with so many cores has one to spare while it scores; with two the scoring took longer by what was saved."""
 
@@ -111,7 +114,9 @@ class TrainerAhead:
         """Whether nothing of the scoring is measured by wall time on cores that the trainer's start would share."""
         if psutil.virtual_memory().available < AHEAD_MEMORY_MIB * MIB or len(cores) < SPARE_CORES:
             return False
-        return budget.clock is BudgetClock.CPU if self._device == "cpu" else budget.answer_seconds is None
+        if self._device == "cpu":
+            return budget.clock is BudgetClock.CPU
+        return budget.answer_seconds is None or budget.answer_seconds >= COARSE_SECONDS
 
     def take(self, files: Mapping[str, str], contract: Contract, cores: frozenset[int]) -> StartedTrainer | None:
         """The trainer, once, if it lives and is such a run's; None otherwise."""

@@ -72,6 +72,12 @@ def test_trains_and_is_scored_on_a_cpu(
     assert report.curve[-1].loss < report.curve[0].loss or len(report.curve) < 3
 
 
+@pytest.mark.parametrize("name", ["gpt", "gpt-cpu"])
+def test_what_a_host_can_learn_before_its_first_answer_is_little(name: str) -> None:
+    budget = read_seed(SEED / name)[0].budget
+    assert budget.answer_seconds is not None and 2 * budget.answer_seconds <= 0.07 * budget.training_seconds
+
+
 @pytest.mark.parametrize(
     ("is_pinned", "words"),
     [

@@ -18,7 +18,7 @@ from worker.machine.hardware import detect_machine
 from worker.runs import processes, started_trainer
 from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.spec import RunProgress
-from worker.runs.started_trainer import SPARE_CORES, TrainerAhead
+from worker.runs.started_trainer import COARSE_SECONDS, SPARE_CORES, TrainerAhead
 from worker.sandbox.base import Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
 
 
@@ -136,6 +136,7 @@ class NoSandbox:
     [
         ("cuda:0", SPARE_CORES, {}, True),
         ("cuda:0", SPARE_CORES - 1, {}, False),
+        ("cuda:0", SPARE_CORES, {"answer_seconds": COARSE_SECONDS}, True),
         ("cuda:0", SPARE_CORES, {"answer_seconds": 1.0}, False),
         ("cpu", SPARE_CORES, {"clock": BudgetClock.CPU, "answer_seconds": 1.0}, True),
         ("cpu", SPARE_CORES - 1, {"clock": BudgetClock.CPU}, False),
