@@ -34,5 +34,5 @@ def clear_leftovers() -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with all below it, as far as that is possible and however deep it is: Python's own way recurses."""
+    """Remove a folder with all below it, as far as that is possible. However deep: Python's own way recurses."""
     subprocess.run(["/bin/rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)  # noqa: S603 - a fixed program

@@ -8,8 +8,8 @@ its end.
 
 Not covered, or not possible, besides the list in worker/sandbox/bubblewrap.py, because it has no namespaces:
  * What the kernel tells of any path without opening it: names that it guesses, sizes, times, owners.
- * When an installed file was last read, which the kernel notes once a day: 256 of 256 bits from one sandbox to the next.
-   So no result from here says `caches_emptied`.
+ * When an installed file was last read, which the kernel notes once a day: 256 of 256 bits passed from one sandbox to
+   the next. So no result from here says `caches_emptied`.
  * Numbers that all share: process ids, the machine's free memory and disk, names in /dev/shm. Processes of two
    sandboxes that run at a time can pass bits to each other by them.
  * What others left open to everybody in /dev/shm, if its name is guessed.

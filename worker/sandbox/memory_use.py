@@ -1,8 +1,8 @@
 """The memory of a sandbox's processes, with what the kernel holds for them and counts for no process.
 
 Besides its resident memory a process can fill page tables, the buffers of sockets and pipes, and the inodes of files
-without content. The worker adds them up several times a second, and the kernel does where control_group.py can ask it to. What
-the worker could not count is refused (seccomp.py).
+without content. The worker adds them up several times a second, and the kernel does where control_group.py can ask it
+to. What the worker could not count is refused (seccomp.py).
 """
 
 import contextlib
