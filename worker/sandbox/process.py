@@ -197,28 +197,35 @@ class ConfinedProcess:
         return self._outcome
 
     def _watch(self, log: int) -> None:
-        """Drain the log and enforce the limits until the process ends, then end its descendants."""
-        look_again = 0.0
+        """Drain the log and enforce the limits until the process ends, or an error; then end its descendants."""
+        reason = "its limits could not be watched"
         exit_watch = os.pidfd_open(self._process.pid)
         os.set_blocking(log, False)
         poller = select.poll()
         poller.register(log, select.POLLIN)
         poller.register(exit_watch, select.POLLIN)
+        try:
+            self._follow(log, exit_watch, poller)
+            reason = ""
+        finally:
+            self._conclude(log, reason)
+            os.close(exit_watch)
+
+    def _follow(self, log: int, exit_watch: int, poller: "select.poll") -> None:
+        look_again = 0.0
         while exit_watch not in (ready := [fd for fd, _ in poller.poll(WATCH_INTERVAL_SECONDS * 1000)]):
             if log in ready and not self._drain(log):
                 poller.unregister(log)
             if time.monotonic() >= look_again:
-                try:
-                    self._watch_use()
-                except Exception as error:  # noqa: BLE001 - without a watch no limit holds
-                    self._end_all(f"its limits could not be watched ({type(error).__name__})")
+                self._watch_use()
                 look_again = time.monotonic() + WATCH_INTERVAL_SECONDS
-        self._end_all("")  # before it is reaped, so its group's number is still its own
+
+    def _conclude(self, log: int, reason: str) -> None:
+        self._end_all(reason)  # before it is reaped, so its group's number is still its own
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(log, LOG_CHUNK_BYTES):  # terminates: no writers are left, and a pipe holds 64 KiB
                 self._log.add(chunk)
         os.close(log)
-        os.close(exit_watch)
         if self._counts_cpu_time:
             self._cpu_time.read()  # while the guard still stands for all
         status = self._process.wait()

@@ -43,7 +43,7 @@ def test_names_the_signal(bubblewrap: Worker) -> None:
 
 def test_what_can_no_longer_be_watched_is_ended(volunteer: Worker) -> None:
     outcome = volunteer.without("watch").run("import time; time.sleep(100)")
-    assert outcome.killed_for == "its limits could not be watched (ZeroDivisionError)"
+    assert outcome.killed_for == "its limits could not be watched"
 
 
 def test_replaces_what_a_terminal_would_stumble_over() -> None:
