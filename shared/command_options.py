@@ -1,6 +1,5 @@
 """Options that commands share, each declared once, and groups of commands that name a refused value in our words."""
 
-import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -10,7 +9,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from shared.mistakes import SHOWN_CHARACTERS, describe_mistake, suggest
+from shared.mistakes import describe_value
 
 Command = Callable[..., None]
 
@@ -23,17 +22,8 @@ class CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except typer.BadParameter as error:
             if isinstance(error.__cause__, ValidationError):
-                error.message = _describe_value(error.__cause__)
+                error.message = describe_value(error.__cause__.errors()[0])
             raise
-
-
-def _describe_value(error: ValidationError) -> str:
-    """`'many' must be a whole number`, `'wrose' must be one of improved, worse; did you mean worse?`."""
-    mistake = error.errors()[0]
-    given, what = str(mistake["input"]), describe_mistake(mistake)
-    if choices := re.findall(r"'([^']*)'", what.partition(" is not one of ")[2]):
-        what = f"must be one of {', '.join(choices)}{suggest(given, choices)}"
-    return f"{given[:SHOWN_CHARACTERS]!r} {what}"
 
 
 def with_options(target: str, options: Mapping[str, Any]) -> Callable[[Command], Command]:

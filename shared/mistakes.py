@@ -1,5 +1,6 @@
 """Says in our words what is wrong with a value that a model refused: nobody is shown the library's own."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -54,6 +55,15 @@ def describe_mistake(mistake: Mapping[str, Any]) -> str:
         return sentence.format(**context)
     except KeyError:
         return "is not of the expected form"
+
+
+def describe_value(mistake: Mapping[str, Any]) -> str:
+    """The refused value too: `'wrose' must be one of improved, worse; did you mean worse?`."""
+    given, what = str(mistake["input"]), describe_mistake(mistake)
+    listed = what.partition(" is not one of " if mistake["type"] == "value_error" else "must be ")[2]
+    if choices := re.findall(r"'([^']*)'", listed):
+        what = f"must be one of {', '.join(choices)}{suggest(given, choices)}"
+    return f"{given[:SHOWN_CHARACTERS]!r}{'' if what.startswith(('must ', 'is ')) else ':'} {what}"
 
 
 def suggest(name: str, names: Iterable[str]) -> str:

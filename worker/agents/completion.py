@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,8 @@ def read_completion(body: str) -> Completion:
     said = message.get("content")
     if isinstance(said, str) and said.lstrip().startswith("data:") and (stream := _join_stream(said)):
         _, message = _find_message(stream)  # a proxy passed the pieces on as text
-    texts = [text.strip() for text in (*_list_said(message), *_list_calls(message), *_list_said(choice, data))]
+    calls = list(_list_calls(message))  # a proposal may be in several, a part in each
+    texts = [text.strip() for text in (*_list_said(message), *calls, "\n".join(calls), *_list_said(choice, data))]
     texts += [text.strip() for name in _THOUGHT for text in _flatten(message.get(name), is_thought=True)]
     ends = choice.get("finish_reason"), choice.get("stop_reason"), message.get("stop_reason"), data.get("done_reason")
     end = str(next(filter(None, ends), "")).lower()
@@ -69,7 +71,8 @@ def _parse(body: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if (data := _join_stream(body)) is None:
             raise NoCompletion("the answer is not JSON") from error
-    data = data[0] if isinstance(data, list) and data else data
+    if isinstance(data, list) and data:
+        data = data[0] if len(data) == 1 else _join_pieces(data) or data[0]
     if not isinstance(data, dict):
         raise NoCompletion("the answer is no JSON object")
     problem = data.get("error")
@@ -85,14 +88,18 @@ def _join_stream(body: str) -> dict[str, Any] | None:
 
     Pieces of chat completions have a `delta`, Ollama's a `message` or a `response`; others' `delta` may be a text.
     """
+    pieces = []
+    for line in body.splitlines():
+        with suppress(ValueError):  # an empty line, the name of an event, or [DONE]
+            pieces.append(json.loads(line.removeprefix("data:")))
+    return _join_pieces(pieces)
+
+
+def _join_pieces(pieces: list[Any]) -> dict[str, Any] | None:
     whole: dict[str, Any] = {}
     last: dict[str, Any] = {}
     choice: dict[str, Any] = {}
-    for line in body.splitlines():
-        try:
-            piece = json.loads(line.removeprefix("data:"))
-        except ValueError:  # an empty line, the name of an event, or [DONE]
-            continue
+    for piece in pieces:
         if not isinstance(piece, dict) or "reasoning" in str(piece.get("type")):
             continue
         last |= {key: value for key, value in piece.items() if value}
@@ -158,7 +165,7 @@ def _flatten(value: Any, *, is_thought: bool = False) -> Iterator[str]:
             if is_thought or not kind.startswith(("reasoning", "thinking")):
                 yield from _flatten(part, is_thought=is_thought)
     elif isinstance(value, dict) and (value.keys() <= _PART or "type" in value):
-        name = next((name for name in ("text", "content", "value", "parts", "summary") if value.get(name)), "")
+        name = next((name for name in ("text", "content", "value", "parts", "summary", "json") if value.get(name)), "")
         yield from _flatten(value.get(name), is_thought=is_thought)
     elif isinstance(value, dict):
         yield json.dumps(value)  # the object that was asked for

@@ -1,14 +1,19 @@
-"""Objects in an answer that is not JSON: the tags and the calls in which models were taught to use tools."""
+"""Objects in an answer that is not JSON: tags and calls, in which models were taught to use tools, YAML and TOML."""
 
 import ast
 import html
 import re
+import tomllib
 import warnings
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from typing import Any
 
-MAX_TRIES = 20
-"""Ends of a call that are tried."""
+import yaml  # type: ignore[import-untyped]
+
+MAX_TAGS, MAX_YAML_DEPTH = 500, 9
+MAX_CALLS, MAX_ENDS = 20, 5
+"""Calls that are read, and ends of one that are tried."""
 
 _TAGS = re.compile(
     r"<(?P<kind>parameter|param|argument|field)(?:=|\s+name\s*=\s*)[\"']?(?P<name>[\w-]+)[\"']?[^>]*>(?P<value>.*?)</(?P=kind)>"
@@ -18,16 +23,45 @@ _TAGS = re.compile(
 )
 _LEAVES = re.compile(r"search|replace|text|old|new|content|code|before|after|find", re.IGNORECASE)
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*?)\]\]>\s*", re.DOTALL)
-_CALL = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*\((?=\s*[A-Za-z_]\w*\s*=[^=])")
+_CALL = re.compile(r"(?:^|(?<=[>\[(]))[ \t]*[A-Za-z_][\w.]*\((?=\s*[A-Za-z_]\w*\s*=[^=])", re.MULTILINE)
+"""A call that begins a line, a tag's content or a list: one in the middle of a sentence is talked about."""
+
+_YAML = re.compile(r"(?:---\s*\n)?\w+ *:\s")
+_FENCED = re.compile(
+    r"^(?:```|~~~) *(yaml|yml|toml)\b[^\n]*\n(.*?)^(?:```|~~~)", re.MULTILINE | re.DOTALL | re.IGNORECASE
+)
+
+
+def replace_between(
+    text: str, opening: re.Pattern[str], closing: re.Pattern[str], write: Callable[[str], str] = lambda _: ""
+) -> str:
+    """The text with each part from an opening mark to the next closing one replaced by what `write` makes of the words
+    between them. It takes linear time on any text, as no pattern with `.*?` does."""
+    ends = [(found.start(), found.end()) for found in closing.finditer(text)]
+    parts, after = list[str](), 0
+    for begin in opening.finditer(text):
+        if begin.start() < after:
+            continue
+        number = bisect_left(ends, (begin.end(), 0))
+        if number == len(ends):
+            break
+        parts += [text[after : begin.start()], write(text[begin.end() : ends[number][0]])]
+        after = ends[number][1]
+    return "".join([*parts, text[after:]])
 
 
 def list_marked(text: str) -> Iterator[dict[str, Any]]:
-    """Objects made of a text's tags, and of its calls in Python's notation."""
-    if (found := _read_tags(text)) is not None:
+    """Objects made of a text's tags, of its calls in Python's notation, and of its YAML and TOML."""
+    if text.count("<") <= MAX_TAGS and (found := _read_tags(text)) is not None:
         yield found
-    for call in list(_CALL.finditer(text))[-MAX_TRIES:]:
-        ends = [at + 1 for at, letter in enumerate(text) if letter == ")" and at > call.end()]
-        yield from filter(None, (_read_call(text[call.start() : end]) for end in ends[-MAX_TRIES:]))
+    ends = [at + 1 for at, letter in enumerate(text) if letter == ")"][-MAX_ENDS:]
+    for call in list(_CALL.finditer(text))[-MAX_CALLS:]:
+        yield from filter(None, (_read_call(text[call.start() : end].lstrip()) for end in ends if end > call.end()))
+    fenced = [(found[1].lower(), found[2]) for found in _FENCED.finditer(text)]
+    bare = [("yaml", text)] if _YAML.match(text) else []
+    for kind, block in reversed(fenced or bare):
+        if isinstance(document := _read_toml(block) if kind == "toml" else _read_yaml(block), dict):
+            yield document
 
 
 def _read_tags(text: str) -> dict[str, Any] | None:
@@ -54,4 +88,24 @@ def _read_call(text: str) -> dict[str, Any] | None:
             (call,) = (node for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Call))
         return {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _read_toml(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_yaml(text: str) -> Any:
+    """A document, all of whose values are texts. One that refers to its own parts is none: it may be huge."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, yaml.CBaseLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_YAML_DEPTH or isinstance(event, yaml.AliasEvent):
+                return None
+        return yaml.load(text, yaml.CBaseLoader)  # noqa: S506 - which makes texts, lists and tables of them
+    except (yaml.YAMLError, ValueError):
         return None

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 Replacement = dict[str, str]
 
-_BLOCK = re.compile(
-    r"^<{5,9}(?! *$\n?={5})[^\n]*\n(?P<search>.*?)^={5,9}[^\n]*\n(?P<replace>.*?)^>{5,9}[^\n]*$",
-    re.MULTILINE | re.DOTALL,
-)
+_OPENS, _TURNS, _CLOSES = (re.compile(rf"{mark}{{5,9}}(?: .*)?") for mark in "<=>")
+"""The three lines of a search/replace block."""
+
 _PATH = r"[`\"']?(?:[ab]/)?([\w./-]+\.\w+)[`\"']?"
-_NAMED = re.compile(rf"^[#* ]*(?:file(?:name)?: *|path: *)?{_PATH}[:*]* *$", re.MULTILINE | re.IGNORECASE)
+_NAMED = re.compile(rf"[#* ]*(?:file(?:name)?: *|path: *)?{_PATH}[:*]* *", re.IGNORECASE)
 _HEADER = re.compile(rf"^(?:\+\+\+|\*\*\* (?:Update|Add) File:) +{_PATH}")
 _OTHER_HEADER = re.compile(r"^(?:diff --git |index [0-9a-f]+\.\.|--- |\+\+\+ |\*\*\* |\\ No newline|new file mode)")
 _FENCE = re.compile(r"^ *(?:```|~~~)")
@@ -24,11 +23,21 @@ def read_patch(text: str) -> list[Replacement]:
 
 def _read_blocks(text: str) -> Iterator[Replacement]:
     """Search/replace blocks; a file is named in the lines before its first one."""
-    file, after = "", 0
-    for block in _BLOCK.finditer(text):
-        named = _NAMED.findall(text[after : block.start()])
-        file, after = named[-1] if named else file, block.end()
-        yield _replace(file, block["search"].removesuffix("\n"), block["replace"].removesuffix("\n"))
+    file, search, replace = "", list[str](), list[str]()
+    lines: list[str] | None = None
+    for line in text.split("\n"):
+        if _OPENS.fullmatch(line):
+            search, replace = [], []
+            lines = search
+        elif lines is search and _TURNS.fullmatch(line):
+            lines = replace
+        elif lines is replace and _CLOSES.fullmatch(line):
+            yield _replace(file, "\n".join(search), "\n".join(replace))
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+        elif named := _NAMED.fullmatch(line):
+            file = named[1]
 
 
 def _read_hunks(text: str) -> Iterator[Replacement]:

@@ -7,9 +7,6 @@ OpenCode 2 was not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-PresetName = Literal["claude", "codex", "gemini", "opencode", "aider"]
 
 EDITABLE = "{editable}"
 """Stands for the project's editable files, a word for each."""

@@ -17,13 +17,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.mistakes import describe_first
-from worker.agents.markup import list_marked
+from worker.agents.markup import list_marked, replace_between
 from worker.agents.patches import read_patch
 
 Form = TypeVar("Form", bound=BaseModel)
 
 MAX_OBJECTS = 50
 """Objects of one text that are tried."""
+
+MAX_CHARACTERS, MAX_REPAIRED = 400_000, 64_000
+"""Length of a text of which more than one whole JSON value is looked for, at its end; and of one that is repaired."""
 
 MAX_DEPTH = 4
 """Wrappers around an object that are opened."""
@@ -65,17 +68,27 @@ _WORDS = {
 }
 _DIRECTIONS = {word: direction for direction, words in _WORDS.items() for word in words.split()}
 
-_REASONING = re.compile(
-    r"<(think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad)\b[^>]*>.*?</\1\s*>"
-    r"|\[THINK\].*?\[/THINK\]|<\|begin_of_thought\|>.*?<\|end_of_thought\|>|◁think▷.*?◁/think▷",
-    re.DOTALL | re.IGNORECASE,
-)
+_REASONING = [
+    (re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE))
+    for opening, closing in (
+        *(
+            (rf"<{tag}\b[^<>]{{0,200}}>", rf"</{tag}\s{{0,20}}>")
+            for tag in ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "analysis", "scratchpad")
+        ),
+        (r"\[THINK\]", r"\[/THINK\]"),
+        (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
+        ("◁think▷", "◁/think▷"),
+    )
+]
 _REASONING_END = re.compile(r"</(?:think|thinking|thought|reasoning|analysis)\s*>|\[/THINK\]|◁/think▷", re.IGNORECASE)
 _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|[a-z]+\|>[^<]*)??<\|message\|>", re.IGNORECASE)
 _TOKEN = re.compile(r"<\|[a-z_]+\|>")
 _FENCE = re.compile(r"(?:```|~~~)[ \t]*[\w.+-]*\s*?\n?(.*?)(?:```|~~~|\Z)", re.DOTALL)
-_LONG_STRING = re.compile(r"""(?<=[:\[,]) *(?P<quote>\"{3}|'{3}|`)(?P<text>.*?)(?P=quote)(?=\s*[,}\]])""", re.DOTALL)
-"""A string of several lines, as Python and JavaScript write one."""
+_LONG_STRINGS = [
+    (re.compile(rf"(?<=[:\[,]) {{0,20}}{quote}"), re.compile(rf"{quote}(?=\s{{0,200}}[,}}\]])"))
+    for quote in ('"""', "'''", "`")
+]
+"""The marks of a string of several lines, as Python and JavaScript write one."""
 
 _NUMBER = re.compile(r"[~≈]?\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z_/ ()]*)", re.IGNORECASE)
 _SIGN_WORDS = re.compile(
@@ -123,6 +136,7 @@ def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
     if isinstance(whole, dict | list):
         yield whole
         return
+    text = text[-MAX_CHARACTERS:]
     said = strip_reasoning(text)
     sources = dict.fromkeys((said, text, html.unescape(said), re.sub(r"(?m)^> ?", "", said)))
     for source in sources:
@@ -132,7 +146,7 @@ def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
             yield parts
     if is_cut_off:
         return
-    yield from list_marked(said)
+    yield from list_marked(said[-MAX_REPAIRED:])
     for source in sources:
         blocks = [block for block in _FENCE.findall(source) if "{" in block]
         for block in (*reversed(blocks), source):
@@ -145,7 +159,8 @@ def strip_reasoning(text: str) -> str:
     if final:
         text = text[final[-1].end() :]
         text = re.split(r"<\|(?:return|end|start|call)\|>", text)[0]
-    text = _REASONING.sub("", text)
+    for opening, closing in _REASONING:
+        text = replace_between(text, opening, closing)
     text = text[ends[-1].end() :] if (ends := list(_REASONING_END.finditer(text))) else text
     return _TOKEN.sub("", text).strip()
 
@@ -173,9 +188,10 @@ def _scan(text: str) -> Iterator[dict[str, Any]]:
 def _repair(text: str) -> Iterator[Any]:
     """Objects that json_repair makes of a text, unless its last string was cut off."""
     text = text[max(0, text.find("{")) :].strip()
-    if not text.startswith("{"):
+    if not text.startswith("{") or len(text) > MAX_REPAIRED:
         return
-    text = _LONG_STRING.sub(lambda found: json.dumps(found["text"]), text)
+    for opening, closing in _LONG_STRINGS:
+        text = replace_between(text, opening, closing, json.dumps)
     try:
         found = repair_json(text, return_objects=True, skip_json_loads=True)
         marked = repair_json(f"{text}{_END}", return_objects=True, skip_json_loads=True)
@@ -213,6 +229,10 @@ def fit(form: type[BaseModel], found: Any, depth: int = 0, *, is_row: bool = Fal
     named = _part_files(form, named)
     if not named and depth < MAX_DEPTH:  # {"arguments": {...}}, {"experiment": {...}}
         inner = [fit(form, value, depth + 1) for value in found.values() if isinstance(value, dict | list | str)]
+        known = [item for item in inner if _count_known(form, item) > 0]
+        whole = {name: value for item in known for name, value in item.items()}
+        if len(known) > 1 and len(whole) == sum(map(len, known)):  # {"proposal": {...}, "changes": {"edits": [...]}}
+            return whole
         return max(inner, key=lambda item: _count_known(form, item), default=found)
     return {name: _fit_value(name, form.model_fields[name], value) for name, value in named.items()}
 
@@ -261,7 +281,7 @@ def _fit_value(name: str, field: FieldInfo, value: Any) -> Any:
 
 def _fit_rows(item: type[BaseModel], value: Any) -> Any:
     """A list of objects, from one object, a mapping of paths to texts, or nothing."""
-    if value is None or value == "":
+    if value in (None, "", "null", "~"):
         return []
     if isinstance(value, str):
         value = _load(value) or (read_patch(value) if "search" in item.model_fields else []) or value
@@ -270,11 +290,16 @@ def _fit_rows(item: type[BaseModel], value: Any) -> Any:
         value = [{"file": path} | row if path else row for row in inner]  # {"edit": [...]}, {"train.py": [...]}
     if isinstance(value, dict):
         is_mapping = not _rename(item, value, is_sure=True) and {"file", "text"} <= item.model_fields.keys()
-        value = [{"file": path, "text": text} for path, text in value.items()] if is_mapping else [value]
+        value = [_name_file(path, text) for path, text in value.items()] if is_mapping else [value]
     if not isinstance(value, list):
         return value
     rows = [row for one in value for row in (_fit_rows(item, one) if isinstance(one, str) else [one])]
     return [fit(item, row, 1, is_row=True) for row in rows]
+
+
+def _name_file(path: str, text: Any) -> dict[str, Any]:
+    """A row for a file whose text, or an object with it, stands under its path."""
+    return {"file": path} | text if isinstance(text, dict) else {"file": path, "text": text}
 
 
 def _is_rows(value: Any) -> bool:

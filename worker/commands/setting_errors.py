@@ -1,10 +1,9 @@
 """Errors of settings in our own words (shared/mistakes.py), with the value that was probably meant."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.mistakes import SHOWN_CHARACTERS, describe_mistake, suggest
+from shared.mistakes import SHOWN_CHARACTERS, describe_mistake, describe_value, suggest
 
 _FORMS = {
     "device": "give cpu, cuda:0, cuda:0,1 or cuda:all (or --gpu 0)",
@@ -19,16 +18,12 @@ _SECRET = ("token", "api_key")
 
 def describe_error(error: Mapping[str, Any], names: Iterable[str]) -> tuple[str, str]:
     """The setting of one of pydantic's errors, and what is wrong with it; `names` are the settings there are."""
-    name, kind, context = str(next(iter(error["loc"]), "")), error["type"], error.get("ctx") or {}
-    value = error.get("input")
+    name, kind, value = str(next(iter(error["loc"]), "")), error["type"], error.get("input")
     if kind == "extra_forbidden":
         return name, f"there is no such setting{suggest(name, names)}"
-    given = (
-        "" if name in _SECRET or not isinstance(value, str | int | float) else f"{str(value)[:SHOWN_CHARACTERS]!r}: "
-    )
-    if kind in ("literal_error", "enum"):
-        choices = re.findall(r"'([^']+)'", str(context.get("expected", "")))
-        return name, f"{given}choose one of {', '.join(choices)}{suggest(str(value), choices)}"
     if kind == "string_too_short":
         return name, "it is empty"
-    return name, given + (_FORMS.get(name) or describe_mistake(error))
+    if name in _SECRET or not isinstance(value, str | int | float):
+        return name, _FORMS.get(name) or describe_mistake(error)
+    form = _FORMS.get(name)
+    return name, f"{str(value)[:SHOWN_CHARACTERS]!r}: {form}" if form else describe_value(error)
