@@ -8,7 +8,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import EnumType
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -68,19 +68,13 @@ _WORDS = {
 }
 _DIRECTIONS = {word: direction for direction, words in _WORDS.items() for word in words.split()}
 
-_REASONING = [
-    (re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE))
-    for opening, closing in (
-        *(
-            (rf"<{tag}\b[^<>]{{0,200}}>", rf"</{tag}\s{{0,20}}>")
-            for tag in ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "analysis", "scratchpad")
-        ),
-        (r"\[THINK\]", r"\[/THINK\]"),
-        (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
-        ("◁think▷", "◁/think▷"),
-    )
-]
-_REASONING_END = re.compile(r"</(?:think|thinking|thought|reasoning|analysis)\s*>|\[/THINK\]|◁/think▷", re.IGNORECASE)
+_REASONING_TAGS = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
+_REASONING = re.compile(
+    rf"<(?:{_REASONING_TAGS})\b[^<>]{{0,200}}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷", re.IGNORECASE
+)
+_REASONING_END = re.compile(
+    rf"</(?:{_REASONING_TAGS})\s{{0,20}}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷", re.IGNORECASE
+)
 _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|[a-z]+\|>[^<]*)??<\|message\|>", re.IGNORECASE)
 _TOKEN = re.compile(r"<\|[a-z_]+\|>")
 _FENCE = re.compile(r"(?:```|~~~)[ \t]*[\w.+-]*\s*?\n?(.*?)(?:```|~~~|\Z)", re.DOTALL)
@@ -159,8 +153,7 @@ def strip_reasoning(text: str) -> str:
     if final:
         text = text[final[-1].end() :]
         text = re.split(r"<\|(?:return|end|start|call)\|>", text)[0]
-    for opening, closing in _REASONING:
-        text = replace_between(text, opening, closing)
+    text = replace_between(text, _REASONING, _REASONING_END)
     text = text[ends[-1].end() :] if (ends := list(_REASONING_END.finditer(text))) else text
     return _TOKEN.sub("", text).strip()
 
@@ -309,11 +302,9 @@ def _is_rows(value: Any) -> bool:
 def _fit_words(value: Any) -> Any:
     if value is None:
         return []
-    return re.split(r"\s*[,;\n]\s*", value) if isinstance(value, str) else list(map(str, _as_list(value)))
-
-
-def _as_list(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, list) else [value]
+    if isinstance(value, str):
+        return re.split(r"\s*[,;\n]\s*", value)
+    return [str(word) for word in (value if isinstance(value, list) else [value])]
 
 
 def _fit_text(value: Any, separator: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from worker.commands.options import WorkerCommandError
-from worker.settings import list_variables, load_settings
+from worker.settings import list_variables
 
 UNIT = "swarm-worker.service"
 STOP_SECONDS = 1800
@@ -50,7 +50,8 @@ def describe_unit(flags: Sequence[str], program: Path | None = None) -> str:
 
 def install(flags: Sequence[str], print_line: Callable[[str], None]) -> None:
     """Write the unit and start it. Raises WorkerCommandError."""
-    load_settings({}).require_coordinator()
+    unseen = list_variables()
+    _check_flags(flags, unseen)
     path = unit_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +59,25 @@ def install(flags: Sequence[str], print_line: Callable[[str], None]) -> None:
     except OSError as error:
         raise WorkerCommandError(f"cannot write {path}: {error.strerror}") from error
     print_line(f"{path} is written")
-    if unseen := list_variables():
+    if unseen:
         print_line(f"the service does not see {', '.join(unseen)}: write such settings into config.toml")
     for command in (("daemon-reload",), ("enable", "--now", UNIT)):
         _systemctl(*command)
-    print_line("It runs. `swarm-worker status` and `journalctl --user -u swarm-worker` show what it does.")
+    print_line("It is started. `swarm-worker status` and `journalctl --user -u swarm-worker` show what it does.")
     print_line("To let it run while you are not logged in: loginctl enable-linger")
+
+
+def _check_flags(flags: Sequence[str], unseen: Sequence[str]) -> None:
+    """Raise WorkerCommandError where a worker with these flags, and without the variables `unseen`, could not start."""
+    command = [sys.executable, "-P", "-m", "worker.cli", "run", "--show-config", *flags]
+    without = [word for name in unseen for word in ("-u", name)]
+    done = subprocess.run(["env", *without, *command], capture_output=True, text=True, check=False)  # noqa: S603, S607 - our own command
+    if done.returncode:
+        raise WorkerCommandError(f"a service could not start: {done.stderr.strip().rpartition(chr(10))[2]}")
+    values = dict(line.split()[:2] for line in done.stdout.splitlines())
+    for name, remedy in (("coordinator_url", "--coordinator URL"), ("device", "--gpu 0, or --device cpu")):
+        if values.get(name, "-") == "-":
+            raise WorkerCommandError(f"a service would not know {name!r}: add {remedy}, or write it into config.toml")
 
 
 def remove(print_line: Callable[[str], None]) -> None:

@@ -28,10 +28,17 @@ def test_installing_writes_starts_and_removing_undoes_both(tell: Callable[..., D
     (tools / "systemctl").chmod(0o755)
     config = tmp_path / "config"
     given = {"PATH": f"{tools}:/usr/bin:/bin", "XDG_CONFIG_HOME": str(config)}
-    done = tell("service", "install", "--device", "cpu", "--cores", "1", **given)
+    flags = ("--device", "cpu", "--cores", "1", "--coordinator", "swarm.test")
+    for wrong, words in (
+        (flags[:4], "would not know 'coordinator_url'"),  # the variable is not a service's
+        ((*flags, "--cores", "many"), "'many' must be a whole number"),
+    ):
+        refused = tell("service", "install", *wrong, **given)
+        assert refused.returncode == 1 and words in refused.stderr, refused.stderr
+    done = tell("service", "install", *flags, **given)
     assert done.returncode == 0, done.stderr
     unit = config / "systemd" / "user" / unit_path().name
-    assert "swarm-worker --plain --device cpu --cores 1\n" in unit.read_text()
+    assert "swarm-worker --plain --device cpu --cores 1 --coordinator swarm.test\n" in unit.read_text()
     assert "the service does not see SWARM_" in done.stdout
     assert tell("service", "remove", **given).returncode == 0
     assert not unit.exists()
@@ -44,5 +51,7 @@ def test_installing_writes_starts_and_removing_undoes_both(tell: Callable[..., D
 
 
 def test_where_systemd_is_not_the_error_says_so(tell: Callable[..., Done], tmp_path: Path) -> None:
-    done = tell("service", "install", PATH=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path / "config"))
+    (tmp_path / "env").symlink_to("/usr/bin/env")
+    flags = ("--device", "cpu", "--coordinator", "swarm.test")
+    done = tell("service", "install", *flags, PATH=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path / "config"))
     assert done.returncode == 1 and "there is no systemd here" in done.stderr
