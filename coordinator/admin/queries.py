@@ -1,12 +1,12 @@
 """Questions about a whole database: what refers to nothing, and everything page by page."""
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, and_, exists, func, inspect, or_, select, text, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.db.engine import engine_of
+from coordinator.db.engine import LabelledRow, engine_of
 from coordinator.models import (
     Base,
     Branch,
@@ -27,15 +27,6 @@ from coordinator.models.experiments import IS_MEASUREMENT, IS_POSTERIOR_OF_RUN
 from shared.leases import LeaseState
 
 ROWS_AT_ONCE = 1_000
-
-
-class CommitWithTrees(NamedTuple):
-    """A commit and its parent, by their trees."""
-
-    sha: str
-    tree_sha: str
-    parent_tree_sha: str
-    depth: int
 
 
 def list_file_damage(session: Session) -> list[str]:
@@ -198,11 +189,11 @@ def load_around(session: Session, page: Sequence[CommitPosterior]) -> list[Commi
     return [*commits, *parents, *posteriors]
 
 
-def stream_steps(session: Session) -> Generator[CommitWithTrees, None, None]:
-    """All commits that have a parent, parents first. Close it: it holds a cursor."""
+def stream_steps(session: Session) -> Generator[LabelledRow, None, None]:
+    """All commits that have a parent, parents first: `sha`, `tree_sha`, `parent_tree_sha`, `depth`. Close it: it holds
+    a cursor."""
     parent = aliased(Commit)
-    query = select(Commit.sha, Commit.tree_sha, parent.tree_sha, Commit.depth)
+    query = select(Commit.sha, Commit.tree_sha, parent.tree_sha.label("parent_tree_sha"), Commit.depth)
     query = query.join(parent, parent.sha == Commit.parent_sha).order_by(Commit.depth, Commit.sha)
     with session.execute(query.execution_options(yield_per=ROWS_AT_ONCE)) as rows:
-        for row in rows:
-            yield CommitWithTrees(*row)
+        yield from rows

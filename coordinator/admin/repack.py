@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.admin import queries
 from coordinator.admin.console import ShowProgress
-from coordinator.admin.queries import CommitWithTrees
 from coordinator.db.database import Database
+from coordinator.db.engine import LabelledRow
 from coordinator.lineage import objects
 from coordinator.lineage.objects import MAX_CHAIN, ObjectRow
 from coordinator.models import Commit
@@ -52,7 +52,7 @@ def repack(database: Database, show_progress: ShowProgress, *, dry_run: bool = F
         return Repacked(total, rewritten, before, objects.count_bytes(session))
 
 
-def _encode(session: Session, steps: Iterable[CommitWithTrees]) -> list[ObjectRow]:
+def _encode(session: Session, steps: Iterable[LabelledRow]) -> list[ObjectRow]:
     """Objects that these commits brought, as far as they can be stored in a better way."""
     predecessors = _list_predecessors(session, steps)
     versions = objects.read_versions(session, predecessors.keys())
@@ -62,7 +62,7 @@ def _encode(session: Session, steps: Iterable[CommitWithTrees]) -> list[ObjectRo
     return [obj for obj in encoded if obj.base_sha != bases[obj.sha]]
 
 
-def _list_predecessors(session: Session, steps: Iterable[CommitWithTrees]) -> dict[str, str]:
+def _list_predecessors(session: Session, steps: Iterable[LabelledRow]) -> dict[str, str]:
     known: dict[str, GitObject] = {}
     predecessors: dict[str, str] = {}
     for step in steps:

@@ -1,12 +1,11 @@
 """Questions about runs and posteriors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, select, update
 
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, LabelledRow
 from coordinator.evidence.calibration_queries import EpochRow
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.confirmation import ConfirmationRun
@@ -230,31 +229,17 @@ def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:
     return [Work._make(row) for row in session.execute(_WORK, {"sha": sha, "hardware_class": hardware_class}).all()]
 
 
-class Pace(NamedTuple):
-    """How many of the newest runs were looked at, and when the oldest and the newest of them arrived."""
-
-    runs: int
-    since: datetime | None
-    last: datetime | None
-
-
-def find_pace(session: Conn, most: int) -> Pace:
-    """The pace of all projects together, from `most` runs or fewer."""
+def find_pace(session: Conn, most: int) -> LabelledRow:
+    """The pace of all projects together: how many `runs`, the newest `most` or fewer, were looked at, `since` when the
+    oldest of them arrived, and when the `last` one did."""
     newest = select(Run.id, Run.created_at).order_by(Run.id.desc()).limit(most).subquery()
-    query = select(func.count(), func.min(newest.c.created_at), func.max(newest.c.created_at)).select_from(newest)
-    return Pace(*session.execute(query).one())
+    since, last = func.min(newest.c.created_at).label("since"), func.max(newest.c.created_at).label("last")
+    return session.execute(select(func.count().label("runs"), since, last).select_from(newest)).one()
 
 
-class DueInClass(NamedTuple):
-    """Results of a hardware class that somebody else is to measure, and those of them that only anchors may."""
-
-    hardware_class: str
-    waiting: int
-    for_anchors: int
-
-
-def count_due_by_class(session: Conn) -> list[DueInClass]:
-    """The results that wait in each class, most first."""
-    anchors = func.sum(case((DueReplication.for_anchors, 1), else_=0))
-    query = select(DueReplication.hardware_class, func.count(), anchors).group_by(DueReplication.hardware_class)
-    return [DueInClass(*row) for row in session.execute(query.order_by(func.count().desc()))]
+def count_due_by_class(session: Conn) -> Sequence[LabelledRow]:
+    """The results of each `hardware_class` that somebody else is to measure, most first: those `waiting`, and those of
+    them `for_anchors` alone."""
+    anchors = func.sum(case((DueReplication.for_anchors, 1), else_=0)).label("for_anchors")
+    query = select(DueReplication.hardware_class, func.count().label("waiting"), anchors)
+    return session.execute(query.group_by(DueReplication.hardware_class).order_by(func.count().desc())).all()

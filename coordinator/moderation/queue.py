@@ -179,7 +179,7 @@ def _list_found(session: Session) -> Iterator[QueueItem]:
             opened_at=branch.created_at, waiting_for="branch waits",
         )  # fmt: skip
     for reported in queue_queries.list_reported(session):
-        number, citations = reported.finding.id, reported.citations
+        number, citations = reported.finding_id, reported.citations
         yield _item(
             QueueKind.REPORT, str(number), view_words(session, number, with_hidden=True).claim,
             f"{count_noun(reported.reports, 'report')} of finding {number}.", f"/findings/{number}",
@@ -202,17 +202,16 @@ def _list_commits(session: Session) -> Iterator[QueueItem]:
     rows = [(QueueKind.HELD, row) for row in queue_queries.list_held(session)]
     rows += [(QueueKind.CONTRADICTION, row) for row in queue_queries.list_disputed(session)]
     for kind, row in rows:
-        posterior, experiment = row.posterior, row.experiment
         effect = "no effect yet"
-        if posterior.effect_mean is not None and posterior.effect_sd is not None:
-            effect = f"effect {format_effect(posterior.effect_mean, posterior.effect_sd)}"
-        says = "Too good to be believed" if kind is QueueKind.HELD else f"Its runs are {posterior.dispute}"
+        if row.effect_mean is not None and row.effect_sd is not None:
+            effect = f"effect {format_effect(row.effect_mean, row.effect_sd)}"
+        says = "Too good to be believed" if kind is QueueKind.HELD else f"Its runs are {row.dispute}"
         yield _item(
-            kind, f"{row.project}/{posterior.commit_sha}/{posterior.hardware_class}",
-            f"#{experiment.id} {experiment.title}",
-            f"{says}: {effect}, {count_noun(posterior.runs, 'run')}, on {posterior.hardware_class}.",
-            f"/experiments/{experiment.id}", project=row.project, author=row.author,
-            state=posterior.dispute if kind is QueueKind.CONTRADICTION else "held", opened_at=experiment.created_at,
+            kind, f"{row.project}/{row.commit_sha}/{row.hardware_class}",
+            f"#{row.id} {row.title}",
+            f"{says}: {effect}, {count_noun(row.runs, 'run')}, on {row.hardware_class}.",
+            f"/experiments/{row.id}", project=row.project, author=row.author,
+            state=row.dispute if kind is QueueKind.CONTRADICTION else "held", opened_at=row.created_at,
             waiting=max(1, row.children),
             waiting_for=_say_waiting(row.children, "experiment builds on it", "experiments build on it"),
         )  # fmt: skip

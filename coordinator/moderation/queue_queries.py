@@ -1,8 +1,8 @@
 """Queries for the things that wait for moderators: each kind is one query along an index, of limited length."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -38,55 +38,42 @@ CONTRADICTIONS_LAST, REPORTS_LAST, FAILURES_LAST = timedelta(days=30), timedelta
 """Ages after which what nobody did anything about is left out, so that the queue does not grow for ever."""
 
 
-class WaitingCommit(NamedTuple):
-    """A commit that waits in a hardware class, and the number of experiments that build on it."""
-
-    posterior: CommitPosterior
-    experiment: Experiment
-    project: str
-    author: str
-    worker: str
-    children: int
-
-
-class ReportedFinding(NamedTuple):
-    finding: Finding
-    project: str
-    author: str
-    reports: int
-    newest_id: int
-    first_at: datetime
-    citations: int
-
-
 def _commits() -> Any:
+    """A query for commits that wait in a hardware class: columns of posterior and experiment, `project`, `author`, and
+    the number of experiments that build on it, `children`."""
     child = Experiment.__table__.alias("child")
     children = select(func.count(child.c.id)).where(child.c.parent_sha == Experiment.commit_sha).scalar_subquery()
+    posterior = CommitPosterior
     return (
-        select(CommitPosterior, Experiment, Project.name, Volunteer.name, Worker.name, children)
+        select(
+            posterior.commit_sha, posterior.hardware_class, posterior.effect_mean, posterior.effect_sd,
+            posterior.dispute, posterior.runs, Experiment.id, Experiment.title, Experiment.created_at,
+            Project.name.label("project"), Volunteer.name.label("author"), children.label("children"),
+        )
+        .select_from(posterior)
         .join(Experiment, Experiment.commit_sha == CommitPosterior.commit_sha)
         .join(Project, Project.id == CommitPosterior.project_id)
         .join(Worker, Worker.id == Experiment.worker_id)
         .join(Volunteer, Volunteer.id == Worker.volunteer_id)
         .limit(MAX_OF_A_KIND)
-    )
+    )  # fmt: skip
 
 
-def list_held(session: Session) -> list[WaitingCommit]:
+def list_held(session: Session) -> Sequence[LabelledRow]:
     """Results that are held and have no decision, those that changed longest ago first."""
     has_decision = select(HeldDecision.commit_sha).where(
         is_of_commit(HeldDecision, CommitPosterior.commit_sha, CommitPosterior.hardware_class)
     )
     query = _commits().where(IS_HELD, ~has_decision.exists())
-    return [WaitingCommit(*row) for row in session.execute(query.order_by(CommitPosterior.updated_at))]
+    return session.execute(query.order_by(CommitPosterior.updated_at)).all()
 
 
-def list_disputed(session: Session) -> list[WaitingCommit]:
+def list_disputed(session: Session) -> Sequence[LabelledRow]:
     """Commits whose runs contradict each other, the latest first; not those that a maintainer decides upon anyway."""
     is_open = CommitPosterior.standing.not_in((Standing.HELD, Standing.REJECTED))
     is_recent = CommitPosterior.updated_at >= now() - CONTRADICTIONS_LAST
     query = _commits().where(IS_DISPUTED, is_open, is_recent)
-    return [WaitingCommit(*row) for row in session.execute(query.order_by(CommitPosterior.updated_at.desc()))]
+    return session.execute(query.order_by(CommitPosterior.updated_at.desc())).all()
 
 
 def list_noisy(session: Session) -> list[tuple[EvidenceEpoch, Project, int]]:
@@ -120,8 +107,9 @@ def list_proposed(session: Session) -> list[tuple[Branch, str, str | None]]:
     return [(branch, project, author) for branch, project, author in rows]
 
 
-def list_reported(session: Session) -> list[ReportedFinding]:
-    """Findings that readers reported and that still show."""
+def list_reported(session: Session) -> Sequence[LabelledRow]:
+    """Findings that readers reported and that still show: `finding_id`, `project`, `author`, the number of `reports`,
+    `newest_id` and `first_at` of them, and `citations`."""
     reports = (
         select(
             FindingReport.finding_id,
@@ -136,10 +124,11 @@ def list_reported(session: Session) -> list[ReportedFinding]:
     citations = select(func.count(Citation.experiment_id)).where(Citation.finding_id == Finding.id).scalar_subquery()
     query = (
         select(
-            Finding, Project.name, Volunteer.name, reports.c.reports, reports.c.newest_id, reports.c.first_at,
-            citations,
+            *(reports.c.finding_id, Project.name.label("project"), Volunteer.name.label("author")),
+            *(reports.c.reports, reports.c.newest_id, reports.c.first_at, citations.label("citations")),
         )
-        .join(reports, reports.c.finding_id == Finding.id)
+        .select_from(reports)
+        .join(Finding, Finding.id == reports.c.finding_id)
         .join(Project, Project.id == Finding.project_id)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .join(Worker, Worker.id == Experiment.worker_id)
@@ -147,8 +136,8 @@ def list_reported(session: Session) -> list[ReportedFinding]:
         .where(IS_SHOWN)
         .order_by(reports.c.newest_id)
         .limit(MAX_OF_A_KIND)
-    )  # fmt: skip
-    return [ReportedFinding(*row) for row in session.execute(query)]
+    )
+    return session.execute(query).all()
 
 
 def list_failing(session: Session) -> list[tuple[Calibration, Worker, str, str]]:

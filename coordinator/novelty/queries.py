@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, insert, or_, select, union_all, update
 
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import DeferredText, Embedding, Lease, table_of
 from coordinator.models.leases import IS_LIVE, LIVE_STATES
 from coordinator.novelty.ideas import Idea
@@ -159,25 +159,16 @@ def set_aside(session: Conn, subject: str, key: str) -> list[EmbeddingRow]:
     return [EmbeddingRow._make(row) for row in rows]
 
 
-class DeferredRow(NamedTuple):
-    """A text that waits for its vector, as `DeferredText` stores it."""
-
-    id: int
-    project_id: int
-    subject: str
-    key: str
-    parts: list[str]
-
-
 def add_deferred(session: Conn, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
     row = {"project_id": project_id, "subject": subject, "key": key, "parts": list(parts)}
     session.execute(insert(_DEFERRED), row)
 
 
-def list_deferred(session: Conn, after_id: int, limit: int) -> list[DeferredRow]:
-    """Texts that wait for a vector, the longest waiting first."""
-    query = select(*(_DEFERRED.c[name] for name in DeferredRow._fields)).where(_DEFERRED.c.id > after_id)
-    return [DeferredRow._make(row) for row in session.execute(query.order_by(_DEFERRED.c.id).limit(limit))]
+def list_deferred(session: Conn, after_id: int, limit: int) -> Sequence[LabelledRow]:
+    """Texts that wait for a vector, the longest waiting first, with the columns of `DeferredText`."""
+    return session.execute(
+        select(_DEFERRED).where(_DEFERRED.c.id > after_id).order_by(_DEFERRED.c.id).limit(limit)
+    ).all()
 
 
 def remove_deferred(session: Conn, row_id: int) -> bool:

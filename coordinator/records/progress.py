@@ -235,7 +235,7 @@ def _view_points(session: Session, scope: Scope, part: Range) -> Iterator[Progre
             number=number,
             sha=row.commit_sha,
             title=row.title or ROOT_TITLE,
-            posterior=evidence.view_posterior(row.posterior),
+            posterior=evidence.view_posterior(row.CommitPosterior),
             leading=leading,
         )
 

@@ -1,12 +1,13 @@
 """Questions about a class's progress: what is kept of it, and what its runs say beyond that."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Integer, Select, and_, case, cast, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.models import (
     ClassProgress,
     CommitPosterior,
@@ -219,31 +220,19 @@ def list_marks(session: Session, scope: Scope, first_id: int, last_id: int) -> l
     return [Mark._make(row) for row in session.execute(query)]
 
 
-class ProgressRow(NamedTuple):
-    """A run with all that is told of it."""
-
-    run_id: int
-    experiment_id: int | None
-    commit_sha: str
-    title: str | None
-    outcome: str
-    metric: float | None
-    reason: str
-    finished_at: datetime | None
-    posterior: CommitPosterior | None
-
-
-def list_runs(session: Session, scope: Scope, first_id: int, last_id: int) -> list[ProgressRow]:
-    """As `list_marks`, with the words. One on a rung has no metric here, and its reason names the rung."""
+def list_runs(session: Session, scope: Scope, first_id: int, last_id: int) -> Sequence[LabelledRow]:
+    """Runs as `list_marks` lists them, with columns as `ProgressPoint` names them, `commit_sha` and `CommitPosterior`.
+    One on a rung has no metric here, and its reason names the rung."""
     is_ordinary = Run.rung.is_(None)
     query = (
         select(
-            Run.id, Run.experiment_id, Run.commit_sha, Experiment.title, Run.outcome, case((is_ordinary, Run.metric)),
-            case((is_ordinary, Run.reason), else_="on the rung " + Run.rung), Run.finished_at, CommitPosterior,
+            Run.id.label("run_id"), Run.experiment_id, Run.commit_sha, Experiment.title, Run.outcome,
+            case((is_ordinary, Run.metric)).label("metric"), Run.finished_at, CommitPosterior,
+            case((is_ordinary, Run.reason), else_="on the rung " + Run.rung).label("reason"),
         )
         .outerjoin(Experiment, Experiment.id == Run.experiment_id)
         .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
         .where(scope.of(_RUNS), Run.id >= first_id, Run.id <= last_id)
         .order_by(Run.id)
     )  # fmt: skip
-    return [ProgressRow(*row) for row in session.execute(query)]
+    return session.execute(query).all()

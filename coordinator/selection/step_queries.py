@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BindParameter, Executable, Float, Select, bindparam, func, select
 from sqlalchemy.orm import aliased
 
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, Run, table_of
 from coordinator.models.base import is_of_class
 from coordinator.models.experiments import IS_MEASUREMENT
@@ -58,15 +58,6 @@ class MeasuredExperiment(NamedTuple):
     axis: str
     settings: dict[str, Setting]
     done_steps: frozenset[int]
-
-
-class MeasuredRun(NamedTuple):
-    """A run with a metric that counts."""
-
-    sha: str
-    worker_id: int
-    hardware_class: str
-    metric: float
 
 
 PROJECT: BindParameter[int] = bindparam("project_id")
@@ -126,7 +117,7 @@ _DONE_STEPS = select(_STEPS.c.experiment_id, _STEPS.c.step_id).where(
     _STEPS.c.experiment_id.in_(_IDS), _STEPS.c.fate == StepFate.DONE
 )
 _MODELLED_RUNS = (
-    select(*(_RUNS.c[name] for name in ("commit_sha", "worker_id", "hardware_class", "metric")))
+    select(_RUNS.c.commit_sha.label("sha"), _RUNS.c.worker_id, _RUNS.c.hardware_class, _RUNS.c.metric)
     .where(_RUNS.c.project_id == PROJECT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())
     .limit(MODELLED_RUNS)
@@ -168,9 +159,9 @@ def list_measured(session: Conn, project_id: int) -> list[MeasuredExperiment]:
     ]  # fmt: skip
 
 
-def list_runs(session: Conn, project_id: int) -> list[MeasuredRun]:
-    """The newest MODELLED_RUNS runs that count, of all classes."""
-    return [MeasuredRun(*row) for row in session.execute(_MODELLED_RUNS, {"project_id": project_id})]
+def list_runs(session: Conn, project_id: int) -> Sequence[LabelledRow]:
+    """The newest MODELLED_RUNS runs that count, of all classes: `sha`, `worker_id`, `hardware_class`, `metric`."""
+    return session.execute(_MODELLED_RUNS, {"project_id": project_id}).all()
 
 
 def list_promising(
