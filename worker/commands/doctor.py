@@ -17,6 +17,7 @@ import psutil
 from shared.contract import ContractError, parse_contract
 from shared.faults import find_fault
 from shared.protocol import PROTOCOL_VERSION, version_key
+from shared.runs import RunLimit
 from shared.seeds import SEEDS_FOLDER, read_seed
 from worker.agents.base import AgentError
 from worker.api.client import (
@@ -36,6 +37,7 @@ from worker.runs.harness_protocol import DataPrepared
 from worker.runs.runner import try_out
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
 from worker.sandbox.base import MIB, Sandbox, SandboxUnavailable
+from worker.sandbox.bubblewrap import CACHES_GAP, BubblewrapSandbox
 from worker.sandbox.choose import choose_sandbox
 from worker.sandbox.landlock import GAPS, LandlockSandbox
 from worker.settings import SettingsError, WorkerSettings, load_settings
@@ -205,8 +207,15 @@ def _check_sandbox(settings: WorkerSettings) -> str:
         raise CheckFailed(f"{settings.sandbox} does not work", str(error)) from error
     if not sandbox.limits:
         return f"{sandbox.name}: strangers' code runs with all your rights, and holds its limits only if it wants to"
-    gaps = f"; not covered: {GAPS}" if isinstance(sandbox, LandlockSandbox) else ""
-    return f"{sandbox.name} · {', '.join(limit.replace('_', ' ') for limit in sandbox.limits)}{gaps}"
+    return f"{sandbox.name} · {', '.join(limit.replace('_', ' ') for limit in sandbox.limits)}{_describe_gaps(sandbox)}"
+
+
+def _describe_gaps(sandbox: Sandbox) -> str:
+    if isinstance(sandbox, LandlockSandbox):
+        return f"; not covered: {GAPS}"
+    if isinstance(sandbox, BubblewrapSandbox) and RunLimit.CACHES_EMPTIED not in sandbox.limits:
+        return f"; not covered: {CACHES_GAP}"
+    return ""
 
 
 def _check_coordinator(settings: WorkerSettings) -> str:

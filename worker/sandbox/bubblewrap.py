@@ -10,8 +10,9 @@ Not covered:
    worker can make no control group, which files the last sandbox looked at (control_group.py).
  * A fair share of the CPU: its cores may be used fully, and disk caches and memory bandwidth are shared.
  * Memory within a quarter of a second: the worker counts it that often. The content of the two file systems comes on
-   top of the limit. Other memory of the kernel (watched descriptors, mappings), and memfds, which CUDA needs, on a
-   GPU: bounded only by the number of processes and by the watchdog's floor for the machine's free memory.
+   top of the limit, and so do the 64 MiB that all pipes of a user share. Other memory of the kernel (watched
+   descriptors, mappings), and memfds, which CUDA needs, on a GPU: bounded only by the number of processes and by the
+   watchdog's floor for the machine's free memory.
  * A GPU's memory and time. With a GPU the process also sees /sys, read-only: this machine's hardware and the names
    and addresses of its network cards.
  * Descriptors grant access to what they open. Pass sealed memory or sockets, not files: started by a plain user, the
@@ -58,6 +59,12 @@ NAMESPACE_HINT = (
     "as a plain user this needs unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
     "kernel.apparmor_restrict_unprivileged_userns=0), as root CAP_SYS_ADMIN (a container: `--cap-add SYS_ADMIN`, "
     "or run the worker as a plain user); bubblewrap must be 0.8 or newer; `--sandbox unconfined` overrides"
+)
+
+CACHES_GAP = (
+    "the time that a look at a file takes, by which one process tells the next. The worker needs a control group to "
+    "empty these caches: start it by `systemd-run --user --scope swarm-worker`, or as root in a service with "
+    "`Delegate=memory` and `DelegateSubgroup=worker`"
 )
 
 

@@ -22,6 +22,7 @@ from tests.worker.workers import wait_until
 from worker.commands.doctor import examine
 from worker.machine.gpu import DriverError
 from worker.machine.probe import CPU_STEPS
+from worker.sandbox import bubblewrap
 
 PATIENCE_SECONDS = 60.0
 
@@ -212,6 +213,12 @@ def test_the_deep_check_takes_every_step_of_a_run_in_the_sandbox() -> None:
     assert [check.name for check in found] == ["memory", *CPU_STEPS, "seed"]
     assert [check.describe() for check in found if not check.ok] == []
     assert "gpt-cpu trains in bubblewrap: " in found[-1].found and "steps" in found[-1].found
+
+
+def test_the_doctor_says_how_caches_come_to_be_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "find_group", lambda: None)
+    (found,) = examine({"device": "cpu", "sandbox": "bubblewrap"}, only=("sandbox",))
+    assert found.ok and "not covered" in found.found and "systemd-run --user --scope swarm-worker" in found.found
 
 
 def test_the_deep_check_says_why_it_is_not_made() -> None:
