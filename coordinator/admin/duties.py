@@ -29,6 +29,7 @@ app = typer.Typer()
 
 Name = Annotated[str, typer.Argument(help="The account's name, for example ada.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the audit log.")]
+WorkerName = Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")]
 OptionalWorker = Annotated[str | None, typer.Option(help="One of its workers; without it, the whole account.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -157,9 +158,30 @@ def retract_papers(name: Name, reason: Reason) -> None:
 
 
 @app.command()
+def retract_finding(finding: Annotated[int, typer.Argument(help="Its number.")], reason: Reason) -> None:
+    """Retract a finding. It stays readable; searches and context packs leave it out. `undo` restores it."""
+    with act() as (session, actor):
+        say(service.retract_finding(session, actor, finding, reason))
+
+
+@app.command()
+def pause_worker(name: Name, worker: WorkerName, reason: Reason) -> None:
+    """Give a worker no jobs, and show it the reason. What it holds it may finish. `resume-worker` takes it back."""
+    with act() as (session, actor):
+        say(service.set_pause(session, actor, name, worker, reason, is_on=True))
+
+
+@app.command()
+def resume_worker(name: Name, worker: WorkerName, reason: Reason) -> None:
+    """Give a paused worker jobs again."""
+    with act() as (session, actor):
+        say(service.set_pause(session, actor, name, worker, reason, is_on=False))
+
+
+@app.command()
 def anchor(
     name: Name,
-    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
+    worker: WorkerName,
     reason: Reason,
     remove: Annotated[bool, typer.Option("--remove", help="It is one no longer.")] = False,
 ) -> None:
@@ -174,7 +196,7 @@ def anchor(
 @app.command()
 def message(
     name: Name,
-    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
+    worker: WorkerName,
     text: Annotated[str, typer.Argument(help="The words, which its terminal shows once.")],
 ) -> None:
     """Show a message in a worker's terminal. `undo` takes back what was not shown yet.

@@ -77,7 +77,10 @@ def _list_measured(session: Session, finding_id: int) -> MeasuredResult:
     return MeasuredResult((metric, now_known.metric_mean), parent, known, now_known.effect_sd or 0.0)
 
 
-def annotate(session: Session, caller: Caller, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft) -> Note:
+def annotate(
+    session: Session, caller: Caller, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft,
+    source: ActionSource = ActionSource.API,
+) -> Note:  # fmt: skip
     """Add a note, a retraction or a restoration to a finding. Raises NotFoundError, NotAllowedError, FindingStateError.
 
     Moderators and maintainers may do all of that. A finding's author may retract it, and take that back.
@@ -92,7 +95,7 @@ def annotate(session: Session, caller: Caller, finding_id: int, key: UUID, kind:
     if finding.state != before:
         action = AuditAction.RETRACT_FINDING if kind is NoteKind.RETRACTION else AuditAction.RESTORE_FINDING
         states = {"state": before}, {"state": finding.state}
-        actor = Actor(caller.name, caller.id, Role(caller.role), ActionSource.API)
+        actor = Actor(caller.name, caller.id, Role(caller.role), source)
         audit.record(session, actor, action, SubjectKind.FINDING, str(finding.id), draft.text, *states)
     note = add_note(session, finding.id, caller.id, kind, draft.text, key)
     return papers.view_note(note, session.get_one(Volunteer, caller.id))

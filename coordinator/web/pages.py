@@ -235,7 +235,9 @@ def show_finding(
 ) -> Response:
     """A finding; one that is hidden shows to moderators and maintainers."""
     is_staff = visitor is not None and visitor.role in STAFF
-    return render("findings/finding.html", page=views.view_finding(session, finding_id, version, with_hidden=is_staff))
+    page = views.view_finding(session, finding_id, version, with_hidden=is_staff)
+    is_author = visitor is not None and visitor.name == page["paper"].summary.volunteer
+    return render("findings/finding.html", page=page | {"may_retract": is_staff or is_author})
 
 
 @router.get("/projects/{name}/topics")

@@ -1,14 +1,16 @@
-"""The queue of what waits for moderators, the form by which they act, and readers' reports."""
+"""The queue of what waits for moderators, the form by which they act, readers' reports, and retractions."""
 
 from typing import Annotated
+from uuid import uuid4
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from coordinator.accounts.permissions import Caller, Permission, check
 from coordinator.background import TaskHealth
-from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
 from coordinator.events import audit
 from coordinator.events.audit import AuditFilters
+from coordinator.findings import revisions
 from coordinator.findings.papers import view_words
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.errors import SwarmError
@@ -16,14 +18,16 @@ from coordinator.http.pagination import RowId
 from coordinator.moderation import queue, reports
 from coordinator.moderation.queue_evidence import view_evidence
 from coordinator.web.rendering import render
-from coordinator.web.sessions import CsrfChecked, Moderator, Visitor, act_as, read_next, redirect
+from coordinator.web.sessions import Contributor, CsrfChecked, Moderator, Visitor, act_as, read_next, redirect
+from shared.findings import NoteDraft, NoteKind
 from shared.formatting import count_noun
-from shared.moderation import Reason
+from shared.moderation import ActionSource, Reason
 from shared.queue import MAX_AT_ONCE, ItemName, QueueAction, QueueKind, QueueRequest
 
 router = APIRouter(include_in_schema=False)
 
 ROWS, LATELY = 50, 5
+Why = Annotated[Reason, Form(alias="reason")]
 Items = Annotated[list[ItemName], Form(max_length=MAX_AT_ONCE)]
 NOBODY, MINE = "nobody", "me"
 
@@ -71,7 +75,7 @@ def act_on_queue(
     database: CurrentDatabase,
     moderator: Moderator,
     action: Annotated[QueueAction, Form()],
-    reason: Annotated[Reason, Form()],
+    reason: Why,
     items: Items = [],  # noqa: B006  a form's field, never changed
     assignee: Annotated[str, Form(max_length=63)] = "",
     following: Annotated[str, Form(alias="next", max_length=2_000)] = "/admin/queue",
@@ -112,3 +116,23 @@ def report_finding(
     with database.write() as session:
         reports.report_finding(session, finding_id, text, visitor.id if visitor else None, address)
     return redirect(request, f"/findings/{finding_id}", "Thank you. The moderators will look at it.")
+
+
+@router.post("/findings/{finding_id}/retraction", dependencies=[CsrfChecked])
+def retract_finding(
+    request: Request, finding_id: RowId, author: Contributor, session: WriteSession, reason: Why
+) -> Response:
+    """Retract a finding, as its author or as a moderator."""
+    draft = NoteDraft(text=reason)
+    revisions.annotate(session, author, finding_id, uuid4(), NoteKind.RETRACTION, draft, ActionSource.PAGE)
+    return redirect(request, f"/findings/{finding_id}", "It is retracted.")
+
+
+@router.post("/findings/{finding_id}/restoration", dependencies=[CsrfChecked])
+def restore_finding(
+    request: Request, finding_id: RowId, author: Contributor, session: WriteSession, reason: Why
+) -> Response:
+    """Take a retraction back."""
+    draft = NoteDraft(text=reason)
+    revisions.annotate(session, author, finding_id, uuid4(), NoteKind.RESTORATION, draft, ActionSource.PAGE)
+    return redirect(request, f"/findings/{finding_id}", "It is retracted no longer.")

@@ -106,6 +106,7 @@ def test_a_maintainers_duties_on_the_command_line(
 ) -> None:
     """Every command, each with its inverse."""
     worker.measure_root()
+    worker.experiment("LR = 0.5\n")
     done = run("create-maintainer", "grace")
     assert (done.exit_code, done.stdout[:4]) == (0, "swl_")
     signed_in = http.post("/api/v1/sign-in", json={"secret": done.stdout.strip()}).json()["token"]
@@ -114,6 +115,7 @@ def test_a_maintainers_duties_on_the_command_line(
     for command in (
         ("set-role", "ada", "moderator"), ("suspend", "ada"), ("unsuspend", "ada"), ("quarantine", "ada"),
         ("release", "ada"), ("quarantine", "ada", "--worker", "w1"), ("release", "ada", "--worker", "w1"),
+        ("pause-worker", "ada", "w1"), ("resume-worker", "ada", "w1"), ("retract-finding", "1"),
         ("anchor", "ada", "w1"), ("revoke-token", "1"), ("revoke-invitation", "1"),
     ):  # fmt: skip
         if command[0] == "revoke-invitation":

@@ -100,6 +100,8 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "GET /audit.csv": STAFF,
     "POST /audit/{entry_id}/undo": STAFF,
     "POST /findings/{finding_id}/report": EVERYBODY,
+    "POST /findings/{finding_id}/retraction": STAFF | {Visitor.AUTHOR},
+    "POST /findings/{finding_id}/restoration": STAFF | {Visitor.AUTHOR},
     "POST /projects/{name}/branches": ACCOUNTS,
     "POST /projects/{name}/branches/{branch}/{change}": STAFF,
     "POST /workers/{worker_id}/{change}": STAFF,

@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.models import ContextPack, Experiment, Finding, Project
 from shared.findings import FindingDraft
+from shared.workers import Role
 from tests.coordinator.web.test_pages import get_page
+from tests.support.accounts import browse_as
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import HOSTILE_MARKDOWN, HOSTILE_TITLE, History
 
@@ -51,6 +54,21 @@ def test_a_findings_page_says_what_came_since(http: TestClient, past: list[int])
     assert document["words"] == http.get(f"/api/v1/findings/{past[0]}").json()["words"]
     get_page(http, "/findings/999", status=404)
     get_page(http, f"/findings/{past[0]}?version=2", status=404)
+
+
+def test_a_finding_is_retracted_and_restored_on_its_page(app: FastAPI, http: TestClient, past: list[int]) -> None:
+    address = f"/findings/{past[0]}"
+    moderator, author, other = browse_as(app, "mod", Role.MODERATOR), browse_as(app, "ada"), browse_as(app, "grace")
+    assert [">Retract</button>" in one.get(address).text for one in (http, moderator, author, other)] == [
+        False, True, True, False
+    ]  # fmt: skip
+    moderator.post(f"{address}/retraction", reason="made up")
+    assert "<strong>Retracted.</strong>" in http.get(address).text
+    assert moderator.get("/audit").text.count("retract-finding") and ">Restore</button>" in author.get(address).text
+    author.post(f"{address}/restoration", reason="I know better")
+    assert "<strong>Retracted.</strong>" in http.get(address).text, "only a moderator takes a moderator's back"
+    moderator.post(f"{address}/restoration", reason="it repeats")
+    assert "<strong>Retracted.</strong>" not in http.get(address).text
 
 
 def test_findings_are_searched_from_a_page(http: TestClient, past: list[int]) -> None:
