@@ -245,10 +245,9 @@ def _spread_over_weeks(session: Session, experiments: int) -> None:
         if run.experiment_id:
             for model in (Experiment, Finding):
                 column = Experiment.id if model is Experiment else Finding.experiment_id
-                session.execute(
-                    update(table_of(model)).where(column == run.experiment_id, model.created_at > moment)
-                    .values(created_at=moment)
-                )  # fmt: skip
+                done = {"created_at": moment} | ({"done_at": moment} if model is Experiment else {})
+                is_its = column == run.experiment_id, model.created_at > moment
+                session.execute(update(table_of(model)).where(*is_its).values(**done))
     for change in session.scalars(select(LeaderChange)):
         made = session.scalars(select(Experiment.created_at).where(Experiment.commit_sha == change.commit_sha)).first()
         change.changed_at = (made or now() - timedelta(days=21)) + timedelta(minutes=20)
