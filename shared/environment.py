@@ -55,6 +55,13 @@ def find_unknown(names: Iterable[str], own: frozenset[str]) -> list[tuple[str, s
     ]
 
 
+def describe_unknown(names: Iterable[str], own: frozenset[str]) -> str:
+    """A clause about the first of those names; empty if there is none."""
+    for name, meant in find_unknown(names, own):
+        return f"{name} is no setting{f'; did you mean {meant}?' if meant else ''}"
+    return ""
+
+
 def _find_similar(name: str, known: frozenset[str]) -> str | None:
     parts = sorted(other.removeprefix(PREFIX) for other in known)
     return next((PREFIX + found for found in get_close_matches(name.upper().removeprefix(PREFIX), parts, 1)), None)

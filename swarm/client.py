@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from shared.addresses import complete_address
 from shared.export import HISTORY_FILE, ExportFormat, ExportTable
 from shared.findings import (
     FindingSummary,
@@ -61,7 +62,10 @@ class Client:
     """
 
     def __init__(self, url: str = DEFAULT_URL, token: SecretStr | None = None) -> None:
-        self.url = url.rstrip("/")
+        try:
+            self.url = complete_address(url)
+        except ValueError as error:
+            raise CoordinatorError(f"the coordinator's address {url!r} is none: {error}.") from error
         self.has_token = token is not None
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
         self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS, headers=headers)
@@ -245,7 +249,9 @@ class Client:
         try:
             yield
         except httpx.HTTPError as error:
-            raise CoordinatorError(f"{self.url} cannot be reached: {error}. Is the coordinator running?") from error
+            raise CoordinatorError(
+                f"{self.url} cannot be reached: {str(error).rstrip('.')}. Is the coordinator running?"
+            ) from error
 
     def _check(self, response: httpx.Response) -> None:
         """Raises CoordinatorError with the coordinator's own message unless the request succeeded."""

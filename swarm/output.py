@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.command_options import Command, with_options
+from shared.environment import WORKER_NAMES, describe_unknown
 from shared.experiments import JobKind, Posterior, Standing, Verdict
 from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
@@ -53,8 +54,11 @@ Commit = Annotated[str, typer.Argument(help="A sha (four digits are enough), or 
 @contextmanager
 def connected(url: str) -> Iterator[Client]:
     """A client, with `expected_errors`."""
-    with expected_errors(), Client(url, _read_token()) as client:
-        yield client
+    with expected_errors():
+        if problem := describe_unknown(os.environ, WORKER_NAMES):
+            raise CommandError(problem)
+        with Client(url, _read_token()) as client:
+            yield client
 
 
 @contextmanager

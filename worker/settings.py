@@ -17,10 +17,8 @@ import platformdirs
 from pydantic import (
     AliasChoices,
     Field,
-    HttpUrl,
     SecretStr,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     field_validator,
 )
@@ -32,7 +30,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from shared.environment import WORKER_NAMES, find_unknown
+from shared.addresses import complete_address
+from shared.environment import WORKER_NAMES, describe_unknown
 from shared.protocol import Slug
 from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.commands.setting_errors import describe_error
@@ -313,8 +312,8 @@ class _ConfigFile(TomlConfigSettingsSource):
 
 def load_settings(flags: Mapping[str, Any]) -> WorkerSettings:
     """The settings, from flags (None: not given), environment and file. Raises SettingsError."""
-    for name, meant in find_unknown(os.environ, WORKER_NAMES):
-        raise SettingsError(f"{name} is no setting{f'; did you mean {meant}?' if meant else ''}")
+    if problem := describe_unknown(os.environ, WORKER_NAMES):
+        raise SettingsError(problem)
     given = {key: value for key, value in flags.items() if value is not None}
     if "token_file" in given:
         given["token"] = None  # a flag comes before SWARM_TOKEN
@@ -336,23 +335,6 @@ def _name_source(name: str, flags: Mapping[str, Any]) -> str:
     if name not in WorkerSettings.model_fields:
         return str(config_path())
     return next((variable for variable in _variables(name) if os.environ.get(variable)), str(config_path()))
-
-
-_LOCAL = re.compile(
-    r"localhost|127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|\[::1\]|[^./:]+(:|/|$)|[^/]*\.local(:|/|$)"
-)
-
-
-def complete_address(text: str) -> str:
-    """An address with its scheme: http for this machine and its network, else https. Raises ValueError."""
-    text = text.strip().rstrip("/").removesuffix("/chat/completions")
-    if text and "://" not in text:
-        text = f"{'http' if _LOCAL.match(text) else 'https'}://{text}"
-    try:
-        TypeAdapter(HttpUrl).validate_python(text)
-    except ValidationError as error:
-        raise ValueError("give an address, as https://swarm.example.org") from error
-    return text
 
 
 def explain_settings(flags: Mapping[str, Any]) -> list[tuple[str, str, str]]:

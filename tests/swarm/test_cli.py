@@ -75,6 +75,17 @@ def test_a_project_is_named_once(swarm: Swarm) -> None:
     assert "give one project" in swarm("runs", "tiny", "--project", "other").output
 
 
+def test_an_address_needs_no_scheme_and_a_misspelt_setting_is_an_error(
+    swarm: Swarm, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in (url.removeprefix("http://"), f"{url}/"):
+        assert swarm("projects", "--coordinator", given, "--json", "name").stdout == '{"name": "tiny"}\n'
+    done = swarm("projects", "--coordinator", "ftp://swarm.test")
+    assert done.exit_code == 1 and "'ftp://swarm.test' is none: give an address" in done.stderr
+    monkeypatch.setenv("SWARM_COORDINATOR_ULR", url)
+    assert "is no setting; did you mean SWARM_COORDINATOR_URL?" in swarm("projects").stderr
+
+
 def test_a_mistyped_file_is_an_error_in_our_words(swarm: Swarm, tmp_path: Path) -> None:
     for name in ("idea.ptach/idea.patch", "./idea.pacth", str(tmp_path / "idea"), "idea.DIFF", "~/idea", "my.idea.txt"):
         done = swarm("tried", name)

@@ -61,14 +61,16 @@ def _lower(driver: Driver, gpu: Gpu, model: str, most: int, kept: Path) -> None:
 
 
 def restore_power_limit(driver: Driver, gpu: Gpu, folder: Path) -> None:
-    """Set a GPU's earlier limit again, if a worker has changed it, and nobody else since then."""
+    """Set a GPU's earlier limit again, if a worker has changed it, and nobody else since then. One that the driver
+    refuses now stays for the next start."""
     kept = name_limit_file(gpu, folder)
-    with suppress(OSError, ValueError, DriverError):
-        earlier, ours = map(int, kept.read_text(encoding="utf-8").split())
-        limit = driver.read_power_limit(gpu)
-        if limit is not None and limit.watts == ours:
-            driver.set_power_limit(gpu, earlier)
-    kept.unlink(missing_ok=True)
+    with suppress(DriverError):
+        with suppress(OSError, ValueError):
+            earlier, ours = map(int, kept.read_text(encoding="utf-8").split())
+            limit = driver.read_power_limit(gpu)
+            if limit is not None and limit.watts == ours:
+                driver.set_power_limit(gpu, earlier)
+        kept.unlink(missing_ok=True)
 
 
 def name_limit_file(gpu: Gpu, folder: Path) -> Path:

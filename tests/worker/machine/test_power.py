@@ -34,6 +34,12 @@ def test_a_killed_workers_limit_is_restored_by_the_next_one(tmp_path: Path) -> N
         restore_power_limit(driver, Gpu("GPU-another"), tmp_path)  # a worker on it starts, and leaves this one's alone
         assert driver.watts == 300
     assert driver.watts == 700
+    driver.watts, driver.is_root = 250, False
+    name_limit_file(H100.gpu, tmp_path).write_text("700 250\n")
+    restore_power_limit(driver, H100.gpu, tmp_path)
+    driver.is_root = True
+    restore_power_limit(driver, H100.gpu, tmp_path)
+    assert driver.watts == 700, "what the driver refused is done later"
     for left in ("nonsense", "", "900", "900 300\n"):  # the last: the owner has set 700 W since then
         name_limit_file(H100.gpu, tmp_path).write_text(left)
         restore_power_limit(driver, H100.gpu, tmp_path)
