@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from shared.experiments import Standing, Verdict
-from shared.findings import OpenFollowUp
 from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
+from shared.topics import OpenFollowUp
 
 Week = Annotated[str, StringConstraints(max_length=8, pattern=r"^20\d\d-W(0[1-9]|[1-4]\d|5[0-3])$")]
 

@@ -1,11 +1,11 @@
-"""Accounts of volunteers, and their workers: states, notices and views."""
+"""Accounts of volunteers, what they contributed, and their workers: states, notices and views."""
 
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from shared.protocol import CLEAN, Count, Message, Secret, ShortText, Slug, Text, Timestamp
+from shared.protocol import CLEAN, Count, Message, Number, Secret, ShortText, Slug, Text, Timestamp
 
 
 class Role(StrEnum):
@@ -124,3 +124,43 @@ class WorkerView(Message):
     reason: Text
     state_at: Timestamp
     last_seen_at: Timestamp
+
+
+class LeaderboardPeriod(StrEnum):
+    """The time that a leaderboard covers: this calendar month in UTC, or all time."""
+
+    MONTH = "month"
+    ALL = "all"
+
+
+class LeaderboardOrder(StrEnum):
+    """The measure by which a leaderboard is ordered."""
+
+    GAIN = "gain"
+    REPLICATIONS = "replications"
+    HOURS = "hours"
+
+
+class LeaderboardRow(Message):
+    """A volunteer's contribution. `rank` is 0 outside of a list. `gain_percent` sums the gains of its `verified`
+    commits, each in percent of the metric that it started from. Hours are wall time of runs that count."""
+
+    rank: Count
+    name: Text
+    gain_percent: Number
+    verified: Count
+    runs: Count
+    experiments: Count
+    replications: Count
+    gpu_hours: Number
+    cpu_hours: Number
+
+
+class Leaderboard(Message):
+    """The volunteers who contributed most, at most 100, of a project or of all; at most about a minute old."""
+
+    period: LeaderboardPeriod
+    order: LeaderboardOrder
+    project: Text | None
+    counted_at: Timestamp
+    items: list[LeaderboardRow]

@@ -13,19 +13,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared.addresses import complete_address
 from shared.export import HISTORY_FILE, ExportFormat, ExportTable
-from shared.findings import (
-    FindingSummary,
-    Note,
-    NoteDraft,
-    Paper,
-    Question,
-    SearchHit,
-    SearchPage,
-    Topic,
-    TopicSummary,
-    Tried,
-    name_topic,
-)
+from shared.findings import FindingSummary, Note, NoteDraft, Paper, Question, SearchHit, SearchPage, Tried
 from shared.leases import LeaseView
 from shared.projects import BranchRequest, BranchView, CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, Page, Problem
@@ -40,6 +28,7 @@ from shared.records import (
     Record,
 )
 from shared.runs import RunCurve, RunView
+from shared.topics import Topic, TopicSummary, name_topic
 from shared.workers import VolunteerView, WorkerView
 from swarm.listing import CommandError, Listing
 

@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 
 from shared.command_options import CommandGroup
-from shared.findings import FindingSummary, SearchHit, TopicSort, TopicSummary, Tried
+from shared.findings import FindingSummary, SearchHit, Tried
 from shared.projects import ProjectMode, ProjectView
 from shared.records import Comparison, ExperimentDetail, ExperimentSort, ExperimentSummary, LineageStep, Record
 from shared.runs import RunOutcome, RunView
+from shared.topics import TopicSort, TopicSummary
 from swarm.client import DEFAULT_URL, Client, CoordinatorError
 from swarm.listing import CommandError
 from swarm.output import (

@@ -9,7 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from shared.findings import FindingSummary, Paper, SearchHit, TopicSummary, Tried
+from shared.findings import FindingSummary, Paper, SearchHit, Tried
 from shared.formatting import format_effect, format_measure, format_ratio
 from shared.projects import ProjectView
 from shared.records import (
@@ -21,6 +21,7 @@ from shared.records import (
     RecordCommit,
 )
 from shared.runs import RunView
+from shared.topics import TopicSummary
 from swarm.output import NOTHING, count_runs, format_gain, format_metric, make_table
 
 SHORT_SHA = 10

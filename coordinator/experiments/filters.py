@@ -23,9 +23,10 @@ from coordinator.models import (
     Worker,
 )
 from shared.experiments import JobKind, Standing, Verdict
-from shared.findings import FailureClass, name_topic
+from shared.findings import FailureClass
 from shared.protocol import CLEAN, Number
 from shared.records import ExperimentSort
+from shared.topics import name_topic
 
 Name = Annotated[str | None, Query(max_length=200), CLEAN]
 WITH_RETRACTED = "with_retracted"

@@ -22,9 +22,10 @@ from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
 from shared.claims import WORDS, write_out
 from shared.experiments import JobKind, Posterior, Proposal, Trial
-from shared.findings import FindingView, name_topic
+from shared.findings import FindingView
 from shared.protocol import Page, now
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary
+from shared.topics import name_topic
 
 QUANTITIES = ("training_seconds", "peak_memory_mib", "steps", "tokens", "parameters")
 """Columns of a run that stand beside its metric in lists; 0 is not known."""

@@ -27,11 +27,10 @@ from shared.findings import (
     Paper,
     Question,
     SearchPage,
-    Topic,
-    TopicSummary,
     Tried,
 )
 from shared.protocol import API_PREFIX, Page, Slug
+from shared.topics import Topic, TopicSummary
 
 router = APIRouter(prefix=API_PREFIX, tags=["findings"], dependencies=KNOWN_ONLY)
 

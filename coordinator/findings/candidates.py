@@ -25,8 +25,8 @@ from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.claims import drop_numbers
 from shared.experiments import JobKind, Standing, Verdict
-from shared.findings import GainFates
 from shared.protocol import now
+from shared.topics import GainFates
 
 
 class CandidateFinding(NamedTuple):

@@ -25,8 +25,9 @@ from coordinator.models import (
 from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.experiments import Assignment, Dispute, JobKind, Verdict
-from shared.findings import ClassEvidence, GainFates, NoteKind
+from shared.findings import ClassEvidence, NoteKind
 from shared.runs import RunOutcome
+from shared.topics import GainFates
 
 MAX_RIVALS = 20
 

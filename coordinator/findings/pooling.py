@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from coordinator.findings.steps import read_value
 from shared.experiments import Standing, Verdict
-from shared.findings import TopicEffect, UntestedValue
+from shared.topics import TopicEffect, UntestedValue
 
 MIN_POOLED = 2
 WIDE_STEP = 1.9

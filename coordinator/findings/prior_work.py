@@ -16,18 +16,9 @@ from coordinator.findings.steps import NamedStep, compare_values, list_steps, re
 from coordinator.models import Project
 from coordinator.novelty.similarity import Similarity
 from shared.experiments import AxisDirection, Proposal
-from shared.findings import (
-    Likeness,
-    Question,
-    QuestionKind,
-    SearchHit,
-    Tried,
-    TriedBefore,
-    TriedNow,
-    TriedVerdict,
-    name_topic,
-)
+from shared.findings import Likeness, Question, QuestionKind, SearchHit, Tried, TriedBefore, TriedNow, TriedVerdict
 from shared.formatting import count_noun, format_effect
+from shared.topics import name_topic
 
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")

@@ -20,7 +20,8 @@ from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.findings import (
+from shared.protocol import CLEAN, Page, now
+from shared.topics import (
     OpenFollowUp,
     Topic,
     TopicEffect,
@@ -31,7 +32,6 @@ from shared.findings import (
     TopicSummary,
     name_topic,
 )
-from shared.protocol import CLEAN, Page, now
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100

@@ -12,16 +12,8 @@ from coordinator.projects import service as projects
 from coordinator.records import contributions, digest, progress, service
 from shared.digests import Digest, DigestSummary, Week
 from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug
-from shared.records import (
-    Comparison,
-    HardwareClass,
-    Leaderboard,
-    LeaderboardOrder,
-    LeaderboardPeriod,
-    LineageStep,
-    ProjectProgress,
-    Record,
-)
+from shared.records import Comparison, HardwareClass, LineageStep, ProjectProgress, Record
+from shared.workers import Leaderboard, LeaderboardOrder, LeaderboardPeriod
 
 router = APIRouter(prefix=API_PREFIX, tags=["records"], dependencies=KNOWN_ONLY)
 

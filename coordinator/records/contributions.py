@@ -28,7 +28,7 @@ from coordinator.models.evidence import IS_VERIFIED
 from coordinator.projects.service import contract_of
 from shared.experiments import JobKind
 from shared.protocol import now
-from shared.records import Leaderboard, LeaderboardOrder, LeaderboardPeriod, LeaderboardRow
+from shared.workers import Leaderboard, LeaderboardOrder, LeaderboardPeriod, LeaderboardRow
 
 ALL_TIME = ""
 CPU_CLASSES = "cpu · %"

@@ -18,8 +18,8 @@ from coordinator.projects.lookup import list_projects
 from coordinator.records import digest_queries as queries
 from coordinator.records.digest_queries import Span
 from shared.digests import Digest, DigestClaim, DigestPerson, DigestSummary, LeaderStep
-from shared.findings import OpenFollowUp
 from shared.protocol import Message, now
+from shared.topics import OpenFollowUp
 
 WEEK = timedelta(days=7)
 FINAL_AFTER = timedelta(minutes=5)

@@ -21,8 +21,9 @@ from coordinator.selection.importances import order_settings
 from coordinator.selection.quoted_findings import Choice, Subject, choose
 from coordinator.selection.running_jobs import RunningJob
 from shared.experiments import JobKind, Verdict
-from shared.findings import FailureClass, GainFates, name_topic
+from shared.findings import FailureClass
 from shared.formatting import count_noun, format_effect, format_measure
+from shared.topics import GainFates, name_topic
 
 MAX_STEPS = 100
 """Nearest ancestors that a pack lists. Where they do not fit, the largest steps and the NEWEST_STEPS stay."""

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from coordinator.selection.importances import Importance
 from shared.experiments import AxisDirection
-from shared.findings import FindingSummary, Topic, TopicEffect, TopicPool
+from shared.findings import FindingSummary
 from shared.formatting import count_noun, format_effect, format_measure, list_ticks
 from shared.records import Estimate, ExperimentEvidence, ExperimentSummary, LineageStep
+from shared.topics import Topic, TopicEffect, TopicPool
 
 SPREAD = 2.0
 """Half the length of an interval in sd."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from coordinator.web.charts import SPREAD, TOGETHER
 from coordinator.web.pictures import TICKS
-from shared.findings import Topic, TopicLevel
 from shared.formatting import format_effect, list_ticks
+from shared.topics import Topic, TopicLevel
 
 WIDTH, HEIGHT = 1000.0, 400.0
 """Of the SVG's own coordinates."""

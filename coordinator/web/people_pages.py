@@ -21,7 +21,7 @@ from coordinator.workers import queries as workers
 from coordinator.workers.queries import WorkerFilters
 from shared.moderation import Reason
 from shared.protocol import Slug
-from shared.records import LeaderboardOrder, LeaderboardPeriod
+from shared.workers import LeaderboardOrder, LeaderboardPeriod
 
 router = APIRouter(include_in_schema=False)
 

@@ -27,10 +27,11 @@ from coordinator.web.charts import draw_evidence, draw_small, draw_topic
 from coordinator.web.dose_picture import draw_doses
 from coordinator.web.project_page import Context
 from shared.experiments import Verdict
-from shared.findings import FailureClass, GainFates, TopicSort
+from shared.findings import FailureClass
 from shared.protocol import Page
 from shared.records import ExperimentDetail
 from shared.runs import RunOutcome, RunView
+from shared.topics import GainFates, TopicSort
 
 PAGE_ROWS = 50
 MAX_SHOWN_FINDINGS = 8

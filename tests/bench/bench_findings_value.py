@@ -32,7 +32,7 @@ from coordinator.projects.lookup import list_projects
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import AxisDirection, Verdict
-from shared.findings import name_topic
+from shared.topics import name_topic
 from tests.bench.report import append_table, format_table
 from tests.bench.search_report import bound_share
 from tests.support.in_process import open_client

@@ -22,8 +22,9 @@ from coordinator.novelty.embeddings import WordLlamaEmbedder, average
 from coordinator.novelty.vector_index import pack
 from coordinator.projects.service import create_project
 from shared.experiments import AxisDirection, JobKind, Standing, Verdict
-from shared.findings import FailureClass, name_topic
+from shared.findings import FailureClass
 from shared.runs import RunOutcome
+from shared.topics import name_topic
 from tests.coordinator.findings.relevance import read_descriptions
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed

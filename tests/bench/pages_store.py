@@ -38,10 +38,11 @@ from coordinator.models import (
 from coordinator.projects.service import create_project
 from coordinator.records import digest, progress
 from shared.experiments import JobKind, Standing, Verdict
-from shared.findings import FailureClass, name_topic
+from shared.findings import FailureClass
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
 from shared.runs import RunOutcome
+from shared.topics import name_topic
 from tests.bench.findings_store import KNOBS, PARTS, Row, read_sentences
 from tests.support.messages import make_proposal
 from tests.support.page_table import Things

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coordinator.findings.pooling import Shift, estimate_levels, find_old, list_untested, pool, read_number
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.findings import TopicEffect
+from shared.topics import TopicEffect
 
 
 def effect(value: str, mean: float, hardware_class: str = "H100", verdict: Verdict = Verdict.NO_CHANGE) -> TopicEffect:

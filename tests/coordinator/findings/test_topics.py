@@ -12,8 +12,8 @@ from coordinator.models import Experiment, Finding, Project
 from coordinator.projects.service import create_project
 from coordinator.records import progress
 from coordinator.selection.context_pack import PackRequest, compose_pack
-from shared.findings import GainFates, Topic, TopicSummary
 from shared.protocol import API_PREFIX, Page
+from shared.topics import GainFates, Topic, TopicSummary
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed

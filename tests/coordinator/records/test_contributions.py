@@ -15,7 +15,7 @@ from coordinator.records import contributions, progress
 from coordinator.records.contributions import ALL_TIME, NOTHING, Contributed, name_month
 from shared.experiments import Standing
 from shared.protocol import now
-from shared.records import LeaderboardOrder, LeaderboardPeriod
+from shared.workers import LeaderboardOrder, LeaderboardPeriod
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History

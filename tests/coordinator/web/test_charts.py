@@ -2,9 +2,9 @@
 
 from coordinator.web.charts import draw_evidence, draw_topic
 from shared.experiments import AxisDirection, JobKind, Posterior, Standing, Verdict
-from shared.findings import Topic, TopicEffect, TopicSummary
 from shared.protocol import now
 from shared.records import Estimate, EvidenceRun, ExperimentEvidence, Trust
+from shared.topics import Topic, TopicEffect, TopicSummary
 
 
 def make_evidence(before: Estimate | None, *values: float, is_checked: bool = False) -> ExperimentEvidence:
