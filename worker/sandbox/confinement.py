@@ -6,6 +6,7 @@ import site
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -107,7 +108,10 @@ _GIVEN: deque[int] = deque(maxlen=256)
 
 def unused_uid() -> int:
     """A uid that no process of this machine uses."""
-    used = {uid for p in psutil.process_iter(["uids"]) if p.info["uids"] for uid in p.info["uids"]}
+    used = set()
+    for pid in psutil.pids():
+        with suppress(FileNotFoundError):  # it has just ended
+            used.add(Path(f"/proc/{pid}").stat().st_uid)
     _GIVEN.append(random.choice([uid for uid in DYNAMIC_UIDS if uid not in used and uid not in _GIVEN]))
     return _GIVEN[-1]
 
