@@ -3,8 +3,9 @@
 import os
 import shutil
 
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-"""Containers have neither user namespaces nor much /dev/shm, and no GPU."""
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--js-flags=--no-opt --no-maglev"]
+"""Containers have neither user namespaces nor much /dev/shm, and no GPU; and no page lives long enough for optimising
+its scripts to be worth a fifth of the browser's CPU time."""
 
 
 class BrowserMissingError(Exception):

@@ -66,11 +66,14 @@ def serve_swarm(folder: Path, path: str) -> Iterator[Swarm]:
         yield Swarm(url, app.state.database)
 
 
-@pytest.fixture(scope="module", params=["", "/swarm"], ids=["root", "below a path"])
-def swarm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    """A project with sixty varied experiments, failures and hostile text among them."""
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    """A project with sixty varied experiments, failures and hostile text among them, below a path.
+
+    There everything can break that works at the root; pages at the root are those of `bare_server` and of the liar.
+    """
     folder = tmp_path_factory.mktemp("swarm")
-    with serve_swarm(folder, request.param) as swarm:
+    with serve_swarm(folder, "/swarm") as swarm:
         with swarm.database.write() as session:
             project, _ = create_project(session, write_seed(folder / "seed"))
             write_history(session, project, EXPERIMENTS)
