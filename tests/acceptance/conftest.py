@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from shared.records import ExperimentDetail
 from swarm import Client
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
+from tests.support.forks import ForkedProgram
 from tests.support.sealed_project import write_sealed_seed
 from tests.support.tiny_project import pack_text, serve_text, write_codec_seed
 from tests.support.tokens import create_token
@@ -38,14 +40,19 @@ class Volunteer:
         self, *arguments: str, jobs: int, seconds: int = TIMEOUT_SECONDS, **more: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a worker until it has reported this many jobs."""
-        done = subprocess.run(
-            [
-                BIN / "swarm-worker", "--device", "cpu", "--cores", "1", "--plain", "--max-jobs", str(jobs),
-                "--coordinator", self.url, "--data-dir", str(self.folder / "workers"), *arguments,
-            ],
-            env={**self.environment, "SWARM_TOKEN": self.token, **more},
-            capture_output=True, text=True, timeout=seconds,
+        arguments = (
+            "--device", "cpu", "--cores", "1", "--plain", "--max-jobs", str(jobs), "--coordinator", self.url,
+            "--data-dir", str(self.folder / "workers"), *arguments,
         )  # fmt: skip
+        environment = {**self.environment, "SWARM_TOKEN": self.token, **more}
+        with tempfile.TemporaryDirectory() as folder:
+            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+            process = ForkedProgram("worker.cli", arguments, environment, stdout, stderr)
+            try:
+                status = process.wait(seconds)
+            finally:
+                process.kill()
+            done = subprocess.CompletedProcess(arguments, status, stdout.read_text(), stderr.read_text())
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert self.token not in done.stdout + done.stderr

@@ -2,12 +2,11 @@
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.forks import fork, set_environment
+from tests.support.forks import ForkedProgram
 from tests.support.ports import choose_port
 
 
@@ -18,18 +17,6 @@ def wait_for_port(is_alive: Callable[[], bool], log: Path) -> int:
         assert time.monotonic() < deadline and is_alive(), log.read_text()
         time.sleep(0.02)
     return int(found.group(1))
-
-
-def _serve(arguments: list[str], environment: dict[str, str], log: Path) -> None:
-    """In a fork: become `swarm-coordinator serve`."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    set_environment(environment)
-    sys.argv = ["swarm-coordinator", "serve", *arguments]
-    from coordinator.__main__ import main  # noqa: PLC0415 - it stops the search for garbage, which a test wants
-
-    main()
 
 
 class Coordinator:
@@ -43,13 +30,12 @@ class Coordinator:
         self.start()
 
     def start(self) -> None:
-        self._log.write_text("")
-        self._process = fork(_serve, ["--port", self._port], self._environment, self._log)
-        wait_for_port(self._process.is_alive, self._log)
+        serve = ["serve", "--port", self._port]
+        self._process = ForkedProgram("coordinator.__main__", serve, self._environment, self._log, self._log)
+        wait_for_port(lambda: self._process.poll() is None, self._log)
 
     @property
     def pid(self) -> int:
-        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -58,4 +44,4 @@ class Coordinator:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.wait()

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+from tests.support.forks import ForkedProgram
 
 TIMEOUT_SECONDS = 240
 
@@ -34,15 +34,14 @@ class RestartableWorker:
         self._log = folder / "worker.log"
 
     def start(self, *arguments: str) -> None:
-        with self._log.open("w") as output:
-            self.popen = subprocess.Popen(
-                [
-                    Path(sys.executable).with_name("swarm-worker"), "--device", "cpu", "--cores", "1", "--plain",
-                    "--coordinator", self._url, "--name", "w1", "--data-dir", str(self._folder / "workers"),
-                    *self._agent, *arguments,
-                ],
-                env=self._environment, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        self.popen = ForkedProgram(
+            "worker.cli",
+            [
+                "--device", "cpu", "--cores", "1", "--plain", "--coordinator", self._url, "--name", "w1",
+                "--data-dir", self._folder / "workers", *self._agent, *arguments,
+            ],
+            self._environment, stdout=self._log, stderr=self._log,
+        )  # fmt: skip
 
     def read_log(self) -> str:
         return self._log.read_text()
