@@ -328,7 +328,7 @@ def test_work_before_the_start_counts_whoever_does_it(measure_files: Measure, ap
 def test_no_host_goes_on_training(measure_files: Measure, apart: Sandbox) -> None:
     """The hosts learn from text that came with the weights, for longer than the training itself."""
     honest = edit("while not ctx.out_of_time():", "while not ctx.out_of_time() and number < 15:")
-    cheat = honest | {"train.py": honest["train.py"] + train_in_the_host(rows=4000, steps=300)}
+    cheat = honest | {"train.py": honest["train.py"] + train_in_the_host(rows=2000, steps=100)}
     budget = {"clock": BudgetClock.CPU, "training_seconds": 20.0, "wall_seconds": 300, "scoring_seconds": 300}
     limited = budget | {"answer_seconds": 0.25}
     fair = measure_files(honest, budget=limited, sandbox=apart)
