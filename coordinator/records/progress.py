@@ -34,8 +34,6 @@ MAX_READ_RUNS = 20_000
 RECOUNTED_AFTER = timedelta(minutes=1)
 """Age from which the verdicts of a topic are counted again, while runs come."""
 
-ROOT_TITLE = "the project's seed, unchanged"
-
 
 class ClassHistory(NamedTuple):
     """A class's runs in bins of `width`, and the commit that leads it now."""
@@ -234,7 +232,7 @@ def _view_points(session: Session, scope: Scope, part: Range) -> Iterator[Progre
             row,
             number=number,
             sha=row.commit_sha,
-            title=row.title or ROOT_TITLE,
+            title=row.title or queries.ROOT_TITLE,
             posterior=evidence.view_posterior(row.CommitPosterior),
             leading=leading,
         )

@@ -1,7 +1,7 @@
 """Questions across a project's tables; nothing here writes."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Table, case, func, select, union_all
 from sqlalchemy.orm import Session
@@ -24,6 +24,8 @@ from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from shared.experiments import Standing
 
 _EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
+
+ROOT_TITLE = "the project's seed, unchanged"
 
 
 def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
@@ -87,20 +89,17 @@ def find_commit_of(session: Session, experiment_id: int) -> Commit | None:
     return session.scalar(query.where(Experiment.id == experiment_id))
 
 
-class StepRow(NamedTuple):
-    """A commit with what made it; None throughout for the root."""
-
-    commit: Commit
-    experiment: Experiment | None
-    worker: str | None
-    hardware_class: str | None
-
-
-def list_steps(session: Session, shas: Sequence[str]) -> list[StepRow]:
-    """Commits with their experiments, the deepest first."""
+def list_steps(session: Session, shas: Sequence[str]) -> Sequence[LabelledRow]:
+    """Commits, the deepest first, with columns as `LineageStep` names them; the root's have no experiment."""
     first_run = select(func.min(_RUNS.c.id)).where(_RUNS.c.commit_sha == Commit.sha).correlate(Commit)
     query = (
-        select(Commit, Experiment, WORKER_NAME, _RUNS.c.hardware_class)
+        select(
+            *(Commit.sha, Commit.parent_sha, Commit.depth, Commit.created_at, Commit.project_id),
+            *(Experiment.id.label("experiment_id"), func.coalesce(Experiment.title, ROOT_TITLE).label("title")),
+            *(func.coalesce(column, "").label(column.key) for column in (Experiment.axis, Experiment.value)),
+            *(func.coalesce(WORKER_NAME, "").label("worker"), _RUNS.c.hardware_class),
+        )
+        .select_from(Commit)
         .outerjoin(Experiment, Experiment.commit_sha == Commit.sha)
         .outerjoin(Worker, Worker.id == Experiment.worker_id)
         .outerjoin(Volunteer, Volunteer.id == Worker.volunteer_id)
@@ -108,7 +107,7 @@ def list_steps(session: Session, shas: Sequence[str]) -> list[StepRow]:
         .where(Commit.sha.in_(shas))
         .order_by(Commit.depth.desc())
     )
-    return [StepRow(*row) for row in session.execute(query)]
+    return session.execute(query).all()
 
 
 def list_posteriors(session: Session, shas: Sequence[str]) -> Sequence[CommitPosterior]:

@@ -24,7 +24,6 @@ from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.records import queries
 from coordinator.records.differences import find_difference
-from coordinator.records.progress import ROOT_TITLE
 from shared.experiments import Posterior
 from shared.protocol import Page, Slug
 from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit, RecordSort
@@ -158,7 +157,7 @@ def view_commit(
     posterior = evidence.view_posterior(row)
     if row is None or posterior is None:
         return None
-    experiment_id, title = titles.get(row.commit_sha, (None, ROOT_TITLE))
+    experiment_id, title = titles.get(row.commit_sha, (None, queries.ROOT_TITLE))
     is_root = row.commit_sha == project.root_sha
     gain = None if is_root else find_difference(session, project.root_sha, row.commit_sha, row.hardware_class)
     return RecordCommit(
@@ -204,24 +203,15 @@ def view_lineage(
 def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | None) -> list[LineageStep]:
     rows = queries.list_steps(session, shas)
     posteriors = {(row.commit_sha, row.hardware_class): row for row in queries.list_posteriors(session, shas)}
-    project = session.get_one(Project, rows[0].commit.project_id).name
+    project = session.get_one(Project, rows[0].project_id).name
+    classes = [hardware_class or row.hardware_class for row in rows]
     return [
         view_of(
-            LineageStep,
-            row.commit,
-            project=project,
-            experiment_id=row.experiment.id if row.experiment else None,
-            title=row.experiment.title if row.experiment else ROOT_TITLE,
-            axis=row.experiment.axis if row.experiment else "",
-            value=row.experiment.value if row.experiment else "",
-            worker=row.worker or "",
-            hardware_class=hardware_class or row.hardware_class,
-            posterior=evidence.view_posterior(
-                posteriors.get((row.commit.sha, hardware_class or row.hardware_class or ""))
-            ),
+            LineageStep, row, project=project, hardware_class=of_class,
+            posterior=evidence.view_posterior(posteriors.get((row.sha, of_class or ""))),
         )
-        for row in rows
-    ]
+        for row, of_class in zip(rows, classes, strict=True)
+    ]  # fmt: skip
 
 
 def compare(session: Session, project_name: str | None, a: str, b: str) -> Comparison:

@@ -8,11 +8,11 @@ broken machine or made-up result decides; intervals take jobs as independent, wh
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import sqrt
-from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, case, func, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import LabelledRow
 from coordinator.models import CommitPosterior, ContextPack, Lease, Project, Run, Worker, table_of
 from coordinator.projects import service as projects
 from shared.experiments import JobKind
@@ -50,14 +50,14 @@ _EFFECT = _POSTERIORS.c.effect_mean
 _ARMS = (
     select(
         _NEWEST.c.with_findings,
-        func.count(_NEWEST.c.id),
-        func.sum(case((_IS_ANSWERED, 1), else_=0)),
-        func.sum(case((_NEWEST.c.refused_proposals > 0, 1), else_=0)),
-        func.count(_RUNS.c.id),
-        func.sum(case((_RUNS.c.outcome.in_(_FAILED), 1), else_=0)),
-        func.count(_EFFECT),
-        func.sum(_EFFECT),
-        func.sum(_EFFECT * _EFFECT),
+        func.count(_NEWEST.c.id).label("jobs"),
+        func.coalesce(func.sum(case((_IS_ANSWERED, 1), else_=0)), 0).label("answered"),
+        func.coalesce(func.sum(case((_NEWEST.c.refused_proposals > 0, 1), else_=0)), 0).label("duplicates"),
+        func.count(_RUNS.c.id).label("runs"),
+        func.coalesce(func.sum(case((_RUNS.c.outcome.in_(_FAILED), 1), else_=0)), 0).label("failed"),
+        func.count(_EFFECT).label("measured"),
+        func.coalesce(func.sum(_EFFECT), 0.0).label("effects"),
+        func.coalesce(func.sum(_EFFECT * _EFFECT), 0.0).label("squares"),
     )
     .select_from(_NEWEST)
     .outerjoin(_RUNS, and_(_RUNS.c.lease_id == _NEWEST.c.id, _RUNS.c.experiment_id.is_not(None)))
@@ -69,30 +69,18 @@ _ARMS = (
 )
 
 
-class VolunteerTally(NamedTuple):
-    """A volunteer's jobs in one arm, as the query counts them."""
-
-    jobs: int
-    answered: int
-    duplicates: int
-    runs: int
-    failed: int
-    measured: int
-    effects: float
-    squares: float
-
-
 def compare_arms(session: Session, project: Project) -> FindingsValue:
     """Duplicates, failed runs and effects of a project's newest jobs, with findings and without."""
-    arms: defaultdict[bool, list[VolunteerTally]] = defaultdict(list)
-    for with_findings, *counts in session.execute(_ARMS, {"project_id": project.id}):
-        arms[bool(with_findings)].append(VolunteerTally(*(count or 0 for count in counts)))
+    arms: defaultdict[bool, list[LabelledRow]] = defaultdict(list)
+    for row in session.execute(_ARMS, {"project_id": project.id}):
+        arms[bool(row.with_findings)].append(row)
     share = projects.contract_of(project).packs.without_findings
     views = [_view_arm(with_findings, arms[with_findings]) for with_findings in (True, False)]
     return FindingsValue(newest_jobs=NEWEST_JOBS, share_without=share, arms=views)
 
 
-def _view_arm(with_findings: bool, tallies: Sequence[VolunteerTally]) -> ArmView:
+def _view_arm(with_findings: bool, tallies: Sequence[LabelledRow]) -> ArmView:
+    """One arm, from the counts of each volunteer's jobs in it."""
     answered, duplicates, _ = weigh_votes((one.answered, one.duplicates, 0) for one in tallies)
     runs, failed, _ = weigh_votes((one.runs, one.failed, 0) for one in tallies)
     measured, effects, squares = weigh_votes((one.measured, one.effects, one.squares) for one in tallies)
