@@ -1,5 +1,6 @@
 """Digests as pages, as Markdown and as an Atom feed (RFC 4287)."""
 
+import re
 from uuid import NAMESPACE_URL, uuid5
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +16,8 @@ from shared.protocol import Slug
 router = APIRouter(include_in_schema=False)
 
 FEED_ENTRIES = 20
+_NO_XML = re.compile("[\ufffe\uffff]")
+"""Characters that no XML document may hold; its others are in no text here."""
 
 
 @router.get("/projects/{name}/digests.atom")
@@ -31,7 +34,7 @@ def show_feed(name: Slug, request: Request, session: ReadSession) -> Response:
         entries=[(one, render_markdown(_write_markdown(one, base_url))) for one in final],
         make_id=lambda week: uuid5(NAMESPACE_URL, f"{project.root_sha}/{project.name}/{week}").urn,
     )
-    return Response(feed, media_type="application/atom+xml")
+    return Response(_NO_XML.sub("", feed), media_type="application/atom+xml")
 
 
 @router.get("/projects/{name}/digests")

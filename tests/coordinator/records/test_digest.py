@@ -24,7 +24,7 @@ def fill(database: Database, ago: timedelta) -> str:
         history = History(session, project)
         ada, bob = history.add_worker(), history.add_worker("w2", "bob", is_anchor=True)
         history.measure(ada, project.root_sha, 3.3)
-        good = history.add_experiment(ada, project.root_sha, 3.2, make_proposal("raise <b>it</b> [x](y)"))
+        good = history.add_experiment(ada, project.root_sha, 3.2, make_proposal("raise <b>it</b> [x](y) \ufffe"))
         history.measure(bob, good.commit_sha, 3.2)
         history.add_experiment(bob, project.root_sha, 3.4, make_proposal("lower it"))
         history.add_experiment(bob, project.root_sha, None, make_proposal("break it"), **crash())
