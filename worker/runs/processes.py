@@ -119,7 +119,7 @@ class RunProcesses:
         process, before = self._substitution, (self.train_data, self._validation_data)
         if process is None:
             return
-        after = [self._stack.enter_context(SharedMemory("own data", memory.size)) for memory in before]
+        after = [self._stack.enter_context(SharedMemory("own data", memory.size, True)) for memory in before]
         try:
             process.await_ready()
             begin = BeginSubstitute(

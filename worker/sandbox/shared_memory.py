@@ -15,12 +15,17 @@ COPY_BYTES = 1 << 20
 class SharedMemory:
     """An anonymous file in memory (memfd) of fixed size. Unwritten pages use no memory."""
 
-    def __init__(self, name: str, size: int) -> None:
-        """`size` is in bytes and fixed, so that no receiver can make another one fault."""
+    def __init__(self, name: str, size: int, will_freeze: bool = False) -> None:
+        """`size` is in bytes and fixed, so that no receiver can make another one fault.
+
+        Unless it is to be frozen later, no receiver can freeze it either: a model host could keep the scorer from
+        writing its questions, and the scorer's fault would be the machine's.
+        """
         self.size = size
         self.descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.descriptor, size)
-        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        kept = 0 if will_freeze else fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | kept)
 
     @classmethod
     def of_file(cls, name: str, path: Path) -> Self:
@@ -34,7 +39,7 @@ class SharedMemory:
 
     @classmethod
     def _copy(cls, name: str, source: int, size: int) -> Self:
-        memory, done = cls(name, size), 0
+        memory, done = cls(name, size, will_freeze=True), 0
         while done < size and (copied := os.sendfile(memory.descriptor, source, done, min(COPY_BYTES, size - done))):
             done += copied
         os.lseek(memory.descriptor, 0, os.SEEK_SET)  # receivers share this position
