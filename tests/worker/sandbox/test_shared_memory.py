@@ -1,4 +1,4 @@
-"""What a receiver of shared memory can do to it, with the descriptor in its own hands."""
+"""A receiver of shared memory, which has its descriptor, and what it can do with that."""
 
 import fcntl
 import mmap
