@@ -6,7 +6,7 @@ Numbers from zero on are named here. Negative numbers stand for hashes (`lock_ha
 from collections.abc import Iterable
 from enum import IntEnum, unique
 
-from sqlalchemy import BigInteger, bindparam, func, select
+from sqlalchemy import text
 
 from coordinator.db.engine import Conn, engine_of
 
@@ -29,7 +29,8 @@ class AdvisoryLock(IntEnum):
     """Entries of histories get their places by one transaction at a time."""
 
 
-_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+_LOCK = text("select pg_advisory_xact_lock(number) from unnest(cast(:numbers as bigint[])) as number")
+"""Takes locks in the order of the list."""
 
 
 def lock_until_commit(session: Conn, lock: AdvisoryLock) -> None:
@@ -44,5 +45,4 @@ def lock_hashes(session: Conn, hashes: Iterable[str]) -> None:
 
 def _lock(session: Conn, numbers: Iterable[int]) -> None:
     if engine_of(session).dialect.name == "postgresql":
-        for number in numbers:
-            session.execute(_LOCK, {"number": int(number)})
+        session.execute(_LOCK, {"numbers": [int(number) for number in numbers]})

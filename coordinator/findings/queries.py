@@ -1,15 +1,14 @@
 """Questions about findings: storing them, and what lists of them show."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
-    Integer,
     Select,
     SQLColumnExpression,
     String,
-    bindparam,
     cast,
     delete,
     exists,
@@ -17,11 +16,12 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.orm import Session
 
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, engine_of
 from coordinator.experiments.filters import Filters, join_measured, list_conditions
 from coordinator.models import (
     Branch,
@@ -51,12 +51,17 @@ MAX_RUNNING = 200
 
 _FINDINGS, _CITATIONS = table_of(Finding), table_of(Citation)
 _ADD = insert(_FINDINGS).returning(_FINDINGS.c.id)
-_CITE = insert(_CITATIONS).from_select(
-    ["experiment_id", "finding_id"],
-    select(bindparam("of_experiment", type_=Integer), _FINDINGS.c.id).where(
-        _FINDINGS.c.id.in_(bindparam("ids", expanding=True))
+_CITE = {
+    "sqlite": text(
+        "insert into citations (experiment_id, finding_id) select :of_experiment, id from findings "
+        "where id in (select value from json_each(:ids))"
     ),
-)
+    "postgresql": text(
+        "insert into citations (experiment_id, finding_id) select cast(:of_experiment as integer), id from findings "
+        "where id in (select cast(value as integer) from json_array_elements_text(cast(:ids as json)))"
+    ),
+}
+"""By engine. The numbers are one JSON list: SQLAlchemy would write another statement for each length."""
 
 
 class FindingRow(NamedTuple):
@@ -77,9 +82,9 @@ def add_finding(session: Conn, columns: Mapping[str, Any]) -> int:
 
 
 def add_citations(session: Conn, experiment_id: int, finding_ids: Iterable[int]) -> None:
-    ids = list(finding_ids)
-    if ids:
-        session.execute(_CITE, {"of_experiment": experiment_id, "ids": ids})
+    if ids := list(finding_ids):
+        cite = _CITE[engine_of(session).dialect.name]
+        session.execute(cite, {"of_experiment": experiment_id, "ids": json.dumps(ids)})
 
 
 def add_tags(session: Conn, finding_id: int, tags: Iterable[str]) -> None:

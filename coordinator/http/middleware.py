@@ -1,12 +1,12 @@
 """ASGI middleware: reading from other sites, limits on bodies, and reading for accounts only."""
 
+from asyncio import get_running_loop, timeout_at
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Sequence
-from math import inf
 from time import monotonic
 
-from anyio import CancelScope, current_time, to_thread
+from anyio import to_thread
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,7 +40,7 @@ class ReadableElsewhere(CORSMiddleware):
         self._direct = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = read_path(scope) if scope["type"] == "http" else ""
+        path = read_path(scope) if scope["type"] == "http" and scope["method"] != "POST" else ""
         is_read = path.startswith(f"{API_PREFIX}/") or path.endswith(".json")
         await (super().__call__ if is_read else self._direct)(scope, receive, send)
 
@@ -62,16 +62,16 @@ class BodyLimit:
             return
         received, is_whole, is_refused = 0, False, False
         refusal: BodyTooLargeError | BodyTooSlowError | None = None
-        deadline = current_time() + self._seconds
+        deadline = get_running_loop().time() + self._seconds
 
         async def count() -> Message:
             nonlocal received, is_whole, refusal
-            message: Message | None = None
-            with CancelScope(deadline=inf if is_whole else deadline):  # after the body a receive waits for the end
-                message = await receive()
-            if message is None:
+            try:
+                async with timeout_at(None if is_whole else deadline):  # after the body a receive waits for the end
+                    message = await receive()
+            except TimeoutError as error:
                 refusal = BodyTooSlowError(f"A body has to arrive within {self._seconds:g} s.")
-                raise refusal
+                raise refusal from error
             is_whole = is_whole or not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._max_bytes:

@@ -52,6 +52,11 @@ class HeldHeartbeats:
         is_current = (held.clock.state, held.clock.phase) == (stored.state, stored.phase)
         return held if is_current else None
 
+    def forget(self, lease_id: UUID) -> None:
+        """Hold nothing of a lease that has ended."""
+        with self._lock:
+            self._held.pop(lease_id, None)
+
     def write_of(self, session: Conn, lease_id: UUID) -> None:
         """Write what is held of one lease, for a transaction that is about to change it."""
         held = self._held.get(lease_id)

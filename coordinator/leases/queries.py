@@ -3,7 +3,7 @@
 Statements that every job needs stand in constants: building one takes longer than running it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Any, NamedTuple, cast
@@ -298,10 +298,9 @@ def change_lease_as_seen(session: Conn, seen: LeaseRow, columns: Mapping[str, An
     return bool(cast("CursorResult[Any]", result).rowcount)
 
 
-def store_heartbeats(session: Conn, heartbeats: Iterable[Mapping[str, Any]]) -> None:
+def store_heartbeats(session: Conn, heartbeats: Sequence[Mapping[str, Any]]) -> None:
     """Write heartbeats (keys: `_RENEW`'s parameters) to leases still in that phase that have heard nothing newer."""
-    for heartbeat in heartbeats:
-        session.execute(_RENEW, heartbeat)
+    session.execute(_RENEW, heartbeats)
 
 
 def list_open_of_worker(session: Conn, worker_id: int) -> list[tuple[UUID, datetime]]:

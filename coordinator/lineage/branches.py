@@ -10,7 +10,7 @@ What maintainers change is in `branch_changes.py`; neither a volunteer nor a gai
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
@@ -26,10 +26,11 @@ from shared.protocol import now
 
 
 class BranchStatus(NamedTuple):
-    """A branch's state, and its number of experiments since its last gain."""
+    """A branch's state, its number of experiments since its last gain, and whether others of its project are active."""
 
     state: BranchState
     experiments_without_gain: int
+    has_others: bool
 
 
 class BranchName(NamedTuple):
@@ -67,6 +68,7 @@ _FIRST_BRANCH = _BRANCH_NAMES.where(_BRANCHES.c.project_id == bindparam("project
 _BRANCH_OF_COMMIT = _BRANCH_NAMES.join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id).where(
     _EXPERIMENTS.c.commit_sha == bindparam("sha")
 )
+_OTHERS = _BRANCHES.alias()
 _COUNT_WITHOUT_GAIN = (
     update(_BRANCHES)
     .where(_BRANCHES.c.id == bindparam("branch_id"))
@@ -74,7 +76,15 @@ _COUNT_WITHOUT_GAIN = (
         experiments=_BRANCHES.c.experiments + 1,
         experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1,
     )
-    .returning(_BRANCHES.c.state, _BRANCHES.c.experiments_without_gain)
+    .returning(
+        _BRANCHES.c.state,
+        _BRANCHES.c.experiments_without_gain,
+        exists().where(
+            _OTHERS.c.project_id == bindparam("of_project"),  # SQLite's columns have no table's name here
+            _OTHERS.c.id != bindparam("branch_id"),
+            _OTHERS.c.state == BranchState.ACTIVE,
+        ),
+    )
 )
 
 PAUSE_AFTER = 3
@@ -83,8 +93,8 @@ PAUSE_AFTER = 3
 BRANCHES_PART = 4
 """An account names one in so many of a project's branches, so that no one takes all places."""
 
-BORN = BranchStatus(BranchState.ACTIVE, 0)
-"""The status of a new branch, of a resumed one, and of any branch after a gain."""
+BORN = BranchState.ACTIVE, 0
+"""State and number of experiments without gain of a resumed branch."""
 
 
 class BranchExistsError(SwarmError, status=409, title="The project has a branch of that name"):
@@ -209,10 +219,11 @@ def record_gain(session: Session, branch: Branch, experiment_id: int, *, is_new:
     session.flush()
 
 
-def record_no_gain(session: Conn, branch_id: int) -> BranchStatus:
+def record_no_gain(session: Conn, project_id: int, branch_id: int) -> BranchStatus:
     """Counts an experiment that was no gain for its branch; returns the branch's status after it."""
-    state, without_gain = session.execute(_COUNT_WITHOUT_GAIN, {"branch_id": branch_id}).one()
-    return BranchStatus(BranchState(state), without_gain)
+    given = {"of_project": project_id, "branch_id": branch_id}
+    state, without_gain, has_others = session.execute(_COUNT_WITHOUT_GAIN, given).one()
+    return BranchStatus(BranchState(state), without_gain, has_others)
 
 
 def is_stalled(experiments_without_gain: int, in_flight: int, rules: Diversity) -> bool:
@@ -223,7 +234,8 @@ def is_stalled(experiments_without_gain: int, in_flight: int, rules: Diversity) 
 def may_pause(status: BranchStatus, in_flight: int, rules: Diversity) -> bool:
     """Whether an active branch has stalled for so long that it is paused, unless it leads."""
     without_gain = status.experiments_without_gain // PAUSE_AFTER
-    return status.state is BranchState.ACTIVE and is_stalled(without_gain, in_flight, rules)
+    is_active = status.state is BranchState.ACTIVE and status.has_others
+    return is_active and is_stalled(without_gain, in_flight, rules)
 
 
 def pause(session: Session, branch: Branch, why: str) -> None:

@@ -47,7 +47,7 @@ def follow(session: Conn, contract: Contract, experiment: NewExperiment, posteri
                 made = MadeExperiment(experiment.id, experiment.proposal.title, experiment.sha)
                 _move_head(objects, branch, made, experiment.who, posterior, is_new=True)
                 return
-    status = branches.record_no_gain(session, experiment.branch_id)
+    status = branches.record_no_gain(session, experiment.project_id, experiment.branch_id)
     if branches.may_pause(status, 0, contract.diversity):
         _pause_if_stalled(session, contract, experiment, status)
 
