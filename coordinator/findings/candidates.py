@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from math import exp2
+from math import exp2, inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,9 +67,9 @@ class CandidateSet:
     """Findings, newest first, with indexes by word, class and experiment. Arrays have one element a finding.
 
     `weights` are the findings' own, `roots` the square roots of their word counts. `negative` marks changes that did
-    not help, `resolved` those with a resolved effect, `unchanged` the verdict `no_change`. `effects` are 0 where
-    unknown. `topics` holds a number for each topic, and `topic_names` all in one text. `gains` are the project's that
-    were seen in one run.
+    not help, `resolved` those with a resolved effect, `unchanged` the verdict `no_change`. Where unknown, `effects` are
+    0 and their `sds` infinite. `topics` holds a number for each topic, and `topic_names` all in one text. `gains` are
+    the project's that were seen in one run.
     """
 
     def __init__(self, findings: Collection[CandidateFinding], gains: GainFates | None = None) -> None:
@@ -81,6 +81,7 @@ class CandidateSet:
         self.negative = np.array([is_negative(one) for one in self.findings], dtype=bool)
         self.resolved = np.array([_is_resolved(one) for one in self.findings], dtype=bool)
         self.effects = np.array([one.effect_mean or 0.0 for one in self.findings])
+        self.sds = np.array([inf if one.effect_mean is None else one.effect_sd or 0.0 for one in self.findings])
         self.unchanged = np.array([one.verdict == Verdict.NO_CHANGE for one in self.findings], dtype=bool)
         self._numbers = {topic: at for at, topic in enumerate({one.topic for one in self.findings})}
         self.topic_names = "\n".join(self._numbers)

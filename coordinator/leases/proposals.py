@@ -62,12 +62,14 @@ def _judge(
     service.refuse_ended(clock.state, lease.expires_at, now())
     if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == code.tree_sha:
         return _answer_again(lease)
-    holders = novelty.list_holders(write, lease.project_id, code, lease.id)
-    duplicate = novelty.find_duplicate(write, lease.project_id, code, holders)
+    of_code = write, lease.project_id, code
+    is_known = novelty.is_known(*of_code, lease.id)  # most are not, and nothing more is asked
+    holders = novelty.list_holders(*of_code, lease.id) if is_known else []
+    duplicate = novelty.find_duplicate(*of_code, holders) if is_known else None
     if duplicate is not None:
         return _refuse_duplicate(write, lease, contract, submission, code, duplicate)
     if not submission.proposal.insists and not JobKind(lease.kind).is_assembled:
-        alike = [*novelty.find_same_idea(write, lease.project_id, code, lease.id), *alike]
+        alike = [*(novelty.find_same_idea(*of_code, lease.id) if is_known else []), *alike]
         if alike:
             _refuse(write, lease, service.columns_of(_draft_again(clock), contract.budget))
             return ProposalReply(accepted=False, reason=ALIKE, similar=alike[: novelty.MAX_SHOWN])

@@ -165,7 +165,7 @@ def _words(commit: CommitUpload) -> CommitWords:
 def _find_stored(lease: LeaseRow, upload: ResultUpload, body_sha256: str) -> ResultReply | None:
     if lease.result_key is None:
         return None
-    # Coordinators up to 0.1 stored the hash of the message as they wrote it themselves.
+    # Earlier versions stored the hash of the message as they wrote it themselves.
     written = sha256(upload.model_dump_json().encode()).hexdigest()
     if lease.result_key != upload.run.id or lease.result_sha256 not in (body_sha256, written):
         raise ResultConflictError("This lease has its result, and it is not this one.")

@@ -214,10 +214,17 @@ def list_predecessors(after: TreeSnapshot, before: TreeSnapshot) -> dict[str, st
 
 
 def encode(session: Conn, objects: Iterable[GitObject], predecessors: Mapping[str, str]) -> list[ObjectRow]:
-    """Rows of objects: deltas against their predecessors (sha -> sha) where that saves space, else whole ones."""
+    """Rows of objects: deltas against their predecessors (sha -> sha) where that saves space, else whole ones.
+
+    The objects are kept in memory, because jobs start from new commits."""
     wanted = {obj.sha: obj for obj in objects}
     bases = _choose_bases(session, {predecessors[sha] for sha in wanted if sha in predecessors})
-    return [encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
+    rows = [encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
+    chains = {base.object.sha: base.chain for base in bases.values()}
+    RECENT.store(
+        {row.sha: LoadedObject(wanted[row.sha], [row.sha, *chains.get(row.base_sha or "", [])]) for row in rows}
+    )
+    return rows
 
 
 def _choose_bases(session: Conn, predecessors: set[str]) -> dict[str, LoadedObject]:

@@ -51,8 +51,9 @@ def choose(known: CandidateSet, about: Subject) -> Choice:
         [known.findings[at] for at in _diversify(places, weights[places], known.topics[places], limit)]
         for places, limit in ((order[~is_negative], BEST), (order[is_negative], NEGATIVE))
     )
-    by_cost = sorted((known.findings[at] for at in order[is_negative]), key=lambda one: -measure_cost(one, about.sign))
-    negative = list({one.id: one for one in (*by_cost[:WORST], *negative)}.values())
+    harmful = order[is_negative]
+    by_cost = harmful[np.argsort(known.sds[harmful] - about.sign * known.effects[harmful], kind="stable")[:WORST]]
+    negative = list({one.id: one for one in (*(known.findings[at] for at in by_cost), *negative)}.values())
     negative.sort(key=lambda one: -measure_cost(one, about.sign))
     return Choice(best, negative, known.findings[against[0]] if len(against) else None)
 
