@@ -229,27 +229,12 @@ def _take(session: Conn, worker: WorkerRow, offer: Offer, address_sha256: str | 
     # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = _budget_of(offer).training_seconds
     return LeaseGrant.model_construct(
-        id=columns["id"],
-        token=token,
-        project=project.name,
-        root_sha=project.root_sha,
-        kind=decision.kind,
-        base=offer.base,
-        assignment=offer.chosen.assignment,
-        branch=offer.branch.name,
-        seed=columns["seed"],
-        pace=offer.pace,
-        rung=columns["rung"],
-        run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
-        holdout_key=holdout_key,
-        why=decision.why,
-        context=offer.pack.text,
-        trials=offer.trials,
-        issued_at=columns["issued_at"],
-        expires_at=columns["expires_at"],
-        deadline_at=columns["deadline_at"],
-        heartbeat_seconds=min(state.HEARTBEAT_SECONDS, max(2.0, training_seconds / 5)),
-    )
+        **{name: columns[name] for name in ("id", "seed", "rung", "issued_at", "expires_at", "deadline_at")},
+        token=token, project=project.name, root_sha=project.root_sha, kind=decision.kind, base=offer.base,
+        assignment=offer.chosen.assignment, branch=offer.branch.name, pace=offer.pace, why=decision.why,
+        run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0, holdout_key=holdout_key, context=offer.pack.text,
+        trials=offer.trials, heartbeat_seconds=min(state.HEARTBEAT_SECONDS, max(2.0, training_seconds / 5)),
+    )  # fmt: skip
 
 
 def _choose_project(session: Conn, request: ClaimRequest, volunteer_id: int) -> Project | str:
@@ -310,24 +295,15 @@ def _make_lease(worker: WorkerRow, offer: Offer) -> dict[str, Any]:
     asked_for = offer.chosen.assignment.model_dump(mode="json", exclude_defaults=True)
     moment = now()
     return {
-        "id": uuid4(),
-        "project_id": project.id,
-        "worker_id": worker.id,
-        "branch_id": offer.branch.id,
-        "hardware_class": worker.hardware_class,
-        "kind": decision.kind,
-        "base_sha": decision.base_sha,
+        "id": uuid4(), "project_id": project.id, "worker_id": worker.id, "branch_id": offer.branch.id,
+        "hardware_class": worker.hardware_class, "kind": decision.kind, "base_sha": decision.base_sha,
         "is_check": decision.is_check and not decision.kind.makes_experiment,
         "seed": secrets.randbelow(MAX_SEED) if promotion is None or promotion.seed is None else promotion.seed,
-        "pace": offer.pace,
-        "rung": None if promotion is None else promotion.rung,
-        "seed_throughput": offer.seed_throughput,
-        "why": decision.why,
-        "end_reason": "",
-        "assignment": asked_for or None,
-        "issued_at": moment,
+        "pace": offer.pace, "rung": None if promotion is None else promotion.rung,
+        "seed_throughput": offer.seed_throughput, "why": decision.why, "end_reason": "",
+        "assignment": asked_for or None, "issued_at": moment,
         **service.columns_of(state.begin(decision.kind.makes_experiment, budget, moment, before), budget),
-    }
+    }  # fmt: skip
 
 
 def _budget_of(offer: Offer) -> Budget:

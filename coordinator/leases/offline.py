@@ -35,21 +35,10 @@ def register_own(session: Session, volunteer_id: int, lease_id: UUID, own: Offli
     moment = now()
     clock = state.begin_expired(own.issued_at, moment)
     columns = service.columns_of(clock, projects.contract_of(project).budget) | {
-        "id": lease_id,
-        "project_id": project.id,
-        "worker_id": worker.id,
-        "branch_id": branch.id,
-        "hardware_class": worker.hardware_class,
-        "kind": JobKind.IMPROVE,
-        "base_sha": own.base_sha,
-        "is_check": False,
-        "seed": own.seed,
-        "why": WHY,
-        "end_reason": "",
-        "assignment": None,
-        "token_sha256": hash_token(own.token),
-        "issued_at": clock.heartbeat_at,
-        "ended_at": moment,
-    }
+        "id": lease_id, "project_id": project.id, "worker_id": worker.id, "branch_id": branch.id,
+        "hardware_class": worker.hardware_class, "kind": JobKind.IMPROVE, "base_sha": own.base_sha, "is_check": False,
+        "seed": own.seed, "why": WHY, "end_reason": "", "assignment": None, "token_sha256": hash_token(own.token),
+        "issued_at": clock.heartbeat_at, "ended_at": moment,
+    }  # fmt: skip
     queries.add_lease(session, columns)
     return HeartbeatReply(state=clock.state, expires_at=columns["expires_at"])

@@ -211,21 +211,13 @@ def _store(
         findings.cite(session, experiment_id, known.findings_read)
         _follow(session, contract, lease, upload, experiment_id, posterior)
     events.record(
-        session,
-        EventKind.RUN_STORED,
-        lease.project_id,
-        run=run_id,
-        experiment=experiment_id,
-        outcome=run.outcome,
+        session, EventKind.RUN_STORED, lease.project_id, run=run_id, experiment=experiment_id, outcome=run.outcome,
         metric=run.metric,
-    )
+    )  # fmt: skip
     return ResultReply(
-        run_id=run_id,
-        run_uuid=run.id,
-        experiment_id=experiment_id,
-        posterior=posterior.view() if posterior else None,
+        run_id=run_id, run_uuid=run.id, experiment_id=experiment_id, posterior=posterior.view() if posterior else None,
         url=f"/runs/{run_id}" if experiment_id is None else f"/experiments/{experiment_id}",
-    )
+    )  # fmt: skip
 
 
 def _store_commit(session: Conn, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> CommitRow:
@@ -236,18 +228,10 @@ def _store_commit(session: Conn, lease: LeaseRow, upload: ResultUpload, built: B
 def _store_experiment(session: Conn, lease: LeaseRow, upload: ResultUpload, made: CommitRow) -> int:
     assert upload.proposal is not None and made.parent_sha is not None
     return experiments.store_experiment(
-        session,
-        project_id=lease.project_id,
-        sha=made.sha,
-        parent_sha=made.parent_sha,
-        lease_id=lease.id,
-        worker_id=lease.worker_id,
-        branch_id=lease.branch_id,
-        kind=JobKind(lease.kind),
-        why=lease.why,
-        proposal=upload.proposal,
-        done_at=now(),
-    )
+        session, project_id=lease.project_id, sha=made.sha, parent_sha=made.parent_sha, lease_id=lease.id,
+        worker_id=lease.worker_id, branch_id=lease.branch_id, kind=JobKind(lease.kind), why=lease.why,
+        proposal=upload.proposal, done_at=now(),
+    )  # fmt: skip
 
 
 def _count_steps(lease: LeaseRow, proposal: Proposal) -> int:

@@ -53,23 +53,18 @@ _KNOWN = CachePerDatabase[str, CommitRow](2_048)
 
 
 def find_commit(session: Conn, project_id: int, sha: str) -> CommitRow | None:
-    commit = _find(session, sha)
-    return commit if commit is not None and commit.project_id == project_id else None
-
-
-def get_commit(session: Conn, sha: str) -> CommitRow:
-    """A commit that exists."""
-    commit = _find(session, sha)
-    assert commit is not None, f"there is no commit {sha}"
-    return commit
-
-
-def _find(session: Conn, sha: str) -> CommitRow | None:
-    """Commits never change, so those read lately are kept."""
     known = _KNOWN.for_database(session)
     commit = known.find(sha)
     if commit is None and (row := session.execute(_COMMIT, {"sha": sha}).first()):
         commit = known.store(sha, CommitRow._make(row))
+    return commit if commit is not None and commit.project_id == project_id else None
+
+
+def get_commit(session: Conn, sha: str) -> CommitRow:
+    """A commit that exists. Commits never change, so those read lately are kept."""
+    known = _KNOWN.for_database(session)
+    if (commit := known.find(sha)) is None:
+        commit = known.store(sha, CommitRow._make(session.execute(_COMMIT, {"sha": sha}).one()))
     return commit
 
 

@@ -81,15 +81,10 @@ class CodeHolder(NamedTuple):
         return self.is_in_time and not self.is_done
 
 
-def is_known(
-    session: Conn, project_id: int, tree_sha: str, fingerprint: str, idea: Idea, own_lease_id: UUID
-) -> bool:  # fmt: skip
+def is_known(session: Conn, project_id: int, tree_sha: str, fingerprint: str, idea: Idea, own_id: UUID) -> bool:
     """Whether a commit has exactly these files, or another lease ever proposed this code or idea."""
-    given = {
-        "project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint, "idea": idea.on_parent,
-        "move": idea.move, "own_lease_id": own_lease_id,
-    }  # fmt: skip
-    return bool(session.scalar(_IS_KNOWN, given))
+    code = {"tree_sha": tree_sha, "fingerprint": fingerprint, "idea": idea.on_parent, "move": idea.move}
+    return bool(session.scalar(_IS_KNOWN, code | {"project_id": project_id, "own_lease_id": own_id}))
 
 
 def list_same_idea(session: Conn, project_id: int, idea: Idea, own_lease_id: UUID, limit: int) -> list[UUID]:

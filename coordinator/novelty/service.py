@@ -105,10 +105,8 @@ def _split(text: str) -> tuple[list[str], set[str]]:
 def is_known(session: Conn, project_id: int, code: ProposedCode, lease_id: UUID) -> bool:
     """Whether this code or its idea may have been tried, or is under way; nobody else finds it free meanwhile."""
     lock_hashes(session, [code.fingerprint, code.idea.on_parent])
-    does_nothing = code.fingerprint == code.parent_fingerprint
-    return does_nothing or queries.is_known(
-        session, project_id, code.tree_sha, code.fingerprint, code.idea, lease_id
-    )  # fmt: skip
+    of_code = code.tree_sha, code.fingerprint, code.idea
+    return code.fingerprint == code.parent_fingerprint or queries.is_known(session, project_id, *of_code, lease_id)
 
 
 def list_holders(session: Conn, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
