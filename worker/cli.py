@@ -99,7 +99,7 @@ def run(
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    flags["agent"] = flags["agent"] or ("scripted" if script else "command" if flags["agent_command"] else None)
+    flags["agent"] = flags["agent"] or ("scripted" if script else None)
     if show_config:
         from worker.settings import explain_settings
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +72,7 @@ UNCONFINED_WARNING = (
 def start(flags: dict[str, Any], options: RunOptions) -> int:
     """Run a worker, or one for each device, until it ends; return the exit status. Raises WorkerCommandError."""
     settings = load_settings(flags)
-    _refuse_unread(settings, flags)
+    refuse_unread(settings, flags)
     settings.require_coordinator()
     with errors_in_words():
         devices = _list_devices(settings)
@@ -81,7 +81,7 @@ def start(flags: dict[str, Any], options: RunOptions) -> int:
         return _run(settings.model_copy(update={"device": devices[0]}), options)
 
 
-def _refuse_unread(settings: WorkerSettings, flags: dict[str, Any]) -> None:
+def refuse_unread(settings: WorkerSettings, flags: Mapping[str, Any]) -> None:
     """Raise SettingsError for a flag that the chosen agent does not read: search would work all night instead."""
     if settings.agent in ("search", "scripted") and (flags.get("model") or flags.get("base_url")):
         raise SettingsError(
@@ -228,7 +228,9 @@ def _check_agent(agent: Agent) -> None:
     except AgentMisconfigured as error:
         reason = str(error).removesuffix(".")
         stop = "" if reason.endswith("?") else "."
-        problem = f"the agent does not work: {reason}{stop} `swarm-worker doctor agent` tries it again"
+        problem = (
+            f"the agent does not work: {reason}{stop} `swarm-worker doctor agent`, with the same flags, tries it again"
+        )
         raise WorkerCommandError(problem) from error
     except AgentError:  # it may work later; each job shows why it does not
         return

@@ -86,7 +86,8 @@ def _read_login() -> str:
 
 
 @app.command()
-@options.with_settings("gpu", "device", "sandbox", "coordinator_url", "agent", "model", "base_url", "data_dir")
+@options.with_settings("gpu", "device", "sandbox", "coordinator_url", "agent", "model", "base_url", "agent_command",
+                       "agent_paths", "data_dir")  # fmt: skip
 def doctor(
     flags: dict[str, Any],
     checks: Annotated[

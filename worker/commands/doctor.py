@@ -41,6 +41,7 @@ from worker.sandbox.bubblewrap import CACHES_GAP, BubblewrapSandbox
 from worker.sandbox.choose import choose_sandbox
 from worker.sandbox.landlock import GAPS, LandlockSandbox
 from worker.settings import SettingsError, WorkerSettings, load_settings
+from worker.start import refuse_unread
 
 LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
@@ -67,6 +68,7 @@ def examine(
     in the sandbox, the seed's training for `seed_seconds` among them. Raises SettingsError at once.
     """
     settings, driver = load_settings(flags), driver or NvidiaDriver()
+    refuse_unread(settings, flags)
     checks: dict[str, Callable[[], str]] = {
         "driver": lambda: _check_driver(settings, driver),
         "device": lambda: _check_device(settings, driver),

@@ -79,6 +79,8 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
         def run(*, flags: dict[str, Any], **own: Any) -> None:
             if "gpu" in flags:
                 flags["device"] = choose_device(flags.pop("gpu"), flags["device"])
+            if flags.get("agent_command") and not flags["agent"]:
+                flags["agent"] = "command"
             command(flags={name: None if value == [] else value for name, value in flags.items()}, **own)
 
         return with_options("flags", {name: SETTINGS[name] for name in names})(run)
