@@ -58,7 +58,8 @@ def list_marked(text: str) -> Iterator[dict[str, Any]]:
     for call in list(_CALL.finditer(text))[-MAX_CALLS:]:
         yield from filter(None, (_read_call(text[call.start() : end].lstrip()) for end in ends if end > call.end()))
     fenced = [(found[1].lower(), found[2]) for found in _FENCED.finditer(text)]
-    bare = [("yaml", text)] if _YAML.match(text) else []
+    is_whole = text.rstrip().rpartition("\n")[2][:1] not in (" ", "\t", "-")  # not cut off within its last list
+    bare = [("yaml", text)] if is_whole and _YAML.match(text) else []
     for kind, block in reversed(fenced or bare):
         if isinstance(document := _read_toml(block) if kind == "toml" else _read_yaml(block), dict):
             yield document
