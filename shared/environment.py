@@ -57,9 +57,10 @@ def find_unknown(names: Iterable[str], own: frozenset[str]) -> list[tuple[str, s
 
 def describe_unknown(names: Iterable[str], own: frozenset[str]) -> str:
     """A clause about the first of those names; empty if there is none."""
-    for name, meant in find_unknown(names, own):
-        return f"{name} is no setting{f'; did you mean {meant}?' if meant else ''}"
-    return ""
+    found = (
+        f"{name} is no setting{f'; did you mean {meant}?' if meant else ''}" for name, meant in find_unknown(names, own)
+    )
+    return next(found, "")
 
 
 def _find_similar(name: str, known: frozenset[str]) -> str | None:

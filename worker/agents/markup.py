@@ -61,7 +61,7 @@ def list_marked(text: str) -> Iterator[dict[str, Any]]:
     is_whole = text.rstrip().rpartition("\n")[2][:1] not in (" ", "\t", "-")  # not cut off within its last list
     bare = [("yaml", text)] if is_whole and _YAML.match(text) else []
     for kind, block in reversed(fenced or bare):
-        if isinstance(document := _read_toml(block) if kind == "toml" else _read_yaml(block), dict):
+        if isinstance(document := _read_document(kind, block), dict):
             yield document
 
 
@@ -92,21 +92,16 @@ def _read_call(text: str) -> dict[str, Any] | None:
         return None
 
 
-def _read_toml(text: str) -> Any:
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _read_yaml(text: str) -> Any:
-    """A document, all of whose values are texts. One that refers to its own parts is none: it may be huge."""
+def _read_document(kind: str, text: str) -> Any:
+    """A document; YAML's values are all texts. One that refers to its own parts is none: it may be huge."""
     depth = 0
     try:
+        if kind == "toml":
+            return tomllib.loads(text)
         for event in yaml.parse(text, yaml.CBaseLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_YAML_DEPTH or isinstance(event, yaml.AliasEvent):
                 return None
         return yaml.load(text, yaml.CBaseLoader)  # noqa: S506 - which makes texts, lists and tables of them
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None

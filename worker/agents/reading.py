@@ -283,16 +283,12 @@ def _fit_rows(item: type[BaseModel], value: Any) -> Any:
         value = [{"file": path} | row if path else row for row in inner]  # {"edit": [...]}, {"train.py": [...]}
     if isinstance(value, dict):
         is_mapping = not _rename(item, value, is_sure=True) and {"file", "text"} <= item.model_fields.keys()
-        value = [_name_file(path, text) for path, text in value.items()] if is_mapping else [value]
+        parts = {path: text if isinstance(text, dict) else {"text": text} for path, text in value.items()}
+        value = [{"file": path} | part for path, part in parts.items()] if is_mapping else [value]
     if not isinstance(value, list):
         return value
     rows = [row for one in value for row in (_fit_rows(item, one) if isinstance(one, str) else [one])]
     return [fit(item, row, 1, is_row=True) for row in rows]
-
-
-def _name_file(path: str, text: Any) -> dict[str, Any]:
-    """A row for a file whose text, or an object with it, stands under its path."""
-    return {"file": path} | text if isinstance(text, dict) else {"file": path, "text": text}
 
 
 def _is_rows(value: Any) -> bool:

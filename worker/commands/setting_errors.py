@@ -23,7 +23,7 @@ def describe_error(error: Mapping[str, Any], names: Iterable[str]) -> tuple[str,
         return name, f"there is no such setting{suggest(name, names)}"
     if kind == "string_too_short":
         return name, "it is empty"
-    if name in _SECRET or not isinstance(value, str | int | float):
-        return name, _FORMS.get(name) or describe_mistake(error)
-    form = _FORMS.get(name)
-    return name, f"{str(value)[:SHOWN_CHARACTERS]!r}: {form}" if form else describe_value(error)
+    is_shown, form = name not in _SECRET and isinstance(value, str | int | float), _FORMS.get(name)
+    if form is None:
+        return name, describe_value(error) if is_shown else describe_mistake(error)
+    return name, f"{str(value)[:SHOWN_CHARACTERS]!r}: {form}" if is_shown else form
