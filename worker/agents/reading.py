@@ -114,12 +114,8 @@ def read_form(texts: Sequence[str], form: type[Form], *, is_cut_off: bool = Fals
             try:
                 return form.model_validate(fitted), fitted != exact
             except ValidationError as error:
-                problem = problem or _describe(error)
+                problem = problem or f"it does not fit the schema: {describe_first(error, 'the answer')}"
     raise Unreadable(problem or "it holds no JSON object")
-
-
-def _describe(error: ValidationError) -> str:
-    return f"it does not fit the schema: {describe_first(error, 'the answer')}"
 
 
 def _list_objects(text: str, *, is_cut_off: bool) -> Iterator[Any]:
