@@ -28,6 +28,9 @@ from shared.experiments import Posterior
 from shared.protocol import Page, Slug
 from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit, RecordSort
 
+MAX_RECORDS = 200
+"""Number of hardware classes whose records are looked for at once: anybody's machine makes another one."""
+
 MAX_ANCESTOR_DISTANCE = 5_000
 """Commits above the deeper of two within which their common ancestor is looked for."""
 
@@ -58,7 +61,7 @@ class RecordQuery(FilterQuery):
 
 
 def view_records(session: Session, asked: RecordQuery) -> list[Record]:
-    """The best commits of a project, or of all, by hardware class. Raises NotFoundError."""
+    """The best commits of a project, or of all, by hardware class, of at most MAX_RECORDS. Raises NotFoundError."""
     filters = asked.to_filters(since=None, until=None)
     rows = [
         (project, row)
@@ -69,6 +72,7 @@ def view_records(session: Session, asked: RecordQuery) -> list[Record]:
         name = {RecordSort.RUNS: "runs", RecordSort.DONE: "newest_run_at"}[asked.sort]
         rows = [pair for pair in rows if pair[1][name] is not None]
         rows.sort(key=lambda pair: pair[1][name], reverse=not asked.ascending)
+    rows = rows[:MAX_RECORDS]
     found = [(project, view_record(session, project, row["name"], row["runs"])) for project, row in rows]
     return [
         one

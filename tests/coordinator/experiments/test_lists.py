@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from coordinator.db.database import Database
 from coordinator.experiments import listing
 from coordinator.models import Commit, CommitPosterior, Experiment, Run, Worker
+from coordinator.records import service as records
 from shared.protocol import API_PREFIX
 from tests.support.swarm_data import EarlierHistory
 
@@ -169,6 +170,8 @@ def test_projects_branches_and_records_are_filtered_by_their_experiments(
     other = next(one["axis"] for one in read(http, "/experiments") if one["axis"] != leader["axis"])
     assert read(http, "/records", limit=None, axis=other) == []
     assert read(http, "/records", limit=None, since="2090-01-01") == []
+    monkeypatch.setattr(records, "MAX_RECORDS", 0)
+    assert read(http, "/records", limit=None) == []
 
 
 def test_an_export_has_the_filters_of_lists(http: TestClient) -> None:
