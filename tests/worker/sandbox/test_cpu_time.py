@@ -1,14 +1,16 @@
 """All CPU time of a sandbox counts, whatever its processes do."""
 
+import os
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from worker.sandbox import bubblewrap, seccomp
+from worker.sandbox import bubblewrap, cpu_time, seccomp
 from worker.sandbox.base import CpuSeconds, ProcessLimits, Sandbox, SandboxRequest
 from worker.sandbox.choose import choose_sandbox
 
@@ -231,3 +233,21 @@ def test_threads_and_loaders_are_charged_what_they_use(follow: Callable[[str], P
     used, rounding, noise = later[-1][0] - begun, 4 * 0.02, 0.05
     for _, reading in later:
         assert used - noise < reading.most - before.least < used + rounding + noise
+
+
+@pytest.mark.parametrize("hides_lists", [False, True])
+def test_a_tree_has_all_its_processes_also_where_the_kernel_keeps_no_lists_of_children(
+    hides_lists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if hides_lists:
+        monkeypatch.setattr(cpu_time, "_has_lists_of_children", lambda: False)
+    script = "sleep 600 & (sleep 600; :) & echo; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as shell:
+        assert shell.stdout is not None and shell.stdout.readline()
+        try:
+            while (found := [process.pid for process in cpu_time.list_trees([shell.pid])]) and len(found) < 4:
+                pass  # until the shell within has started its own
+            assert found[0] == shell.pid and len(set(found)) == len(found) == 4
+        finally:
+            os.killpg(shell.pid, 9)
+    assert list(cpu_time.list_trees([2**22 + 1])) == []
