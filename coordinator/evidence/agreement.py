@@ -5,9 +5,8 @@ known of them included. An author's result is compared with all who checked it; 
 who did. Trust is lost beyond 4 sd only, since each volunteer is compared many times. One against one says that somebody
 is wrong, not who: then only the author, whose result was not repeated, loses trust.
 
-A number that is claimed rests on those who checked it and agree (decision 0017). Two of them must agree closely, since
-nothing tells which of two is wrong; of three and more, those that stand apart from the others are left out. An anchor
-never is: who stands apart from the anchors is.
+A number that is claimed rests on those who checked it and agree (decision 0017). Two must agree closely, since nothing
+tells which is wrong; of more, those that stand apart from the others, or from the anchors, are left out.
 
 Strangers cannot make each other trusted. A claim is verified if an anchor is among those who agree (decision 0031), and
 a volunteer is vouched by agreeing with anchors and such (decision 0028).
@@ -201,22 +200,23 @@ def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected:
 def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Measurement]:
     """The runs that a commit's number rests on: once CHECKERS others measured it, theirs alone, those who agree.
 
-    What is checked was picked because its author's run looked good, so that run is too good on average. And it is the
-    only one that its volunteer chose to make: the coordinator assigned the others. Who is doubted is left out, and of
-    three or more the one who stands apart most, until nobody does.
+    What is checked was picked because its author's run looked good, so that run is too good on average. Who is doubted
+    is left out, and of three or more who stands apart. Of the seed, which nobody made, an anchor alone is enough.
     """
+    if not split(measurements)[0]:
+        return leave_out_apart(measurements, noise_sd) or measurements
     checks = list_checks(measurements)
-    if not split(measurements)[0] or len({run.volunteer_id for run in checks}) < CHECKERS:
+    if len({run.volunteer_id for run in checks}) < CHECKERS:
         return measurements
-    agreed = _find_agreed(checks, noise_sd)
-    return [run for run in checks if run.volunteer_id in agreed] if len(agreed) >= CHECKERS else checks
+    agreed = leave_out_apart(checks, noise_sd)
+    return agreed if len({run.volunteer_id for run in agreed}) >= CHECKERS else checks
 
 
 def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
     """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter.
 
-    Where anchors measured it, all others weigh at most MAX_OTHERS times as much: many who stand somewhat to one side of
-    an anchor, each of them in agreement with it, would move the number by more than its sd.
+    Where anchors measured it, all others weigh at most MAX_OTHERS times as much: many who stand a little to one side of
+    an anchor would move the number by more than its sd.
     """
     runs = select(measurements, noise_sd)
     anchors = pool((run for run in runs if run.trust is Trust.ANCHOR), noise_sd)

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.db.engine import Conn
+from coordinator.evidence import agreement, effects, offsets, posteriors, promotions, statistics
 from coordinator.evidence import calibration_queries as queries
-from coordinator.evidence import effects, offsets, posteriors, promotions, statistics
 from coordinator.evidence import queries as run_queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.offsets import SharedRun
@@ -25,13 +25,14 @@ from coordinator.projects import service as projects
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
 from shared.protocol import now
+from shared.records import Trust
 from shared.runs import RunOutcome, RunReport
 
 NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 13
+RULES = 14
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
 RESPONSES_LEARNT = 12
@@ -124,14 +125,19 @@ def derive_newcomer(
     own = [run.value - slope * run.exposure for run in runs if run.worker_id == worker_id]
     others = [
         statistics.Measurement(
-            run.value, run.worker_id, 0, False, calibrated[run.worker_id].offset_at(run.value, slope * run.exposure)
+            run.value,
+            run.worker_id,
+            run.volunteer_id,
+            False,
+            calibrated[run.worker_id].offset_at(run.value, slope * run.exposure),
+            Trust.DOUBTED if run.is_doubted else Trust.NEWCOMER,
         )
         for run in runs
         if run.worker_id != worker_id and run.worker_id in calibrated
     ]
     if not own or not others:
         return None
-    level = statistics.pool(others, epoch.noise_sd)
+    level = agreement.estimate(others, epoch.noise_sd)  # so that no lie about the seed moves those who come later
     return offsets.estimate_newcomer(own, level, epoch.noise_sd, epoch.find_unknown(contract))
 
 

@@ -180,8 +180,27 @@ def _derive(
     derived = {}
     for commit in measured:
         ancestor = find_ancestor(session, commit, hardware_class, above)
-        derived[commit.sha] = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
+        one = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
+        if one.standing is Standing.VERIFIED:
+            base = _measure_base(session, contract, model, commit, hardware_class)
+            sure = statistics.SURE_OF_CLAIMS
+            if base.sd < inf and not is_found_by_roots(contract, model, base, runs[commit.sha], sure):
+                one = replace(one, standing=Standing.CORROBORATED)
+        derived[commit.sha] = one
     return derived
+
+
+def _measure_base(session: Conn, contract: Contract, model: Model, commit: CommitRow, hardware_class: str) -> Normal:
+    """What roots of trust alone say of the commit from which a milestone is counted, so that others who make it look
+    bad do not make a claim of a commit that is as good; its sd is infinite where none of them measured it."""
+    at = commit
+    while at.parent_sha is not None:
+        at = get_commit(session, at.parent_sha)
+        row = find_posterior(session, at.sha, hardware_class)
+        if row is not None and row.standing in ANCHORS:
+            break
+    runs = queries.map_measurements(session, [at.sha], hardware_class, contract).get(at.sha, [])
+    return agreement.pool_roots(runs, model.noise_sd, vouched_verify=contract.evidence.vouched_verify)
 
 
 def conclude_on(

@@ -58,8 +58,9 @@ class Snapshot:
     `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
     under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
-    measured the seed or do so now; `needs_control` says that the worker shares no commit with others, and should. While
-    the class has no posterior, it has no results. While the project `is_draining`, it has no experiments.
+    measured the seed or do so now; `seed_waits` for an anchor, which this worker is; `needs_control` says that the
+    worker shares no commit with others, and should. While the class has no posterior, it has no results. While the
+    project `is_draining`, it has no experiments.
     """
 
     root_sha: str
@@ -90,6 +91,7 @@ class Snapshot:
     fleet: int = 0
     volunteers: int = 1
     seed_workers: int = 0
+    seed_waits: bool = False
     needs_control: bool = False
     has_results: bool = True
     is_draining: bool = False
@@ -127,6 +129,9 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
         return promote
     if snapshot.root_measured == 0 and _needs_baseline(snapshot):
         return _calibrate(snapshot)
+    if snapshot.seed_waits and snapshot.root_failed < MAX_ROOT_FAILURES:
+        why = "Gains are counted from the seed, and no anchor has measured it on this hardware."
+        return Decision(JobKind.REPLICATE, snapshot.root_sha, why)
     if not snapshot.candidates:
         if not snapshot.has_results:
             return _start_from_seed(snapshot)
@@ -301,6 +306,9 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         if snapshot.is_alone and leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
             break  # else its own best commits would take all of a lone worker's turns
         if _may_add(snapshot, leader) and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
+            if base := _find_base(snapshot, leader):
+                why = "An anchor's runs have to find the leading commit's gain, and those of what it is counted from."
+                return Decision(JobKind.REPLICATE, base, why)
             why = (
                 f"The leading commit has {count_noun(leader.runs, 'run')}; another one shows whether its gain is real."
             )
@@ -316,6 +324,16 @@ def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
         return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
     has_room = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
     return has_room and (snapshot.is_alone or leader.sha not in snapshot.own)
+
+
+def _find_base(snapshot: Snapshot, leader: Candidate) -> str | None:
+    """What a corroborated commit's gain is counted from (the best verified one, else the seed), if this anchor measured
+    it less often than the commit."""
+    if not (snapshot.is_anchor and leader.is_corroborated):
+        return None
+    verified = [one for one in snapshot.candidates if one.is_settled and not one.is_corroborated]
+    base = min(verified, key=lambda one: one.mean).sha if verified else snapshot.root_sha
+    return base if snapshot.own.get(base, 0) < snapshot.own.get(leader.sha, 0) else None
 
 
 def _find_record(snapshot: Snapshot) -> Candidate | None:

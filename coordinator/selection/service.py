@@ -129,6 +129,11 @@ def _take_snapshot(
     looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
     looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
     measured = {jobs.base_sha for jobs in in_flight if JobKind(jobs.kind).is_measurement}
+    seed_waits = False
+    if snapshot.is_anchor:
+        looked_at.append(project.root_sha)
+        is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
+        seed_waits = not is_anchored and project.root_sha not in measured
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
     to_confirm = None
     if request.protocol >= CONFIRMING_PROTOCOL:
@@ -151,6 +156,7 @@ def _take_snapshot(
         snapshot,
         to_confirm=to_confirm,
         to_promote=to_promote,
+        seed_waits=seed_waits,
         own=own,
         expected=expected,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),

@@ -120,7 +120,7 @@ def test_a_record_is_verified_by_an_anchor_confirmed_and_compared_on_sealed_wind
             proxy.seed = session.scalars(select(Project.root_sha)).one()
         swarm.volunteers["bob"] = replace(swarm.volunteers["bob"], url=proxy.url)
         swarm.work("bob", 2)
-        swarm.work("carol", 1)
+        swarm.work("carol", 2)  # the seed again, as an anchor
         for name in (
             "dave",
             "erin",

@@ -26,10 +26,10 @@ from coordinator.evidence import agreement, posteriors, responses, statistics
 from coordinator.evidence.promotion import find_student_quantile
 from coordinator.selection import policy, queries
 from coordinator.selection import service as selection
-from coordinator.selection.findings_value import estimate_share
 from coordinator.selection.parents import Candidate
 from coordinator.selection.policy import MAX_RUNS_OF_ONE_COMMIT, Snapshot
 from tests.bench.report import format_table
+from tests.bench.search_report import bound_share
 from tests.bench.sybils import Attack, Outcome, Style, open_sybils
 
 DAY = timedelta(days=1)
@@ -59,7 +59,13 @@ WITH_LIARS = Attack(0, 6, liars=3, rounds=30, enough=ENOUGH)
 """Ten volunteers, of whom one is an anchor: without liars, and with three."""
 
 SEEDS = 5
-LIARS_HEADINGS = ("three liars of ten", "rules", "jobs by seed", "times the jobs without (95 %)", "false of verified")
+LIARS_HEADINGS = (
+    "three liars of ten",
+    "rules",
+    "jobs by seed",
+    "times the jobs without (95 %)",
+    "false of verified, and the bound (one-sided 95 %)",
+)
 
 
 @contextmanager
@@ -168,7 +174,12 @@ def describe_liars(name: str, rules: str, outcomes: Sequence[Outcome], without: 
         ratio, low, high = estimate_ratio(jobs, [find_jobs(one) for one in without])
         said = f"{ratio:.2f} ({low:.2f} to {high:.2f})"
     false, verified = sum(len(one.false) for one in outcomes), sum(len(one.verified) for one in outcomes)
-    return [name, rules, ", ".join(words), said, f"{false} of {verified}"]
+    return [name, rules, ", ".join(words), said, describe_false(false, verified)]
+
+
+def describe_false(false: int, verified: int) -> str:
+    """A share of claims with its one-sided 95 % bound (Clopper and Pearson)."""
+    return f"{false} of {verified}" + (f", at most {bound_share(false, verified):.1%}" if verified else "")
 
 
 def compare_liars(pool: ProcessPoolExecutor, styles: Sequence[Style], seeds: int) -> Iterator[list[str]]:
@@ -206,9 +217,7 @@ def main() -> None:
                 if not attack.vouched_verify:
                     verified, false = verified + len(new.verified), false + len(new.false)
             print(format_table(HEADINGS, rows))
-            share = estimate_share(false, verified)
-            if share is not None:
-                print(f"False among {verified} verified by an anchor: {false}, at most {share.high:.1%} (95 %).\n")
+            print(f"False among those that an anchor verified (one-sided 95 %): {describe_false(false, verified)}.\n")
         if given.quick or (given.parts and "liars" not in given.parts):
             return
         styles, rows = [Style[name.upper()] for name in given.styles or ()] or list(Style), []

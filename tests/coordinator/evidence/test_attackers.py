@@ -61,6 +61,40 @@ def test_who_is_honest_only_where_the_anchor_measured_verifies_nothing_of_its_ow
     village.check_numbers()
 
 
+def join(village: Village, name: str, seed: float) -> None:
+    """A volunteer measures three commits as they are, so that its offset is known, and then the seed."""
+    for sha in list(village.author)[:3]:
+        village.measure(name, sha, 3.3)
+    village.measure(name, None, seed)
+
+
+@pytest.mark.parametrize(("crowd", "seed"), [(3, 3.4), (6, 3.335)])
+def test_whoever_makes_the_seed_look_bad_verifies_nothing(village: Village, crowd: int, seed: float) -> None:
+    """All gains are counted from the seed, which each of a crowd says is worse than it is."""
+    village.measure("dan", None, 3.3)
+    for _ in range(4):
+        sha = village.invent("ada", 3.3)
+        for name in ("bo", "cy", "dan"):
+            village.measure(name, sha, 3.3)
+    for number in range(crowd):
+        join(village, f"mal-{number}", seed)
+    with village.database.write() as session:
+        epochs.end_epochs(session, always=True)
+    as_good, better = village.invent("mal-0", 3.29), village.invent("ada", 3.2)
+    for name in ("bo", "dan", "dan", "dan"):
+        village.measure(name, as_good, 3.3)
+        village.measure(name, better, 3.2)
+        assert village.posterior(as_good).standing not in ("verified", "corroborated")
+    if crowd > 3:
+        return  # they outnumber the honest, who may have to wait
+    assert village.posterior(better).standing == "verified"
+    with village.database.write() as session:
+        epochs.end_epochs(session, always=True)
+    assert village.measure("new", None, 3.3) == "newcomer" and village.measure("new", better, 3.2) == "newcomer"
+    assert village.record("new")[1] == 0, "who comes later is not placed by a lie"
+    village.check_numbers()
+
+
 def test_what_a_doubted_volunteer_says_costs_nobody_trust_and_disputes_nothing(village: Village) -> None:
     village.measure("mal", None, 3.3)
     for _ in range(2):

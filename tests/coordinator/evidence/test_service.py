@@ -314,8 +314,10 @@ def _deliver_until_measured(workers: Sequence[MiniWorker], experiment_id: int | 
                 assert worker.propose(lease, {"train.py": text}).accepted
                 upload = make_result(lease, worker.files_of(lease), {"train.py": text}, 3.35)
             else:
-                upload = ResultUpload(run=make_run(lease.base.sha, 3.2))
-                del waiting[key]
+                is_seed = lease.base.sha == lease.root_sha  # which an anchor measures first
+                upload = ResultUpload(run=make_run(lease.base.sha, 3.3 if is_seed else 3.2))
+                if not is_seed:
+                    del waiting[key]
             assert worker.deliver(lease, upload).status_code == 201
         if not waiting:
             return

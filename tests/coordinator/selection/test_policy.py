@@ -263,11 +263,23 @@ def test_what_leads_elsewhere_keeps_no_anchor_from_verifying() -> None:
 def test_an_anchor_measures_again_what_its_runs_do_not_find_yet() -> None:
     leader = LEADER._replace(is_settled=True, is_corroborated=True, runs=3)
     own = {leader.sha: 1, OTHER.sha: 1}
+    base = decide_in_swarm(15, leader, OTHER, is_anchor=True, own=own)
+    assert isinstance(base, Decision) and base.base_sha == ROOT, "from which its gain is counted"
+    own |= {ROOT: 1}
     for runs in (3, 6, 12):
         decision = decide_in_swarm(15, leader._replace(runs=runs), OTHER, is_anchor=True, own=own)
         assert isinstance(decision, Decision) and decision.base_sha == leader.sha, "others' runs are not its own"
     full = decide_in_swarm(15, leader._replace(runs=6), OTHER, is_anchor=True, own=own | {leader.sha: 6})
     assert not (isinstance(full, Decision) and full.kind is JobKind.REPLICATE and full.base_sha == leader.sha)
+
+
+def test_an_anchor_measures_the_seed_before_it_verifies_anything() -> None:
+    """Else gains would be counted from what strangers say of the seed, however many of them measured it before."""
+    for is_waiting, base in ((True, ROOT), (False, LEADER.sha)):
+        decision = decide_in_swarm(15, LEADER, OTHER, is_anchor=True, seed_waits=is_waiting)
+        assert isinstance(decision, Decision) and decision.base_sha == base
+    broken = replace(snapshot(LEADER, OTHER, failed=3), is_anchor=True, is_alone=False, seed_waits=True)
+    assert isinstance(other := decide(broken, Random(1)), Decision) and other.base_sha != ROOT
 
 
 def test_a_commit_that_verification_gave_up_on_does_not_hold_up_those_behind_it() -> None:
