@@ -216,6 +216,8 @@ def test_a_head_moves_when_further_runs_make_its_gain_sure(
         checker.measure_root()
         with database.write() as session:
             set_anchor(session, name, "w1", is_anchor=True, who="ops")  # who measures whenever there is something
+        if name == "bo":
+            checker.measure_root()  # as an anchor, the first of them
         lease = checker.claim_job()
         assert checker.deliver(lease, ResultUpload(run=make_run(lease.base.sha, 3.3 - 0.013))).status_code == 201
     after = read_branches(known)["baseline"]
