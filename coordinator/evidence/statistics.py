@@ -25,7 +25,7 @@ carries the anchor beside the commit, as a joint normal of (anchor, commit).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import erf, exp, inf, log, sqrt
+from math import erf, exp, hypot, inf, log, sqrt
 from typing import Any, NamedTuple
 
 from shared.experiments import HeldDecisionKind, JobKind, Verdict
@@ -116,12 +116,13 @@ class Response(NamedTuple):
     pivot: float = 0.0
 
     def offset_at(self, measured: float, shift: float = 0.0) -> Normal:
-        """How much of a measured value is the worker's, and `shift` the run's."""
+        """How much of a measured value is the worker's, and `shift` the run's. It is as uncertain as it is large, since
+        few machines, and one that lies, may tell the slope from which it follows."""
+        sd = hypot(self.offset.sd, shift)
         if not self.gain.sd and not self.gain.mean:
-            return Normal(self.offset.mean + shift, self.offset.sd)
+            return Normal(self.offset.mean + shift, sd)
         rise = (measured - shift - self.pivot - self.offset.mean) / (1 + self.gain.mean)
-        sd = sqrt(self.offset.sd**2 + (self.gain.sd * rise) ** 2) / (1 + self.gain.mean)
-        return Normal(measured - self.pivot - rise, sd)
+        return Normal(measured - self.pivot - rise, hypot(sd, self.gain.sd * rise) / (1 + self.gain.mean))
 
     def columns(self) -> dict[str, float]:
         """The columns of `Calibration`."""

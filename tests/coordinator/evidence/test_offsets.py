@@ -1,6 +1,6 @@
 """Offsets and noise from commits that several workers measured."""
 
-from math import sqrt
+from math import hypot, sqrt
 from random import Random
 from statistics import fmean
 
@@ -212,11 +212,24 @@ def test_what_budgets_in_tokens_of_the_seed_explain_is_no_noise() -> None:
     assert estimate([run._replace(exposure=0.0) for run in runs], NOISE_SD, OFFSET_SD, "seed").noise_sd > 2 * NOISE_SD
 
 
+def test_one_volunteers_slope_makes_no_gains() -> None:
+    """It says that the seed is slow on its machine, and reports numbers that change with that as it likes: the slope is
+    its alone. Between runs with an older reference and new ones the others' numbers then differ by a made-up amount."""
+    runs = [SharedRun("seed", worker, 1.0, exposure=-0.2) for worker in range(5)]
+    runs += [SharedRun("new", worker, 1.0) for worker in range(5)]
+    runs += [SharedRun(commit, 9, 1.0 + 0.4 * 1.5, exposure=-1.5) for commit in ("seed", "new")]
+    slope = estimate(runs, 0.0007, 0.007, "seed").slope
+    assert slope < -0.3
+    before, now = (Response(Normal(0, 0.0002)).offset_at(1.0, slope * exposure) for exposure in (-0.2, 0.0))
+    assert abs(before.mean - now.mean) > 0.05 and now.sd == 0.0002
+    assert abs(before.mean - now.mean) <= before.sd, "no claim is made of one sd"
+
+
 def test_a_response_is_undone() -> None:
     response = Response(Normal(0.003, 0.001), Normal(0.2, 0.05), 1.0)
     for metric in (0.9, 1.0, 1.1):
         measured = metric + 0.003 + 0.2 * (metric - 1.0) + 0.01
         offset = response.offset_at(measured, 0.01)
         assert measured - offset.mean == pytest.approx(metric)
-        assert offset.sd == pytest.approx(sqrt(0.001**2 + (0.05 * (metric - 1)) ** 2) / 1.2)
-    assert Response(Normal(0.003, 0.001)).offset_at(1.3, 0.25) == Normal(0.253, 0.001)
+        assert offset.sd == pytest.approx(sqrt(0.001**2 + 0.01**2 + (0.05 * (metric - 1)) ** 2) / 1.2)
+    assert Response(Normal(0.003, 0.001)).offset_at(1.3, 0.25) == Normal(0.253, hypot(0.001, 0.25))
