@@ -11,8 +11,7 @@ tells which is wrong; of more, those that stand apart from the others, or from t
 Strangers cannot make each other trusted. A claim is verified if an anchor is among those who agree (decision 0031), and
 a volunteer is vouched by agreeing with anchors and such (decision 0028).
 
-Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
-number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.
+An author, whose result was picked because it looks good, is held to its posterior and not to the number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -213,11 +212,8 @@ def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Mea
 
 
 def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
-    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter.
-
-    Where anchors measured it, all others weigh at most MAX_OTHERS times as much: many who stand a little to one side of
-    an anchor would move the number by more than its sd.
-    """
+    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter. All others
+    weigh at most MAX_OTHERS times as much as its anchors: many who stand a little to one side would move it."""
     runs = select(measurements, noise_sd)
     anchors = pool((run for run in runs if run.trust is Trust.ANCHOR), noise_sd)
     others = pool((run for run in runs if run.trust is not Trust.ANCHOR), noise_sd)
@@ -230,10 +226,8 @@ def measure_scatter(measurements: Sequence[Measurement], noise_sd: float) -> flo
     """By how much a commit's number is less certain than the noise of its class says, because the volunteers who
     measured it differ by more; about 1 where they do not, and while fewer than SCATTERED did.
 
-    The commit's noise has a prior of a few values, and the mean of their squares is its posterior mean: wide tails, so
-    that six volunteers show what a conjugate prior hides. Of four and more volunteers the median of their squared
-    distances from the median speaks, so that one who makes numbers up has little weight. A factor on the sd is Birge's
-    (1932).
+    The commit's noise has a prior of a few values, whose wide tails show what a conjugate one hides (decision 0029). Of
+    four volunteers and more the median of squared distances speaks. A factor on the sd is Birge's (1932).
     """
     known = (run for run in measurements if run.trust is not Trust.DOUBTED)
     said = list(_pool_by_volunteer(known, noise_sd).values())

@@ -71,8 +71,7 @@ def _leave_out(
 def summarize(runs: Sequence[ConfirmationRun], noise_sd: float, *, vouched_verify: bool = False) -> Published:
     """The number that confirmation runs give, each read without its worker's offset.
 
-    Of three or more volunteers none moves the number by more than what would make it stand apart. Two who contradict
-    each other give none; nor do volunteers without an anchor among them, where only anchors verify (decision 0031).
+    Two who contradict each other give none; nor do volunteers without an anchor, where only anchors verify (0031).
     """
     agreed = select_agreed(runs, noise_sd)
     measured = [run.measured for run in agreed]

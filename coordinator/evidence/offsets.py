@@ -1,9 +1,8 @@
 """Responses of workers and the noise of a class, estimated from commits that several workers measured. Pure.
 
 The model is that of `responses.py`. A commit that one worker alone measured says nothing of responses and is left out.
-So is the run that came with a commit once two other workers measured it, as in the commit's own number (decision 0016):
-it is shared because it looked good, and whoever makes results up makes those up. Noise is pooled without such runs in
-any case, from runs whose worker's gain is taken out.
+So is the run that came with a commit once two other workers measured it (decision 0016). Noise is pooled without such
+runs in any case, from runs whose worker's gain is taken out.
 """
 
 from collections import Counter

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from coordinator.db.engine import Conn
 from coordinator.evidence import agreement, queries, statistics
 from coordinator.evidence.queries import PosteriorRow
-from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, Model, Normal
+from coordinator.evidence.statistics import SURE_OF_CLAIMS, Belief, EffectPrior, Measurement, Model, Normal
 from coordinator.lineage.commits import CommitRow, get_commit, list_children
 from coordinator.models import CommitPosterior
 from shared.contract import Contract
@@ -183,16 +183,14 @@ def _derive(
         one = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
         if one.standing is Standing.VERIFIED:
             base = _measure_base(session, contract, model, commit, hardware_class)
-            sure = statistics.SURE_OF_CLAIMS
-            if base.sd < inf and not is_found_by_roots(contract, model, base, runs[commit.sha], sure):
+            if base.sd < inf and not is_found_by_roots(contract, model, base, runs[commit.sha], SURE_OF_CLAIMS):
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
     return derived
 
 
 def _measure_base(session: Conn, contract: Contract, model: Model, commit: CommitRow, hardware_class: str) -> Normal:
-    """What roots of trust alone say of the commit from which a milestone is counted, so that others who make it look
-    bad do not make a claim of a commit that is as good; its sd is infinite where none of them measured it."""
+    """The number, by roots of trust alone, of the commit from which a milestone is counted; sd inf without any."""
     at = commit
     while at.parent_sha is not None:
         at = get_commit(session, at.parent_sha)
@@ -287,7 +285,7 @@ def _rank(
     if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
         if agreement.is_agreed(runs, model.noise_sd):
             above = Normal(ancestor.belief.anchor_mean, ancestor.belief.anchor_variance**0.5)
-            is_found = is_found_by_roots(contract, model, above, runs, statistics.SURE_OF_CLAIMS)
+            is_found = is_found_by_roots(contract, model, above, runs, SURE_OF_CLAIMS)
             return Standing.VERIFIED if is_found else Standing.CORROBORATED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER
@@ -297,11 +295,7 @@ def _rank(
 def is_found_by_roots(
     contract: Contract, model: Model, above: Normal, runs: Sequence[Measurement], sure: float
 ) -> bool:
-    """Whether anchors alone make it so probable that a commit is better than one `above` it (decision 0031).
-
-    Others may stand up to 2 sd to one side of an anchor and agree with it, and can see its number before they report
-    theirs. So they add to what anchors find, and never make up for it.
-    """
+    """Whether anchors alone make it so probable that a commit is better than one `above` it (decision 0031)."""
     vouched_verify = contract.evidence.vouched_verify
     said = agreement.pool_roots(runs, model.noise_sd, vouched_verify=vouched_verify)
     difference = Normal(said.mean - above.mean, hypot(said.sd, above.sd))

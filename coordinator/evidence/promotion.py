@@ -152,7 +152,7 @@ def estimate(pairs: Sequence[Pair], noise_sd: float, *, vouched_verify: bool = F
     As among checkers (decision 0017) who stands apart is left out. The noise on the rung is another than that of the
     class, so it is estimated from the pairs, with the class's as a scaled inverse chi-squared prior of PRIOR_PAIRS
     degrees of freedom; the mean then has Student's distribution (Gelman et al., Bayesian Data Analysis, 3rd ed., §3.2).
-    What was left out counts in the noise as if it stood just not apart: else leaving out would make it too small.
+    What was left out counts in the noise as if it stood just not apart.
     """
     prior = 2 * noise_sd**2  # of a difference of two runs
     runs = [Measurement(one.difference, one.worker_id, one.volunteer_id, False, EXACT, one.trust) for one in pairs]

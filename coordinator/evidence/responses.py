@@ -194,9 +194,8 @@ def _find_covariances(layout: Layout, above: Vector, weights: Vector, noise_sd: 
 def learn_sd(means: Vector, variances: Vector, volunteers: NDArray[np.int64], before: float, prior: float) -> float:
     """The sd of a random effect from its predictions, which assumed the sd `before`; each volunteer has one vote.
 
-    What a worker's runs say by themselves is its prediction unshrunk, with a variance of its own. The sd is that by
-    which half of the volunteers are within the normal distribution's half, so a minority that makes numbers up does not
-    move it. It is averaged with the prior's on the logarithmic scale.
+    The sd is that by which half of the volunteers are within the normal distribution's half, so a minority that makes
+    numbers up does not move it. It is averaged with the prior's on the logarithmic scale.
     """
     squares, own = _unshrink(means, variances, volunteers, before)
     if not len(squares):

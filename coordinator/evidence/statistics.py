@@ -116,8 +116,7 @@ class Response(NamedTuple):
     pivot: float = 0.0
 
     def offset_at(self, measured: float, shift: float = 0.0) -> Normal:
-        """How much of a measured value is the worker's, and `shift` the run's. It is as uncertain as it is large, since
-        few machines, and one that lies, may tell the slope from which it follows."""
+        """How much of a measured value is the worker's, and `shift` the run's, which is as uncertain as it is large."""
         sd = hypot(self.offset.sd, shift)
         if not self.gain.sd and not self.gain.mean:
             return Normal(self.offset.mean + shift, sd)

@@ -118,11 +118,8 @@ def record_run(
 def _waits_for_anchor(
     session: Conn, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, known: Sequence[Measurement]
 ) -> bool:
-    """Whether a commit has its check by others already, and only an anchor that is at work can make the next one.
-
-    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0028). What is in
-    dispute others settle first, so that liars do not keep the anchor busy; verified it is by the anchor all the same.
-    """
+    """Whether a commit has its check by others already, and only an anchor that is at work can make the next one
+    (decision 0028). What is in dispute others settle first, so that liars do not keep the anchor busy."""
     if worker.is_anchor or origin.experiment_id is None:
         return False
     checks = list_checks(known)

@@ -2,11 +2,10 @@
 
 The first workers of a hardware class measure the seed as their first job, since all gains are counted from it; so does
 a worker whose runs fail. After that most jobs are experiments; by default one in eight measures an existing commit, in
-turn the leading one, to verify it, and a control. Any commit that others measured too shows how a worker differs, so
-one that began later gets its control when its turn comes, and soon if it has none. A record is confirmed in turns that
-would verify, before other commits are, so that it costs no experiments; a promotion takes such turns, too, within a
-share of its class's time, and the second run of its pair follows the first. Volunteers do not measure again what
-they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
+turn the leading one, to verify it, and a control. A record is confirmed in turns that would verify, before other
+commits are; a promotion takes such turns, too, within a share of its class's time, and the second run of its pair
+follows the first. Volunteers do not measure again what they measured before, and cannot choose what they verify. An
+anchor verifies whenever there is something to verify.
 
 Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
 """
@@ -327,8 +326,7 @@ def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
 
 
 def _find_base(snapshot: Snapshot, leader: Candidate) -> str | None:
-    """What a corroborated commit's gain is counted from (the best verified one, else the seed), if this anchor measured
-    it less often than the commit."""
+    """The commit from which a corroborated one's gain is counted, where this anchor measured it less often."""
     if not (snapshot.is_anchor and leader.is_corroborated):
         return None
     verified = [one for one in snapshot.candidates if one.is_settled and not one.is_corroborated]
