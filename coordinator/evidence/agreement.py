@@ -29,8 +29,7 @@ MAX_DIFFERENCE = 3.0
 """Measurements that differ by more sd than this contradict each other (docs/architecture.md)."""
 
 LOSES_TRUST = 4.0
-"""A volunteer loses trust by a difference of more sd than this. Of a hundred volunteers who are compared twenty times
-each, 3 sd would doubt five honest ones by chance, and 4 sd one in eight times."""
+"""A volunteer loses trust by a difference of more sd than this; 3 sd would doubt honest ones who are compared often."""
 
 STANDS_APART = 2.0
 """Replications more than this many sd from the rest are excluded from a commit's number: one honest result in twenty,
@@ -67,8 +66,7 @@ SCATTERS = ((1.0, 0.93), (2.0, 0.04), (3.0, 0.03))
 """A commit's noise, in units of its class's, with the share of commits that have it before anything is measured."""
 
 LESS_CERTAIN = 1.7
-"""Power of a commit's scatter by which the sd of its number grows (by simulation, 3 to 10 volunteers): more than the
-scatter itself, since those who agree where all scatter are the few that happen to be close."""
+"""Power of a commit's scatter by which the sd of its number grows (by simulation, 3 to 10 volunteers)."""
 
 MEDIAN_SQUARE = 0.4549
 """Median of the chi-squared distribution with one degree of freedom."""

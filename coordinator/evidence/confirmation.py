@@ -133,9 +133,8 @@ class Answer:
 def climb(holdout: Normal, last: float | None, sign: float, min_effect: float, asked: int = 0) -> Answer:
     """Compare a number of sealed windows with the last that was released; None: it is the first, the seed's.
 
-    The step is 2 sd or `min_effect`, and more after so many numbers were `asked` for: each has noise of its own, so
-    that one in forty would be better by 2 sd if it were the same. That k of them are not takes sqrt(4 ln k) sd (the
-    chance of each is below 1 / k²).
+    The step is 2 sd or `min_effect`, and more after so many numbers were `asked` for: that none of k is better by luck
+    takes sqrt(4 ln k) sd (the chance of each is below 1 / k²).
     """
     step = max(min_effect, max(2.0, sqrt(4 * log(1 + asked))) * holdout.sd)
     if last is not None and sign * (last - holdout.mean) < step:
@@ -146,8 +145,7 @@ def climb(holdout: Normal, last: float | None, sign: float, min_effect: float, a
 def find_gap(own: Sequence[ConfirmationRun], seed: Sequence[ConfirmationRun], sign: float, noise_sd: float) -> Normal:
     """By how much a commit's gain over the seed is smaller on sealed windows than on those that every run scores.
 
-    Each run that is believed scored both with one trained model, so training's noise cancels in the difference. Its sd
-    is that of the runs, but at least a tenth of the noise: few runs may be alike by chance.
+    Each run scored both with one trained model, so training's noise cancels. The sd is at least a tenth of the noise.
     """
     means, errors, freedom = [], 0.0, 0
     for runs in (select_agreed(own, noise_sd), select_agreed(seed, noise_sd)):

@@ -23,14 +23,13 @@ PRIOR_RUNS = 8.0
 """The contract's noise weighs as much as so many degrees of freedom."""
 
 MAX_NOISE = 3.0
-"""Largest noise, in units of the contract's: more of it would silence a class, so that nothing there is verified."""
+"""Largest noise, in units of the contract's: more would silence a class."""
 
 ASKED_ABOUT = 2.0
-"""A noise from so many times the contract's is shown to maintainers: machines are broken, volunteers make numbers up,
-or the contract is wrong."""
+"""A noise from so many times the contract's is shown to maintainers."""
 
 NEIGHBOURS = 16
-"""A run is compared with those of so many workers of a commit, so that a seed with 10,000 runs takes no day."""
+"""A run is compared with those of so many workers of a commit."""
 
 LEAST_OFFSET_SD, MOST_OFFSET_SD = 0.05, 3.0
 """Bounds of the learnt sd of offsets, in units of the contract's."""

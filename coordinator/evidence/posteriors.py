@@ -1,8 +1,7 @@
 """Posteriors of commits: derived from runs, and updated by a new run.
 
 A run changes its commit's posterior, and with it the priors of the commits below. They are derived a generation at a
-time, with a few statements each, and no further down than numbers change: the weight of a prior falls with each
-generation, so a new run of the seed does not touch the whole tree.
+time and no further down than numbers change, so a new run of the seed does not touch the whole tree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,8 @@ MANY = 50
 
 ALL_KINDS = "all"
 """Name of the prior of all kinds of job together, where an epoch stores them by kind."""
+
+find_posterior = queries.find_posterior
 
 ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
@@ -84,10 +85,6 @@ class Ancestor(NamedTuple):
         """The commit's expected metric before its own runs."""
         variance = self.belief.variance + self.steps * prior.variance
         return Normal(self.belief.mean + self.steps * prior.mean, variance**0.5)
-
-
-def find_posterior(session: Conn, sha: str, hardware_class: str) -> PosteriorRow | None:
-    return queries.find_posterior(session, sha, hardware_class)
 
 
 def refresh_posteriors(session: Conn, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:

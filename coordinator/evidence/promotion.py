@@ -231,8 +231,7 @@ def is_due(gain: float, min_effect: float) -> bool:
 def may_begin(
     said: RungEffect, attempts: Attempts, trusted: AbstractSet[int], volunteer_id: int, *, is_anchor: bool
 ) -> bool:
-    """Whether one of the trusted volunteers may begin another pair. The rule is that of confirmations, but that nobody
-    makes more than PAIRS, since by one volunteer alone a promotion is never settled."""
+    """Whether one of the trusted volunteers may begin another pair, as for confirmations; nobody makes over PAIRS."""
     own = attempts.of_volunteers.get(volunteer_id, Tries())
     if own.runs + own.live >= PAIRS:
         return False

@@ -31,8 +31,7 @@ MORE_ROUNDS = 50
 """In exact arithmetic as many rounds as unknowns are enough; rounding costs some more."""
 
 FITS_BADLY, REDESCENDS, WEIGHINGS = 4.0, 3, 4
-"""Runs with a larger residual, in sd of the noise, weigh less by the ratio's third power, so that a lie moves others
-the less the larger it is. The weights follow from the fit so many times."""
+"""Runs with a larger residual, in sd of the noise, weigh less by the ratio's third power; weights follow four times."""
 
 PRIOR_VOTES = 2.0
 """A prior sd weighs as much as so many volunteers."""

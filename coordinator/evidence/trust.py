@@ -194,8 +194,7 @@ def _waits_for_others(derived: DerivedPosterior) -> bool:
 
 
 def is_doubted(session: Conn, project_id: int, volunteer_id: int) -> bool:
-    """Whether a volunteer was contradicted of late. While an anchor works it checks what the anchor measured, by which
-    it is trusted again, and cannot hold up or dispute anything else."""
+    """Whether a volunteer was contradicted of late; while an anchor works it checks only what the anchor measured."""
     query = select(_RECORDS.c.agreements, _RECORDS.c.contradictions)
     is_its = _RECORDS.c.project_id == project_id, _RECORDS.c.volunteer_id == volunteer_id
     row = session.execute(query.where(*is_its)).first()

@@ -129,8 +129,9 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     if snapshot.root_measured == 0 and _needs_baseline(snapshot):
         return _calibrate(snapshot)
     if snapshot.seed_waits and snapshot.root_failed < MAX_ROOT_FAILURES:
-        why = "Gains are counted from the seed, and no anchor has measured it on this hardware."
-        return Decision(JobKind.REPLICATE, snapshot.root_sha, why)
+        return Decision(
+            JobKind.REPLICATE, snapshot.root_sha, "No anchor measured the seed, from which gains are counted."
+        )
     if not snapshot.candidates:
         if not snapshot.has_results:
             return _start_from_seed(snapshot)
