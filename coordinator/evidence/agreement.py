@@ -79,8 +79,7 @@ EFFICIENCY = 2 / 3
 
 
 class Vouching(NamedTuple):
-    """A volunteer's checks in a class that agree with those of anchors and vouched volunteers, since it was
-    contradicted last: commits with an anchor, commits with either, the volunteers agreed with, and when."""
+    """A volunteer's checks in a class that agree with anchors and vouched volunteers, since its last contradiction."""
 
     anchored: int = 0
     commits: int = 0
@@ -162,7 +161,7 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
 
 def believe(measurements: Sequence[Measurement], noise_sd: float) -> tuple[list[Measurement], list[Measurement]]:
     """A commit's runs by its author, and by others who were not doubted then and do not contradict its anchors; all
-    others' where that leaves none. Who is known to make numbers up holds nothing up by more of them."""
+    others' where that leaves none."""
     by_author, by_others = split(measurements)
     refuted = _contradict_anchors(by_others, noise_sd)
     believed = [run for run in by_others if run.trust is not Trust.DOUBTED and run.volunteer_id not in refuted]
@@ -319,8 +318,8 @@ class Partner(NamedTuple):
 
 
 def find_partners(measurements: Sequence[Measurement], noise_sd: float) -> dict[int, set[Partner]]:
-    """The anchors and vouched volunteers with whom each other checker agrees, by checker: what the last of a commit's
-    measurements adds. A worker whose offset is not known yet says nothing."""
+    """The anchors and vouched volunteers with whom each other checker agrees: what the last measurement adds. A worker
+    whose offset is not known yet says nothing."""
     checks = [run for run in list_checks(measurements) if run.offset.sd < MAX_UNKNOWN * noise_sd]
     newest = measurements[-1].volunteer_id
     roots = {run.volunteer_id: run.trust is Trust.ANCHOR for run in checks if run.trust in ROOTS_OF_TRUST}

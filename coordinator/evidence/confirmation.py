@@ -102,11 +102,8 @@ class Tries(NamedTuple):
 def may_confirm(
     published: Published, tries: Mapping[int, Tries], trusted: AbstractSet[int], volunteer_id: int, *, is_anchor: bool
 ) -> bool:
-    """Whether one of the trusted volunteers may make another run; `tries` are those of each volunteer.
-
-    Who was left out, or let leases come to nothing, has no share any more: the others' grow. So volunteers who waste
-    runs cost no more than these, and a commit's last tries are its anchors'.
-    """
+    """Whether one of the trusted volunteers may make another run, by each one's `tries`. Who was left out or let leases
+    come to nothing has no share any more; a commit's last tries are its anchors'."""
     able = trusted - published.volunteers_left_out
     waited_for = {one for one in able if one == volunteer_id or not _find(tries, one).is_used_up}
     if volunteer_id not in waited_for:

@@ -46,8 +46,7 @@ ROUNDS = 4
 class SharedRun(NamedTuple):
     """A run, as offsets need it. `is_authors` says that it came with the commit, from the worker that made it. A
     volunteer's runs of one commit have one vote together. `exposure` is the logarithm of how many tokens the seed would
-    have seen in the run's budget, in units of the class's reference. Its volunteer `is_doubted` when it came: it has no
-    part in noise, so that two accounts of one person cannot silence a small class by numbers that an anchor refutes."""
+    have seen in the run's budget, in units of the class's reference. One whose volunteer `is_doubted` is no noise."""
 
     commit: str
     worker_id: int

@@ -11,8 +11,7 @@ m and sd are the contract's (0 and effect_sd) until the class teaches others (`e
 also does TAIL_SCALE times as much: d has two normal parts, and the posterior is the one normal of the same mean and
 covariance (West and Harrison, Bayesian Forecasting and Dynamic Models, 2nd ed., §12.4).
 
-b is drawn once for each worker and commit: a worker's runs of one commit share it, so that many runs by one worker
-do not become more certain than its offset is. The root's prior is flat.
+b is drawn once for each worker and commit: a worker's runs of one commit share it. The root's prior is flat.
 
 A commit's posterior is conditioned on the runs of its own path, the root's included, and on no others (why:
 docs/decisions/0008). Along a path the model is a Kalman filter (Kalman 1960; Särkkä, Bayesian Filtering and Smoothing,

@@ -267,8 +267,7 @@ def _promote(snapshot: Snapshot) -> Decision | None:
 
 
 def _list_leaders(snapshot: Snapshot) -> list[Candidate]:
-    """The leading commits. An anchor takes those last that are in dispute or whose author is doubted: its runs are few,
-    others settle such, and liars would keep it busy."""
+    """The leading commits; for an anchor those last that are in dispute or by a doubted author: others settle such."""
 
     def order(candidate: Candidate) -> tuple[bool, bool, float]:
         is_doubted = candidate.is_disputed or candidate.is_suspect
@@ -317,8 +316,7 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
 
 
 def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
-    """Whether this worker may add a run to a commit that is not settled. Anchors' own runs must find what they verify
-    (decision 0031), so those are counted for an anchor, however many others made."""
+    """Whether this worker may add a run to a commit that is not settled; for an anchor its own are counted (0031)."""
     if snapshot.is_anchor and not snapshot.is_alone:
         own = snapshot.own.get(leader.sha, 0)
         return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
