@@ -241,11 +241,14 @@ def _name_changes(folder: Path, row: dict[str, Any]) -> str:
 
 def _has_words(row: dict[str, Any], words_sha256: str) -> bool:
     """Whether a finding's words are those of the hash, with results in the place of placeholders."""
-    stored = json.loads(row["stored"])
-    shown = {**row, "tags": json.loads(row["tags"])}
-    return hash_words(stored) == words_sha256 and all(
-        fits(text, shown[name]) if name in WORDS else text == shown[name] for name, text in stored.items()
-    )
+    try:
+        stored = json.loads(row["stored"])
+        shown = {**row, "tags": json.loads(row["tags"])}
+        return hash_words(stored) == words_sha256 and all(
+            fits(text, shown[name]) if name in WORDS else text == shown[name] for name, text in stored.items()
+        )
+    except (KeyError, TypeError, ValueError):  # a name of a field was changed, or what stands in it is no JSON
+        return False
 
 
 def _check_findings(folder: Path, log: _Log) -> Iterator[str]:
@@ -256,5 +259,5 @@ def _check_findings(folder: Path, log: _Log) -> Iterator[str]:
             yield f"finding {number} has version {version}, the log has version {known}"
         elif known == version and not _has_words(row, words):
             yield f"finding {number} has other words than were entered"
-        if number in log.retracted and row["state"] == "published":
+        if number in log.retracted and row.get("state") == "published":
             yield f"finding {number} was retracted, and {FINDINGS} has it as published"

@@ -23,13 +23,10 @@ FAR = 10.0
 _EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
 ZONED = re.compile(r"(Z|[A-Z]{3,4}|[+-]\d\d:?\d\d)$|^1\d{9}(\d{3})?(\.\d+)?$", re.IGNORECASE)
 _ZONE = re.compile(r"(?<=\d)\s?([A-Z]{3,4})$")
-_ZONES = {
-    "UTC": "+00:00", "GMT": "+00:00", "WET": "+00:00", "WEST": "+01:00", "CET": "+01:00", "CEST": "+02:00",
-    "EET": "+02:00", "EEST": "+03:00", "MSK": "+03:00", "JST": "+09:00", "KST": "+09:00", "AEST": "+10:00",
-    "AEDT": "+11:00", "EST": "-05:00", "EDT": "-04:00", "CDT": "-05:00", "MST": "-07:00", "MDT": "-06:00",
-    "PST": "-08:00", "PDT": "-07:00",
-}  # fmt: skip
-"""Abbreviations that stand for one zone; CST, IST and BST stand for several."""
+_ZONES = {"UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "JST": 9,
+          "KST": 9, "AEST": 10, "AEDT": 11, "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8,
+          "PDT": -7}  # fmt: skip
+"""Hours before UTC, by abbreviations that stand for one zone; CST, IST and BST stand for several."""
 
 MIN_DATE = 10  # characters; 20260305 may be a number of another kind
 _TIME_FORMS = (
@@ -124,7 +121,7 @@ def _parse_time(text: str) -> datetime | None:
     if not MIN_DATE <= len(text) <= MAX_TIME:
         return None
     zone = _ZONE.search(text)
-    text = f"{text[: zone.start()]}{_ZONES[zone[1]]}" if zone and zone[1] in _ZONES else text
+    text = f"{text[: zone.start()]}{_ZONES[zone[1]]:+03d}:00" if zone and zone[1] in _ZONES else text
     with suppress(ValueError):
         return datetime.fromisoformat(text)
     for form in _TIME_FORMS:

@@ -9,6 +9,7 @@ an experiment without code, a child of the commit that was best at the time, amo
 groups have baselines of their own. The same words on the same parent are one experiment.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from math import inf
@@ -150,7 +151,7 @@ class _Planner:
         if (same := self._by_words.get((above, words))) or not (row.is_repeat or row.is_baseline):
             return same
         texts = () if row.is_baseline else self._by_words
-        named = [text for _, text in texts if len(text) >= MIN_SUBJECT and text in words and text != words]
+        named = [text for _, text in texts if len(text) >= MIN_SUBJECT and text != words and _names(words, text)]
         if named:
             return next(key for (_, text), key in self._by_words.items() if text == max(named, key=len))
         first = self._baselines.get(row.group if row.group in self._groups else "")
@@ -197,6 +198,11 @@ def list_changes(rows: Sequence[ResultRow], sign: float) -> Iterator[float]:
 
 def _normalise(text: str) -> str:
     return " ".join(text[:MAX_WORDS].lower().split())
+
+
+def _names(words: str, text: str) -> bool:
+    """Whether words hold a text whole: `seed 97` does not stand in `seed 970`."""
+    return text in words and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words) is not None
 
 
 def _find_owners(rows: Sequence[ResultRow], sources: Mapping[int, str], history: BranchHistory) -> dict[str, int]:

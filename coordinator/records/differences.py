@@ -46,9 +46,10 @@ def _find_below(session: Session, above: str, row: CommitPosterior) -> Normal | 
             if ancestor is None or ancestor.standing == Standing.REJECTED:
                 continue
             mean, sd = (row.effect_mean, row.effect_sd) if is_nearest else (row.milestone_mean, row.milestone_sd)
-            if sha == above:
+            is_base = ancestor.standing in ANCHORS or ancestor.milestone_mean is None
+            if sha == above and (is_nearest or is_base):
                 return Normal(mean, sd) if mean is not None and sd is not None else None
-            if ancestor.standing in ANCHORS or ancestor.milestone_mean is None:
+            if sha == above or is_base:
                 return None
             is_nearest = False
         if len(line) <= AT_ONCE:

@@ -127,6 +127,7 @@ def view_finding(session: Session, finding_id: int, version: int | None, *, with
         "words": words,
         "curves": view_curves(session, experiment),
         "diff": experiment.diff,
+        "has_code": experiment.has_code,
     }
 
 

@@ -90,6 +90,9 @@ ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "a finding has other words": (
         "findings.jsonl", lambda rows: [rows[0].replace("One run", "Two runs"), *rows[1:]], "other words than were"
     ),
+    "a field of a finding has another name": (
+        "findings.jsonl", lambda rows: [rows[0].replace('"stored":', '"stoned":'), *rows[1:]], "other words than were"
+    ),
     "an entry is removed": (HISTORY_FILE, lambda lines: [*lines[:5], *lines[6:]], "the checkpoint signs"),
     "an entry is changed": (HISTORY_FILE, lambda lines: [lines[0], better(lines[1]), *lines[2:]], "was changed, moved"),
     "two entries are exchanged": (

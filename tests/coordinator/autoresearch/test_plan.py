@@ -151,3 +151,11 @@ def test_a_search_beside_another_begins_with_a_commit_of_its_own_if_its_baseline
     )
     assert [step.parent for step in far.steps] == [None, OLD, OLD, "line 3"] and not far.repeats
     assert near.repeats == [3, 5], "the same code, measured by another"
+
+
+def test_a_repetition_that_another_ones_words_begin_is_of_the_best_all_the_same() -> None:
+    steps = plan(
+        "aaaa\t1.0\tkeep\tbaseline", "\t1.01\tdiscard\trerun of the best, seed 9", "bbbb\t0.9\tkeep\tx",
+        "\t0.91\tdiscard\trerun of the best, seed 97",
+    )  # fmt: skip
+    assert [key for key, _ in steps] == [ROOT, ROOT, FIRST, FIRST]

@@ -76,6 +76,10 @@ def test_rows_become_commits_runs_and_findings(database: Database, small: Sessio
     assert branch["head_sha"] == kept["sha"]
     with database.read() as session:
         assert list(epochs.find_differences(session)) == []
+    ids = {row["title"]: row["id"] for row in http.get("/api/v1/experiments?project=imported").json()["items"]}
+    pair = {"project": "imported", "a": ids["matrix_lr 0.04->0.03"], "b": ids["swap relu for gelu"]}
+    (compared,) = http.get("/api/v1/compare", params=pair).json()["classes"]
+    assert compared["difference_mean"] == pytest.approx(2.03 - 2.05, abs=0.005), "against it, and not against the seed"
 
 
 @pytest.mark.parametrize("name", ["session-a.tsv", "session-b.tsv"])
@@ -246,6 +250,8 @@ def test_one_hash_of_several_experiments(database: Database, case_repository: Pa
     assert kept["sha"] in tags and split["sha"] not in tags
     finding = http.get("/api/v1/findings?project=imported&axis=gamma").json()["items"][0]["id"]
     assert "year" not in http.get(f"/api/v1/findings/{finding}/bibtex").text
+    assert "The code is lost" in http.get(f"/findings/{finding}").text
+    assert "date not known" in http.get("/findings?project=imported").text
     own = http.get("/api/v1/findings?project=imported&axis=column%20sampling").json()["items"][0]["id"]
     entry = http.get(f"/api/v1/findings/{own}/bibtex").text
     assert "year = {2026}" in entry and "month = jan" in entry and "imported-sessions" not in entry
