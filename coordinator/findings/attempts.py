@@ -3,10 +3,20 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from math import isclose
 from typing import NamedTuple
 
-from coordinator.findings.axes import ACTIVATIONS, is_same_axis, name_key
-from coordinator.findings.steps import NO_AXIS, NamedStep, is_same_value, list_steps, read_value
+from coordinator.experiments.tokenizer import list_words
+from coordinator.findings.axes import ACTIVATIONS, is_same_axis, name_key, words_of
+from coordinator.findings.steps import (
+    NO_AXIS,
+    VALUE,
+    NamedStep,
+    drop_verbs,
+    is_same_value,
+    list_steps,
+    read_value,
+)
 from shared.experiments import AxisDirection
 from shared.findings import Likeness
 
@@ -15,7 +25,15 @@ COVERED, PARTLY = 0.99, 0.5
 """Share of a phrase's words that an experiment must have to have tried it, and to be near."""
 
 
-LONG = 7  # letters of a word that may be written as two
+NUMBER_WORD = re.compile(r"n?\d.*")
+MIN_SHARED, MOST, HALF = 2, 0.7, 0.5
+"""Number of words that a question shares with an experiment, and shares of the words of both, without a value and
+beside an equal one: tests/coordinator/findings/tried.py has the questions by which they were chosen."""
+
+WAYS = words_of("schedul anneal adapt curriculum cyclic perlay learn dynam automat")
+"""Stems of words that say how a quantity varies: to anneal one is no step of its value."""
+
+LONG, JOINED = 7, 5  # letters of a word that may be written as two, in a title and in a question
 
 BASELINE = "baseline"
 """Beginning of the title of an experiment that changed nothing."""
@@ -97,16 +115,51 @@ def read_steps(attempt: Attempt) -> list[AskedStep]:
     return list_asked([*list_steps(attempt.title), *(stated if attempt.axis != NO_AXIS else [])])
 
 
-def judge(asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
-    """How an experiment resembles what is asked for; None where it does not. Of several steps it must have all."""
+def judge(asked: Sequence[AskedStep], attempt: Attempt, text: str = "") -> Likeness | None:
+    """How an experiment resembles what is asked for; None where it does not. Of several steps it must have all, or all
+    words of it must stand in the `text` of the question."""
     made, title = read_steps(attempt), _read_title(attempt.title)
     if not asked or attempt.title.casefold().startswith(BASELINE):
         return None
     found = [_judge_step(one, made, title) for one in asked]
-    if all(likeness is Likeness.SAME_STEP for likeness in found):
+    if all(likeness is Likeness.SAME_STEP for likeness in found) or _is_said_whole(asked, made, text, attempt.title):
         return Likeness.SAME_STEP
     best = next((likeness for likeness in Likeness if likeness in found), None)
     return Likeness.SAME_AXIS if best is Likeness.SAME_STEP else best
+
+
+def _is_said_whole(asked: Sequence[AskedStep], made: Sequence[AskedStep], text: str, title: str) -> bool:
+    """Whether what is asked for holds all words of what was made, two at least, or half of the words of both are
+    shared, and its value, or without any value nearly all."""
+    if _turns_of(asked) | _turns_of(made) >= {AxisDirection.UP, AxisDirection.DOWN}:
+        return False
+    wanted, numbers = read_content(text)
+    first = made[0].step if made else None
+    letters = _read_title(text).letters
+    for other in (title, title.partition("(")[0], f"{first.axis} {first.value}" if first else ""):
+        had, values = read_content(other)
+        if wanted & WAYS - had:
+            continue
+        shared = len(wanted & had) + sum(len(word) >= JOINED and word in letters for word in had - wanted)
+        is_agreed = any(isclose(one, value) for one in numbers for value in values)
+        share = 2 * shared / (len(wanted) + len(had) or 1)
+        is_whole = shared >= MIN_SHARED and (shared >= COVERED * len(had) or (shared > MIN_SHARED and share >= MOST))
+        if (is_agreed and (is_whole or share >= HALF)) or (is_whole and not numbers):
+            return True
+    return False
+
+
+@lru_cache(maxsize=20_000)
+def read_content(text: str) -> tuple[frozenset[str], tuple[float, ...]]:
+    """The words of a text that name no verb of change and no number, and all its numbers."""
+    plain = drop_verbs(text)
+    words = frozenset(word for word in name_key(plain) if not NUMBER_WORD.fullmatch(word))
+    numbers = (read_value(value) for value in VALUE.findall(plain))
+    return words, tuple(number for number in numbers if number is not None)
+
+
+def _turns_of(steps: Sequence[AskedStep]) -> set[AxisDirection]:
+    return {one.step.direction for one in steps}
 
 
 def _judge_step(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:
@@ -129,12 +182,21 @@ def _compare(asked: AskedStep, made: AskedStep) -> Likeness | None:
     if one.value:
         return Likeness.SAME_STEP if _is_same_value(one, other) else Likeness.SAME_AXIS
     is_against = {one.direction, other.direction} == {AxisDirection.UP, AxisDirection.DOWN}
-    return Likeness.SAME_AXIS if is_against else Likeness.SAME_STEP
+    is_part = is_kind and one.direction is AxisDirection.DOWN and not _moves(other)
+    return Likeness.SAME_AXIS if is_against or is_part else Likeness.SAME_STEP
+
+
+def _moves(made: NamedStep) -> bool:
+    """Whether an experiment took a thing away or gave it another value: one with it is no answer to one without."""
+    return made.direction is AxisDirection.DOWN or bool(made.value)
 
 
 def _is_same_value(asked: NamedStep, made: NamedStep) -> bool:
     if is_same_value(asked.value, made.value) or name_word(asked.value) == name_word(made.value):
         return True
+    short, long = sorted((list_words(value) for value in (asked.value, made.value)), key=len)
+    if short and read_value(asked.value) is None and {*short} <= {*long}:
+        return True  # Huber, and the Huber loss
     if ACTIVATIONS.intersection(_split(asked.value)) and made.value:
         return bool(ACTIVATIONS.intersection(_split(asked.value)) & set(_split(made.value)))
     if made.value.lstrip().startswith("-") and asked.direction is AxisDirection.DOWN:
@@ -151,7 +213,8 @@ def _compare_words(asked: AskedStep, made: Sequence[AskedStep], title: TitleWord
     if share < COVERED and not title.words & list_initials(asked.step.axis):
         return Likeness.ALIKE if share > PARTLY else None
     if read_value(asked.step.value) is None:
-        return Likeness.SAME_STEP
+        is_part = asked.step.direction is AxisDirection.DOWN and not any(_moves(other.step) for other in made)
+        return Likeness.SAME_AXIS if is_part else Likeness.SAME_STEP
     valued = [other for other in made if other.step.value]
     if len({other.step.value for other in valued}) > 1:
         valued = [other for other in valued if other.key & asked.key]

@@ -15,9 +15,10 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"drop ?paths?|stochastic depths?", "stochdepth"), (r"standard deviations?|stddev", "std"),
     (r"(layer|batch|group|rms|instance|spectral) ?norm(aliz(ation|e|ed|ing))?", r"\1norm"),
     (r"fus(es|ed|ing|ion)", "fuse"), (r"environments?|envs", "env"), (r"discount( (factor|rate))?", "gamma"),
-    (r"squeeze (and )?excitations?|se (block|layer|module)s?", "squeezeexcite"),
+    (r"squeeze (and )?excit(ation|e)s?|se (block|layer|module)s?", "squeezeexcite"),
     (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"bfloat16", "bf16"),
-    (r"(\d) bits?|int (\d)", r"int\1\2"), (r"look ?backs?( windows?)?", "lookback"),
+    (r"(\d) bits?|int (\d)|q(\d)( \d| k( \w)?)?", r"int\1\2\3"),
+    (r"look ?backs?( windows?)?", "lookback"),
     (r"(image|input) (size|resolution)s?|resolutions?|images", "resolution"),
     (r"annealing|(lr|learning rate) schedules?|schedules?|schedulers?", "schedule"),
     (r"(boosting rounds?|estimators?|trees?)", "trees"),
@@ -25,33 +26,50 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"(row )?sub ?sampl(e|es|ing)|bagging fraction", "subsample"),
     (r"winsori[sz](e|es|ed|ing|ation)|clip(ping|ped)?( the)? outliers", "clipoutliers"),
     (r"l2( (regulari[sz]ation|penalty|norm))?( strength)?|regulari[sz](e|es|ing|ation)( (strength|more|less))?|wd|"
-     r"weight decays?|reg lambda", "weightdecay"), (r"(learning|step) rates?|lrs?|step ?size", "lr"),
+     r"weight decays?|reg lambda", "weightdecay"),
+    (r"(learning|step) rates?|lrs?|step ?size", "lr"),
     (r"(final|minimum|min|end|last) lr( frac(tion)?)?|lr (floor|minimum)|decay( of)? (the )?lr to (zero|0)", "finallr"),
     (r"lr at( the)? end( of( the)? (training|schedule|run))?", "finallr"),
     (r"rotary( (position|positional))?( embeddings?)?|rope", "rope"),
     (r"theta|base frequency|frequency base|frequenc(y|ies)", "base"),
     (r"hidden (dim|size)s? of( the)? (mlp|feed ?forward( layers?)?|ffn)|"
      r"(mlp|ffn) (ratio|expansion|width|multiplier|hidden (dim|size)|dim)", "mlp"),
-    (r"tokens per (batch|step)", "batch"), (r"feed ?forward( (layers?|networks?))?|ffns?|mlps?|hidden layers?", "mlp"),
-    (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|capping of( the)? logits?", "softcap"),
-    (r"warm ?downs?|cool ?downs?", "warmdown"), (r"warm ?ups?", "warmup"),
+    (r"tokens per (batch|step)", "batch"), (r"mini ?batch(es)?", "batch"),
+    (r"blend(ing|ed|s)?", "stack"), (r"recency", "recent"),
+    (r"feed ?forward( (layers?|networks?))?|ffns?|mlps?|hidden layers?", "mlp"),
+    (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|(cap|capping) (of|on)( the)? logits?",
+     "softcap"),
+    (r"warm ?downs?|cool ?downs?", "warmdown"),
+    (r"warm ?ups?", "warmup"),
     (r"lr warmup", "warmup"), (r"lr (warmdown|decay)", "warmdown"), (r"muon lr|lr of muon", "matrix lr"),
     (r"max grad(ient)? norm|(grad(ient)?s?)( norm)? clip(ping|s|ped)?|clip(ping|s|ped)?( the)? grad(ient)?s?( norm)?",
-     "gradclip"), (r"gqa|(grouped|multi) quer(y|ies) attention|(grouped )?(kv|key value) heads?", "kvheads"),
-    (r"head dim(ension)?s?", "headdim"), (r"(number of |n |num )?(attention )?heads?", "heads"),
+     "gradclip"),
+    (r"gqa|(grouped|multi) quer(y|ies) attention|(grouped )?(kv|key value) heads?", "kvheads"),
+    (r"head (dim(ension)?|size)s?|heads of (dim(ension)?|size)", "headdim"),
+    (r"(number of |n |num )?(attention )?heads?", "heads"),
     (r"(per )?device batch( size)?s?|micro ?batch( size)?", "devicebatch"),
-    (r"(total |global )?batch(es)?( size)?s?|bs", "batch"), (r"(number of |n |num )?layers?|depths?|deeper", "depth"),
+    (r"(total |global )?batch(es)?( size)?s?|bs", "batch"),
+    (r"(number of |n |num |more |fewer |extra |additional )layers?|^(\d+ )?layers?$|depths?|deeper", "depth"),
     (r"model (dim|width)|n embd?|d model|hidden (size|dim|units?)", "width"),
     (r"activations?( functions?)?|non ?linearit(y|ies)", "activation"),
     (r"(squared|square) relu|relu squared|relu ?2|relu²", "relu2"),
     (r"q ?k norm(ali[sz]ation)?|normali[sz]e[sd]? (the )?(queries and keys|q and k|keys and queries)|q and k norm",
-     "qknorm"), (r"value embeddings?|ve", "valueembedding"), (r"unembed(ding)?s?|(lm|output) ?head", "lmhead"),
+     "qknorm"),
+    (r"(queries|q) and (keys|k)|(keys|k) and (queries|q)", "qk"),
+    (r"value embeddings?|ve", "valueembedding"),
+    (r"unembed(ding)?s?|(lm|output) ?head|output embeddings?", "lmhead"),
+    (r"input (and|output embeddings?|embeddings?)", "embedding"), (r"per layer", "perlay"),
+    (r"mse|mean squared errors?|squared loss", "squared error"), (r"gaps|nans|missing (values?|data)", "missing"),
+    (r"imput(e|es|ed|ing|ation)", "interpolate"),
     (r"(token |word |input )?embed(ding)?s?|emb|wte", "embedding"),
     (r"(short |sliding |attention )*windows?( pattern)?|attention pattern", "window"),
-    (r"(weight )?ty(ing|e|ed)|ties?|tied|shar(e|ed|ing)", "tie"), (r"beta ?2|second moment( decay)?|b2", "beta2"),
-    (r"beta ?1|b1", "beta1"), (r"eps(ilon)?", "eps"),
+    (r"(weight )?ty(ing|e|ed)|ties?|tied|shar(e|ed|ing)", "tie"),
+    (r"beta ?2|second moment( decay)?|b2", "beta2"),
+    (r"beta ?1|b1", "beta1"),
+    (r"eps(ilon)?", "eps"),
     (r"seq(uence)?s? len(gth)?|context (length|size)|n ?ctx|^context$", "seqlen"),
-    (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"), (r"dropout( rate)?", "dropout"),
+    (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"),
+    (r"dropout( rate)?", "dropout"),
     (r"experts?|moe", "expert"),
     (r"ema|exponential moving averages?", "ema"), (r"(moving|rolling) (averages?|means?)", "rollingmean"),
 )  # fmt: skip
@@ -64,11 +82,13 @@ FILLERS = words_of(
     "test tests tested apply applied get rid put give make new other different some more less algorithm "
     "optimisation optimization search method approach technique training train model network instead via help "
     "their each num n nr probability prob p rate variable variables over per during across enable "
-    "helps improve better one global expansion multiplier mult kept keep all block blocks"
+    "helps improve better beat beats outperform outperforms here first nonzero sample samples observation observations "
+    "float floats objective several few many module modules one global "
+    "expansion multiplier mult kept keep all block blocks"
 )
 """Words that tell no axis from another."""
 
-WEAK = {"quantiz"}
+WEAK = {"quantiz", "layer", "resolution"}
 """Words that tell an axis only where no other one does."""
 
 OPTIONAL = {"adam", "adamw", "logit", "rope", "muon", "attention", "optimizer", "gate", "window"}
@@ -98,8 +118,8 @@ def name_key(text: str) -> frozenset[str]:
     plain = re.sub(r"is(e|ed|es|er|ing|ation|ations)\b", r"iz\1", " ".join(plain.split()))
     for pattern, name in _SYNONYMS:
         plain = pattern.sub(name, plain)
-    words = [word for word in plain.split() if word not in STOP_WORDS and word not in FILLERS]
-    key = {stem for word in words for stem in ([word] if word in _NAMES else list_words(word)[:1])} - FILLERS
+    words = [word for word in plain.split() if word not in STOP_WORDS and not {word, word.removesuffix("s")} & FILLERS]
+    key = {stem for word in words for stem in ([word] if word in _NAMES else list_words(word)[:1])}
     if key & ACTIVATIONS:
         key = (key - ACTIVATIONS - {"mlp"}) | {"activation"}
     if "activation" in key:

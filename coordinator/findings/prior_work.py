@@ -121,7 +121,7 @@ def _list_surface(asked: Sequence[AskedStep]) -> str:
 def _judge(parsed: ParsedQuestion, asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
     if list_words(parsed.words) == list_words(attempt.title):
         return Likeness.SAME_STEP
-    return judge(asked, attempt)
+    return judge(asked, attempt, parsed.words if parsed.kind is QuestionKind.SENTENCE else "")
 
 
 def _find_running(

@@ -6,6 +6,7 @@ axis is compared by its words, in which abbreviations and synonyms of the field 
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from math import isclose
 from typing import NamedTuple
 
@@ -21,17 +22,20 @@ MAX_WORDS = 4
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+)?"
 _UNIT = r"(?:\s?%|\s?percent\b|(?!(?:th|st|nd|rd|d)\b)[A-Za-z\N{MICRO SIGN}]{1,4}\b(?![-+*/^]\w))?"
 _VALUE = rf"(?:{_NUMBER}{_UNIT})"
+VALUE = re.compile(rf"(?<![\w.]){_VALUE}")
 _WORD = r"(?:[A-Za-z][\w^*²/-]*)"
 _TO = r"(?:->|=>|→|⇒|-->|to|TO)"
 _ON = r"\s*(?:->|=>|→|⇒)"
 """A third value: what follows is a schedule, and no step."""
 
 _UP = words_of(
+    "increas rais enlarg push grown "
     "increase increased increasing raise raised raising enlarge enlarged widen widening deepen grow grew higher "
     "more larger bigger longer stronger wider deeper boost double doubled doubling twice triple extend "
     "extending lengthen bump up add added adding greater enable enabled enabling activate introduce include tripled"
 )
 _DOWN = words_of(
+    "reduc decreas shrunk remov disabl deactiv halv lighten "
     "reduce reduced reducing decrease decreased decreasing lower lowered lowering shrink shrinking halve halved "
     "halving half cut cutting shorten shortening less smaller shorter weaker narrower narrow drop fewer down "
     "remove removed removing disable disabled disabling deactivate without no off shallower"
@@ -61,6 +65,7 @@ _WORD_NUMBERS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "twelve": "12", "sixteen": "16", "twenty": "20",
 }  # fmt: skip
+_COUNTS = re.compile(rf"\b(?:{'|'.join(list(_WORD_NUMBERS)[2:])})\b", re.IGNORECASE)
 _FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a third": "1/3", "a tenth": "1/10"}
 
 _START = r"^[^A-Za-z]*"  # an axis begins with the first word, so that one try is enough
@@ -105,6 +110,12 @@ _AMOUNT = words_of(
 )
 """Verbs that say of a quantity how it moves, and nothing else."""
 
+_ASIDES = re.compile(
+    r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|all of the|a bit)\b",
+    re.IGNORECASE,
+)
+"""Words that say how much or how sure, and name no step."""
+
 _CHATTER = re.compile(
     r"^(?:(?:has|have|had|did|does|do|is|was|were|would|should|could|can|will|what|how|why|about|happens?|if|with|we|you|i|it|"
     r"there|ever|any(?:body|one)|some(?:body|one)|people|been|tried|try|trying|using|use|to|a|an|the|please|maybe)\s+)+",
@@ -122,7 +133,13 @@ _REWRITES = [
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
         (r"(?<=\d)-(?=(?:fold|step|layer|day|epoch|head|token|minute|hour|round|model|group)s?\b)", " "),
-        (r"\bhalf[ -]precision\b", "fp16"),
+        (rf"(?<=\b(?:of|to|at|by|is) )({'|'.join(_WORD_NUMBERS)})\b", lambda found: _WORD_NUMBERS[found[1].casefold()]),
+        (r"\bunit (norm|length|variance)\b", r"\1 1"), (r"\bnot (?:use|using)\b|\bwithout using\b", "without"),
+        (r"\b(?:leav|tak|throw|strip|rip)(?:e|es|ing)? (?:out|away)\b|\b(?:do|doing|did) away with\b|"
+         r"\bg[eo]t(?:ting)? rid of\b", "remove"),
+        (r"\bas (?:high|low|much|many|large|small|far|long) as\b|\b(?:up|down) (?:at|by)\b", "to"),
+        (r"\b(?:to |in )?([1-8])[ -]bits?\b", r"int\1"),
+        (r"\b(warm|cool)(?:ing)?[ -](up|down)\b", r"\1\2"), (r"\bhalf[ -]precision\b", "fp16"),
         (rf"^([^\d,]+),\s+(?=(?:from\s+)?{_VALUE}\s*{_TO}\s*{_VALUE})", r"\1 "),
         # k=3 -> k=5
         (rf"\b([a-z_]\w*)\s?=\s?({_VALUE})\s*{_TO}\s*\1\s?=\s?({_VALUE})", r"\1 \2 -> \3"),
@@ -143,6 +160,7 @@ _REWRITES = [
 ]  # fmt: skip
 """Forms of words that name a step, written as the patterns above expect them."""
 
+_PASSIVE = re.compile(r"(\w[\w ]{0,80}?) (?:been|was|were|be|got|gets|is|are) (\w+)(?=\s|$)", re.IGNORECASE)
 _COMMENT = re.compile(
     r"\s+[\N{EM DASH}\N{EN DASH}]+\s+|\s+-{1,2}\s+|;|\(|\?|\n|!|\.\s|"
     r":\s+(?=[A-Z]\w*\s+(?![-=]>|→|⇒)|val_|result|loss\b)"
@@ -153,6 +171,7 @@ _CONTEXT = re.compile(
     re.IGNORECASE,
 )
 _PARTS = re.compile(r",\s|,(?=[A-Za-z_]+\s*=)|\s\+\s|\s&\s|\+(?=[a-z])|\s(?:and|plus|with)\s(?!the\s)", re.IGNORECASE)
+_RESULT = re.compile(r"\s[\N{EM DASH}\N{EN DASH}]+\s|;\s|\n|\?|!|\.\s")
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*\s*=\s*[\w.-]+")
 _JOINED = re.compile(r"\s\+\s|\s&\s|\+(?=[a-z])|,\s|\sand\s|\splus\s", re.IGNORECASE)
 
@@ -208,10 +227,23 @@ def list_steps(text: str) -> Iterator[NamedStep]:
     yield from [whole] if whole is not None else steps
 
 
-def _clean(text: str) -> str:
-    text = _ASIDE.sub(r"\1\2", _LABEL.sub("", _CHATTER.sub("", text[:MAX_TEXT].strip().rstrip(" .?!"))))
+def drop_verbs(text: str) -> str:
+    """A text up to its first comment, as patterns expect it, without words that only say that something changes."""
+    plain = _RESULT.split(_rewrite(_ASIDES.sub("", text[:MAX_TEXT])))[0]
+    plain = _COUNTS.sub(lambda found: _WORD_NUMBERS[found[0].casefold()], plain)
+    return " ".join(word for word in plain.split() if not _find_turn(word.casefold().strip(",.:()")))
+
+
+def _rewrite(text: str) -> str:
     for pattern, by in _REWRITES:
         text = pattern.sub(by, text)
+    said = _PASSIVE.match(text)
+    return f"{said[2]} {said[1]}{text[said.end() :]}" if said and _find_turn(said[2].casefold()) else text
+
+
+def _clean(text: str) -> str:
+    plain = _ASIDES.sub("", text[:MAX_TEXT]).strip().rstrip(" .?!")
+    text = _rewrite(_ASIDE.sub(r"\1\2", _LABEL.sub("", _CHATTER.sub("", plain))))
     clause = next((part.strip() for part in _COMMENT.split(text) if part and part.strip()), "")
     for words, number in _FRACTIONS.items():
         clause = re.sub(rf"\b{words}\b", number, clause, flags=re.IGNORECASE)
@@ -243,23 +275,34 @@ def _read_part(part: str) -> NamedStep | None:
     return NamedStep(axis, turn or AxisDirection.CHANGE, factor) if axis else None
 
 
+@lru_cache(maxsize=20_000)
+def _find_turn(word: str) -> str:
+    """`up`, `down` or `neutral` for a verb in any form, and what counts as one; empty for other words."""
+    forms = (word, *list_words(word)[:1]) if word.isalpha() else (word,)
+    return next((name for name, known in _TURNS.items() if not known.isdisjoint(forms)), "")
+
+
+_TURNS = {"up": _UP, "down": _DOWN, "neutral": _NEUTRAL}
+
+
 def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
     """The axis without the verb and what surrounds it, the direction of the verb, and the factor that it names."""
     turn: AxisDirection | None = None
     words, factor, dimension = text.strip(" :=,").split(), "", ""
     while words:
         word = words[0].casefold().strip(",.:")
-        if word in _UP or word in _DOWN:
-            turn = turn or (AxisDirection.UP if word in _UP else AxisDirection.DOWN)
+        kind = _find_turn(word)
+        if kind in ("up", "down"):
+            turn = turn or AxisDirection(kind)
             factor = factor or _FACTORS.get(word, "")
             dimension = dimension or _DIMENSIONS.get(word, "")
-        elif word not in _NEUTRAL:
+        elif kind != "neutral":
             break
         words = words[1:]
-    while words and (words[-1].casefold() in _NEUTRAL or words[-1].casefold() in _AFTERWARDS):
+    while words and words[-1].casefold() in _NEUTRAL | _AFTERWARDS:
         last = words.pop().casefold()
-        if last in _AFTERWARDS and turn is None:
-            turn = AxisDirection.UP if last in _UP else AxisDirection.DOWN if last in _DOWN else None
+        if turn is None:
+            turn = next((way for way in (AxisDirection.UP, AxisDirection.DOWN) if _find_turn(last) == way), None)
         factor, dimension = factor or _FACTORS.get(last, ""), dimension or _DIMENSIONS.get(last, "")
     axis = " ".join(words)
     return dimension if dimension and not name_key(axis) else axis, turn, factor

@@ -18,7 +18,10 @@ SESSIONS = {
     "b": DATA / "relevance" / "session-b.tsv",
     **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefg"},
 }
-QUESTION_PARTS = {"tuning": 0.95, "held": 0.95, "second": 0.9, "second held": 0.85, "third": 0.85}
+QUESTION_PARTS = {
+    "tuning": 0.95, "held": 0.95, "second": 0.9, "second held": 0.85, "third": 0.85, "fourth": 0.9, "fifth": 0.8,
+    "sixth": 0.9,
+}  # fmt: skip
 """Parts of the questions, with the least recall that a test asks of them. Later ones were written later."""
 
 
