@@ -8,22 +8,13 @@ from typing import NamedTuple
 
 from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.axes import ACTIVATIONS, is_same_axis, name_key, words_of
-from coordinator.findings.steps import (
-    NO_AXIS,
-    VALUE,
-    NamedStep,
-    drop_verbs,
-    is_same_value,
-    list_steps,
-    read_value,
-)
+from coordinator.findings.steps import NO_AXIS, VALUE, NamedStep, drop_verbs, is_same_value, list_steps, read_value
 from shared.experiments import AxisDirection
 from shared.findings import Likeness
 
 FACTOR = re.compile(r"([\d.]+)x")
 COVERED, PARTLY = 0.99, 0.5
 """Share of a phrase's words that an experiment must have to have tried it, and to be near."""
-
 
 NUMBER_WORD = re.compile(r"n?\d.*")
 MIN_SHARED, MOST, HALF = 2, 0.7, 0.5
@@ -131,7 +122,7 @@ def judge(asked: Sequence[AskedStep], attempt: Attempt, text: str = "") -> Liken
 def _is_said_whole(asked: Sequence[AskedStep], made: Sequence[AskedStep], text: str, title: str) -> bool:
     """Whether what is asked for holds all words of what was made, two at least, or half of the words of both are
     shared, and its value, or without any value nearly all."""
-    if _turns_of(asked) | _turns_of(made) >= {AxisDirection.UP, AxisDirection.DOWN}:
+    if {one.step.direction for one in (*asked, *made)} >= {AxisDirection.UP, AxisDirection.DOWN}:
         return False
     wanted, numbers = read_content(text)
     first = made[0].step if made else None
@@ -156,10 +147,6 @@ def read_content(text: str) -> tuple[frozenset[str], tuple[float, ...]]:
     words = frozenset(word for word in name_key(plain) if not NUMBER_WORD.fullmatch(word))
     numbers = (read_value(value) for value in VALUE.findall(plain))
     return words, tuple(number for number in numbers if number is not None)
-
-
-def _turns_of(steps: Sequence[AskedStep]) -> set[AxisDirection]:
-    return {one.step.direction for one in steps}
 
 
 def _judge_step(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:

@@ -17,8 +17,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"fus(es|ed|ing|ion)", "fuse"), (r"environments?|envs", "env"), (r"discount( (factor|rate))?", "gamma"),
     (r"squeeze (and )?excit(ation|e)s?|se (block|layer|module)s?", "squeezeexcite"),
     (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"bfloat16", "bf16"),
-    (r"(\d) bits?|int (\d)|q(\d)( \d| k( \w)?)?", r"int\1\2\3"),
-    (r"look ?backs?( windows?)?", "lookback"),
+    (r"(\d) bits?|int (\d)|q(\d)( \d| k( \w)?)?", r"int\1\2\3"), (r"look ?backs?( windows?)?", "lookback"),
     (r"(image|input) (size|resolution)s?|resolutions?|images", "resolution"),
     (r"annealing|(lr|learning rate) schedules?|schedules?|schedulers?", "schedule"),
     (r"(boosting rounds?|estimators?|trees?)", "trees"),
@@ -26,8 +25,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"(row )?sub ?sampl(e|es|ing)|bagging fraction", "subsample"),
     (r"winsori[sz](e|es|ed|ing|ation)|clip(ping|ped)?( the)? outliers", "clipoutliers"),
     (r"l2( (regulari[sz]ation|penalty|norm))?( strength)?|regulari[sz](e|es|ing|ation)( (strength|more|less))?|wd|"
-     r"weight decays?|reg lambda", "weightdecay"),
-    (r"(learning|step) rates?|lrs?|step ?size", "lr"),
+     r"weight decays?|reg lambda", "weightdecay"), (r"(learning|step) rates?|lrs?|step ?size", "lr"),
     (r"(final|minimum|min|end|last) lr( frac(tion)?)?|lr (floor|minimum)|decay( of)? (the )?lr to (zero|0)", "finallr"),
     (r"lr at( the)? end( of( the)? (training|schedule|run))?", "finallr"),
     (r"rotary( (position|positional))?( embeddings?)?|rope", "rope"),
@@ -38,13 +36,10 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"blend(ing|ed|s)?", "stack"), (r"recency", "recent"),
     (r"feed ?forward( (layers?|networks?))?|ffns?|mlps?|hidden layers?", "mlp"),
     (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|(cap|capping) (of|on)( the)? logits?",
-     "softcap"),
-    (r"warm ?downs?|cool ?downs?", "warmdown"),
-    (r"warm ?ups?", "warmup"),
+     "softcap"), (r"warm ?downs?|cool ?downs?", "warmdown"), (r"warm ?ups?", "warmup"),
     (r"lr warmup", "warmup"), (r"lr (warmdown|decay)", "warmdown"), (r"muon lr|lr of muon", "matrix lr"),
     (r"max grad(ient)? norm|(grad(ient)?s?)( norm)? clip(ping|s|ped)?|clip(ping|s|ped)?( the)? grad(ient)?s?( norm)?",
-     "gradclip"),
-    (r"gqa|(grouped|multi) quer(y|ies) attention|(grouped )?(kv|key value) heads?", "kvheads"),
+     "gradclip"), (r"gqa|(grouped|multi) quer(y|ies) attention|(grouped )?(kv|key value) heads?", "kvheads"),
     (r"head (dim(ension)?|size)s?|heads of (dim(ension)?|size)", "headdim"),
     (r"(number of |n |num )?(attention )?heads?", "heads"),
     (r"(per )?device batch( size)?s?|micro ?batch( size)?", "devicebatch"),
@@ -54,22 +49,16 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"activations?( functions?)?|non ?linearit(y|ies)", "activation"),
     (r"(squared|square) relu|relu squared|relu ?2|relu²", "relu2"),
     (r"q ?k norm(ali[sz]ation)?|normali[sz]e[sd]? (the )?(queries and keys|q and k|keys and queries)|q and k norm",
-     "qknorm"),
-    (r"(queries|q) and (keys|k)|(keys|k) and (queries|q)", "qk"),
-    (r"value embeddings?|ve", "valueembedding"),
-    (r"unembed(ding)?s?|(lm|output) ?head|output embeddings?", "lmhead"),
+     "qknorm"), (r"(queries|q) and (keys|k)|(keys|k) and (queries|q)", "qk"),
+    (r"value embeddings?|ve", "valueembedding"), (r"unembed(ding)?s?|(lm|output) ?head|output embeddings?", "lmhead"),
     (r"input (and|output embeddings?|embeddings?)", "embedding"), (r"per layer", "perlay"),
     (r"mse|mean squared errors?|squared loss", "squared error"), (r"gaps|nans|missing (values?|data)", "missing"),
-    (r"imput(e|es|ed|ing|ation)", "interpolate"),
-    (r"(token |word |input )?embed(ding)?s?|emb|wte", "embedding"),
+    (r"imput(e|es|ed|ing|ation)", "interpolate"), (r"(token |word |input )?embed(ding)?s?|emb|wte", "embedding"),
     (r"(short |sliding |attention )*windows?( pattern)?|attention pattern", "window"),
-    (r"(weight )?ty(ing|e|ed)|ties?|tied|shar(e|ed|ing)", "tie"),
-    (r"beta ?2|second moment( decay)?|b2", "beta2"),
-    (r"beta ?1|b1", "beta1"),
-    (r"eps(ilon)?", "eps"),
+    (r"(weight )?ty(ing|e|ed)|ties?|tied|shar(e|ed|ing)", "tie"), (r"beta ?2|second moment( decay)?|b2", "beta2"),
+    (r"beta ?1|b1", "beta1"), (r"eps(ilon)?", "eps"),
     (r"seq(uence)?s? len(gth)?|context (length|size)|n ?ctx|^context$", "seqlen"),
-    (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"),
-    (r"dropout( rate)?", "dropout"),
+    (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"), (r"dropout( rate)?", "dropout"),
     (r"experts?|moe", "expert"),
     (r"ema|exponential moving averages?", "ema"), (r"(moving|rolling) (averages?|means?)", "rollingmean"),
 )  # fmt: skip
@@ -83,8 +72,8 @@ FILLERS = words_of(
     "optimisation optimization search method approach technique training train model network instead via help "
     "their each num n nr probability prob p rate variable variables over per during across enable "
     "helps improve better beat beats outperform outperforms here first nonzero sample samples observation observations "
-    "float floats objective several few many module modules one global "
-    "expansion multiplier mult kept keep all block blocks"
+    "float floats objective several few many module modules one global expansion multiplier mult kept keep all block "
+    "blocks"
 )
 """Words that tell no axis from another."""
 
@@ -96,18 +85,17 @@ OPTIONAL = {"adam", "adamw", "logit", "rope", "muon", "attention", "optimizer", 
 
 SURFACE = {
     "weightdecay": "weight decay wd", "lr": "lr learning rate", "finallr": "final lr", "rope": "rope rotary",
-    "mlp": "mlp feed forward", "softcap": "softcap logit cap soft", "warmdown": "warmdown", "gradclip": "gradient clip",
-    "kvheads": "kv heads", "batch": "batch", "depth": "depth layer", "activation": "relu gelu swiglu silu activation",
+    "mlp": "mlp feed forward", "softcap": "softcap logit cap soft", "gradclip": "gradient clip",
+    "kvheads": "kv heads", "depth": "depth layer", "activation": "relu gelu swiglu silu activation",
     "qknorm": "qk norm", "valueembedding": "value embedding ve", "lmhead": "unembedding lm_head",
-    "tie": "tie tied tying", "embedding": "embedding", "eps": "eps epsilon", "init": "init",
-    "stochdepth": "stochastic depth droppath", "squeezeexcite": "squeeze excitation se", "fp16": "fp16 float16 half",
+    "tie": "tie tied tying", "eps": "eps epsilon", "stochdepth": "stochastic depth droppath",
+    "squeezeexcite": "squeeze excitation se", "fp16": "fp16 float16 half",
     "mixedprecision": "mixed precision autocast amp fp16 bf16", "trees": "n_estimators trees rounds",
     "resolution": "resolution image size", "schedule": "schedule annealing",
     "rollingmean": "rolling moving average mean", "colsample": "colsample column",
-    "subsample": "subsample", "clipoutliers": "winsorize clip outliers",
-    "width": "width", "ema": "ema exponential moving average",
+    "clipoutliers": "winsorize clip outliers", "ema": "ema exponential moving average",
 }  # fmt: skip
-"""Words by which findings on an axis are looked for."""
+"""Words by which findings on an axis are looked for, beside its own."""
 
 
 @lru_cache(maxsize=20_000)

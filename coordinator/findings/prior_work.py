@@ -115,7 +115,7 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
 
 def _list_surface(asked: Sequence[AskedStep]) -> str:
     """Further words by which findings on the axes that are asked for may go."""
-    return " ".join(dict.fromkeys(SURFACE[word] for one in asked for word in sorted(one.key) if word in SURFACE))
+    return " ".join(dict.fromkeys(SURFACE.get(word, word) for one in asked for word in sorted(one.key)))
 
 
 def _judge(parsed: ParsedQuestion, asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:

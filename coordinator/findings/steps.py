@@ -29,22 +29,18 @@ _ON = r"\s*(?:->|=>|→|⇒)"
 """A third value: what follows is a schedule, and no step."""
 
 _UP = words_of(
-    "increas rais enlarg push grown "
-    "increase increased increasing raise raised raising enlarge enlarged widen widening deepen grow grew higher "
-    "more larger bigger longer stronger wider deeper boost double doubled doubling twice triple extend "
-    "extending lengthen bump up add added adding greater enable enabled enabling activate introduce include tripled"
+    "increas rais enlarg widen deepen grow grew grown higher more larger bigger longer stronger wider deeper boost "
+    "doubl twice tripl extend lengthen bump push up add greater enabl activate activated activating introduc includ"
 )
 _DOWN = words_of(
-    "reduc decreas shrunk remov disabl deactiv halv lighten "
-    "reduce reduced reducing decrease decreased decreasing lower lowered lowering shrink shrinking halve halved "
-    "halving half cut cutting shorten shortening less smaller shorter weaker narrower narrow drop fewer down "
-    "remove removed removing disable disabled disabling deactivate without no off shallower"
+    "reduc decreas lower shrink shrunk halv half cut shorten less smaller shorter weaker narrower narrow drop fewer "
+    "down remov disabl deactiv without no off shallower lighten"
 )
 _NEUTRAL = words_of(
-    "set setting keep leave change changed changing use using try trying tried tune tuning fine-tune switch make bring "
-    "test testing sweep adjust adjusting moving move has have had been anybody anyone somebody someone was were "
-    "fix fixed capture turn turned switched put take run train perform apply employ implement adopt insert "
-    "is are does do did with a an the of by at our its only just also back new total value default at again"
+    "set keep leave chang change use using try trying tri tried tune fine-tune switch make bring test sweep adjust "
+    "move has have had been anybody anyone somebody someone was were fix captur turn put take run train perform appli "
+    "employ implement adopt insert is are does do did with a an the of by at our its only just also back new total "
+    "value default again"
 )
 _AFTERWARDS = words_of(
     "from to down up on off over for every raised increased lowered reduced decreased doubled halved tripled enlarged "
@@ -104,17 +100,9 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _AMOUNT = words_of(
-    "increase increased increasing raise raised raising enlarge widen deepen bump reduce reduced reducing "
-    "decrease decreased lower lowered lowering shrink shrinking halve halved halving cut shorten extend "
-    "lengthen double doubled doubling triple"
+    "increas rais enlarg widen deepen bump reduc decreas lower shrink halv cut shorten extend lengthen doubl tripl"
 )
 """Verbs that say of a quantity how it moves, and nothing else."""
-
-_ASIDES = re.compile(
-    r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|all of the|a bit)\b",
-    re.IGNORECASE,
-)
-"""Words that say how much or how sure, and name no step."""
 
 _CHATTER = re.compile(
     r"^(?:(?:has|have|had|did|does|do|is|was|were|would|should|could|can|will|what|how|why|about|happens?|if|with|we|you|i|it|"
@@ -129,6 +117,8 @@ _PARAMETER = (
 _REWRITES = [
     (re.compile(pattern, re.IGNORECASE), by)
     for pattern, by in (
+        # how much or how sure
+        (r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|a bit)\b", ""),
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
@@ -187,6 +177,7 @@ class NamedStep(NamedTuple):
 
 NO_AXIS, SEED = "other", "seed"
 MAX_CHARACTERS = 200
+_CONSTANT = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+|[A-Z]{3,}[A-Z0-9]*")  # as code names it
 
 
 def read_change(description: str) -> NamedStep:
@@ -204,19 +195,16 @@ def read_change(description: str) -> NamedStep:
     )
     if several or (len(parts) > 1 and (not valued or " + " in clause)):
         return NamedStep(NO_AXIS, AxisDirection.CHANGE)
-    is_amount = clause.split(" ", 1)[0].casefold() in _AMOUNT and len(steps) == 1
-    chosen = valued[0] if valued else next((step for step in steps if is_amount or _is_constant(step.axis)), None)
+    is_amount = bool(_AMOUNT.intersection(list_words(clause)[:1])) and len(steps) == 1
+    chosen = (
+        valued[0] if valued else next((step for step in steps if is_amount or _CONSTANT.fullmatch(step.axis)), None)
+    )
     is_told = clause.casefold().startswith("baseline") or (
         chosen and (len(chosen.axis.split()) > MAX_WORDS or re.search(rf":\s|{_ON}", chosen.axis))
     )
     if chosen is None or is_told:
         return NamedStep(NO_AXIS, AxisDirection.CHANGE)
     return chosen._replace(axis=chosen.axis[:MAX_CHARACTERS], value=chosen.value[:MAX_CHARACTERS])
-
-
-def _is_constant(axis: str) -> bool:
-    """Whether an axis is named as code names a constant."""
-    return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+|[A-Z]{3,}[A-Z0-9]*", axis))
 
 
 def list_steps(text: str) -> Iterator[NamedStep]:
@@ -229,7 +217,7 @@ def list_steps(text: str) -> Iterator[NamedStep]:
 
 def drop_verbs(text: str) -> str:
     """A text up to its first comment, as patterns expect it, without words that only say that something changes."""
-    plain = _RESULT.split(_rewrite(_ASIDES.sub("", text[:MAX_TEXT])))[0]
+    plain = _RESULT.split(_rewrite(text[:MAX_TEXT]))[0]
     plain = _COUNTS.sub(lambda found: _WORD_NUMBERS[found[0].casefold()], plain)
     return " ".join(word for word in plain.split() if not _find_turn(word.casefold().strip(",.:()")))
 
@@ -242,7 +230,7 @@ def _rewrite(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    plain = _ASIDES.sub("", text[:MAX_TEXT]).strip().rstrip(" .?!")
+    plain = text[:MAX_TEXT].strip().rstrip(" .?!")
     text = _rewrite(_ASIDE.sub(r"\1\2", _LABEL.sub("", _CHATTER.sub("", plain))))
     clause = next((part.strip() for part in _COMMENT.split(text) if part and part.strip()), "")
     for words, number in _FRACTIONS.items():
@@ -302,7 +290,7 @@ def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
     while words and words[-1].casefold() in _NEUTRAL | _AFTERWARDS:
         last = words.pop().casefold()
         if turn is None:
-            turn = next((way for way in (AxisDirection.UP, AxisDirection.DOWN) if _find_turn(last) == way), None)
+            turn = next((way for way in AxisDirection if _find_turn(last) == way), None)
         factor, dimension = factor or _FACTORS.get(last, ""), dimension or _DIMENSIONS.get(last, "")
     axis = " ".join(words)
     return dimension if dimension and not name_key(axis) else axis, turn, factor
