@@ -237,7 +237,8 @@ def show_finding(
     is_staff = visitor is not None and visitor.role in STAFF
     page = views.view_finding(session, finding_id, version, with_hidden=is_staff)
     is_author = visitor is not None and visitor.name == page["paper"].summary.volunteer
-    return render("findings/finding.html", page=page | {"may_retract": is_staff or is_author})
+    page |= {"may_retract": is_staff or is_author, "here": f"/findings/{finding_id}/"}
+    return render("findings/finding.html", page=page)
 
 
 @router.get("/projects/{name}/topics")
