@@ -152,8 +152,8 @@ class FallbackAgent(_Delegate):
             raise
 
     def propose(self, task: Task) -> Draft:
-        """See `Agent`; raises what the second agent raises."""
-        if not self._rests:
+        """See `Agent`; raises what the second agent raises. A job that was left to it stays with it."""
+        if not self._rests and not any(self._author(draft) is self._second for draft in task.refused):
             try:
                 if len(task.refused) >= MAX_FIRST_DRAFTS:
                     raise AgentError(f"{self.name} proposed only what is known already, {MAX_FIRST_DRAFTS} times")

@@ -101,6 +101,16 @@ def test_whatever_the_model_fails_of_search_drafts_the_job_under_its_own_name(fa
     assert (draft.agent, agent.write_finding(task, draft, make_run(sha_of("x"))).agent) == ("model", "model")
 
 
+def test_a_job_that_was_left_to_search_stays_with_it() -> None:
+    """Its first draft was known already: the model is not asked again, and fails of one job, not of two."""
+    model = ModelAgent()
+    agent, task = make_versatile(model), make_task()
+    model.fails = AgentError("it refuses")
+    known = agent.propose(task)
+    assert agent.propose(replace(task, refused=(known,))).agent == "search"
+    assert model.asked == 1
+
+
 def test_after_three_failures_in_a_row_the_state_lasts_until_the_model_works_again() -> None:
     model = ModelAgent()
     agent = make_versatile(model)
