@@ -11,7 +11,8 @@ tells which is wrong; of more, those that stand apart from the others, or from t
 Strangers cannot make each other trusted. A claim is verified if an anchor is among those who agree (decision 0031), and
 a volunteer is vouched by agreeing with anchors and such (decision 0028).
 
-An author, whose result was picked because it looks good, is held to its posterior and not to the number.
+Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
+number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,8 @@ MAX_DIFFERENCE = 3.0
 """Measurements that differ by more sd than this contradict each other (docs/architecture.md)."""
 
 LOSES_TRUST = 4.0
-"""A volunteer loses trust by a difference of more sd than this; 3 sd would doubt honest ones who are compared often."""
+"""A volunteer loses trust by a difference of more sd than this. Of a hundred volunteers who are compared twenty times
+each, 3 sd would doubt five honest ones by chance, and 4 sd one in eight times."""
 
 STANDS_APART = 2.0
 """Replications more than this many sd from the rest are excluded from a commit's number: one honest result in twenty,
@@ -66,7 +68,8 @@ SCATTERS = ((1.0, 0.93), (2.0, 0.04), (3.0, 0.03))
 """A commit's noise, in units of its class's, with the share of commits that have it before anything is measured."""
 
 LESS_CERTAIN = 1.7
-"""Power of a commit's scatter by which the sd of its number grows (by simulation, 3 to 10 volunteers)."""
+"""Power of a commit's scatter by which the sd of its number grows (by simulation, 3 to 10 volunteers): more than the
+scatter itself, since those who agree where all scatter are the few that happen to be close."""
 
 MEDIAN_SQUARE = 0.4549
 """Median of the chi-squared distribution with one degree of freedom."""
@@ -79,7 +82,8 @@ EFFICIENCY = 2 / 3
 
 
 class Vouching(NamedTuple):
-    """A volunteer's checks in a class that agree with anchors and vouched volunteers, since its last contradiction."""
+    """A volunteer's checks in a class that agree with those of anchors and vouched volunteers, since it was
+    contradicted last: commits with an anchor, commits with either, the volunteers agreed with, and when."""
 
     anchored: int = 0
     commits: int = 0
@@ -161,7 +165,7 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
 
 def believe(measurements: Sequence[Measurement], noise_sd: float) -> tuple[list[Measurement], list[Measurement]]:
     """A commit's runs by its author, and by others who were not doubted then and do not contradict its anchors; all
-    others' where that leaves none."""
+    others' where that leaves none. Who is known to make numbers up holds nothing up by more of them."""
     by_author, by_others = split(measurements)
     refuted = _contradict_anchors(by_others, noise_sd)
     believed = [run for run in by_others if run.trust is not Trust.DOUBTED and run.volunteer_id not in refuted]
@@ -209,8 +213,11 @@ def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Mea
 
 
 def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
-    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter. All others
-    weigh at most MAX_OTHERS times as much as its anchors: many who stand a little to one side would move it."""
+    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter.
+
+    Where anchors measured it, all others weigh at most MAX_OTHERS times as much: many who stand a little to one side of
+    an anchor would move the number by more than its sd.
+    """
     runs = select(measurements, noise_sd)
     anchors = pool((run for run in runs if run.trust is Trust.ANCHOR), noise_sd)
     others = pool((run for run in runs if run.trust is not Trust.ANCHOR), noise_sd)
@@ -223,8 +230,10 @@ def measure_scatter(measurements: Sequence[Measurement], noise_sd: float) -> flo
     """By how much a commit's number is less certain than the noise of its class says, because the volunteers who
     measured it differ by more; about 1 where they do not, and while fewer than SCATTERED did.
 
-    The commit's noise has a prior of a few values, whose wide tails show what a conjugate one hides (decision 0029). Of
-    four volunteers and more the median of squared distances speaks. A factor on the sd is Birge's (1932).
+    The commit's noise has a prior of a few values, and the mean of their squares is its posterior mean: wide tails, so
+    that six volunteers show what a conjugate prior hides. Of four and more volunteers the median of their squared
+    distances from the median speaks, so that one who makes numbers up has little weight. A factor on the sd is Birge's
+    (1932).
     """
     known = (run for run in measurements if run.trust is not Trust.DOUBTED)
     said = list(_pool_by_volunteer(known, noise_sd).values())
@@ -318,8 +327,8 @@ class Partner(NamedTuple):
 
 
 def find_partners(measurements: Sequence[Measurement], noise_sd: float) -> dict[int, set[Partner]]:
-    """The anchors and vouched volunteers with whom each other checker agrees: what the last measurement adds. A worker
-    whose offset is not known yet says nothing."""
+    """The anchors and vouched volunteers with whom each other checker agrees, by checker: what the last of a commit's
+    measurements adds. A worker whose offset is not known yet says nothing."""
     checks = [run for run in list_checks(measurements) if run.offset.sd < MAX_UNKNOWN * noise_sd]
     newest = measurements[-1].volunteer_id
     roots = {run.volunteer_id: run.trust is Trust.ANCHOR for run in checks if run.trust in ROOTS_OF_TRUST}

@@ -42,6 +42,7 @@ _IS_REJECTED = exists().where(
     _DECISIONS.c.decision == HeldDecisionKind.REJECT,
 )
 _TEACHES = and_(IS_MEASUREMENT, ~_IS_REJECTED)
+"""That a run may tell of its class: what a maintainer rejected tells of nothing."""
 
 
 class EpochRow(NamedTuple):

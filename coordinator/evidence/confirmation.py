@@ -71,7 +71,8 @@ def _leave_out(
 def summarize(runs: Sequence[ConfirmationRun], noise_sd: float, *, vouched_verify: bool = False) -> Published:
     """The number that confirmation runs give, each read without its worker's offset.
 
-    Two who contradict each other give none; nor do volunteers without an anchor, where only anchors verify (0031).
+    Of three or more volunteers none moves the number by more than what would make it stand apart. Two who contradict
+    each other give none; nor do volunteers without an anchor among them, where only anchors verify (decision 0031).
     """
     agreed = select_agreed(runs, noise_sd)
     measured = [run.measured for run in agreed]
@@ -102,8 +103,11 @@ class Tries(NamedTuple):
 def may_confirm(
     published: Published, tries: Mapping[int, Tries], trusted: AbstractSet[int], volunteer_id: int, *, is_anchor: bool
 ) -> bool:
-    """Whether one of the trusted volunteers may make another run, by each one's `tries`. Who was left out or let leases
-    come to nothing has no share any more; a commit's last tries are its anchors'."""
+    """Whether one of the trusted volunteers may make another run; `tries` are those of each volunteer.
+
+    Who was left out, or let leases come to nothing, has no share any more: the others' grow. So volunteers who waste
+    runs cost no more than these, and a commit's last tries are its anchors'.
+    """
     able = trusted - published.volunteers_left_out
     waited_for = {one for one in able if one == volunteer_id or not _find(tries, one).is_used_up}
     if volunteer_id not in waited_for:
@@ -130,8 +134,9 @@ class Answer:
 def climb(holdout: Normal, last: float | None, sign: float, min_effect: float, asked: int = 0) -> Answer:
     """Compare a number of sealed windows with the last that was released; None: it is the first, the seed's.
 
-    The step is 2 sd or `min_effect`, and more after so many numbers were `asked` for: that none of k is better by luck
-    takes sqrt(4 ln k) sd (the chance of each is below 1 / k²).
+    The step is 2 sd or `min_effect`, and more after so many numbers were `asked` for: each has noise of its own, so
+    that one in forty would be better by 2 sd if it were the same. That k of them are not takes sqrt(4 ln k) sd (the
+    chance of each is below 1 / k²).
     """
     step = max(min_effect, max(2.0, sqrt(4 * log(1 + asked))) * holdout.sd)
     if last is not None and sign * (last - holdout.mean) < step:
@@ -142,7 +147,8 @@ def climb(holdout: Normal, last: float | None, sign: float, min_effect: float, a
 def find_gap(own: Sequence[ConfirmationRun], seed: Sequence[ConfirmationRun], sign: float, noise_sd: float) -> Normal:
     """By how much a commit's gain over the seed is smaller on sealed windows than on those that every run scores.
 
-    Each run scored both with one trained model, so training's noise cancels. The sd is at least a tenth of the noise.
+    Each run that is believed scored both with one trained model, so training's noise cancels in the difference. Its sd
+    is that of the runs, but at least a tenth of the noise: few runs may be alike by chance.
     """
     means, errors, freedom = [], 0.0, 0
     for runs in (select_agreed(own, noise_sd), select_agreed(seed, noise_sd)):

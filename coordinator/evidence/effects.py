@@ -8,7 +8,7 @@ a few times over (empirical Bayes; Efron and Morris 1973).
 A volunteer has one vote: its effects weigh as much together as VOTE of them. Mean and spread are weighted medians, so
 that what a minority makes up moves them by a bounded amount: the spread's solves median((d - m)^2 / (sd^2 + s^2)) =
 median of chi-squared, s the measurement's own sd. Both are bounded by multiples of the contract's effect_sd, and
-shrunk: to those of all kinds of job, and these to the contract's.
+shrunk: to those of all kinds of job, and these to the contract's. What agents predict has no part in it.
 """
 
 from collections import Counter, defaultdict

@@ -25,6 +25,7 @@ from coordinator.projects import service as projects
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
 from shared.protocol import now
+from shared.records import Trust
 from shared.runs import RunOutcome, RunReport
 
 NEW_RUNS = 16
@@ -129,6 +130,7 @@ def derive_newcomer(
             run.volunteer_id,
             False,
             calibrated[run.worker_id].offset_at(run.value, slope * run.exposure),
+            Trust.DOUBTED if run.is_doubted else Trust.NEWCOMER,
         )
         for run in runs
         if run.worker_id != worker_id and run.worker_id in calibrated

@@ -1,8 +1,9 @@
 """Responses of workers and the noise of a class, estimated from commits that several workers measured. Pure.
 
 The model is that of `responses.py`. A commit that one worker alone measured says nothing of responses and is left out.
-So is the run that came with a commit once two other workers measured it (decision 0016). Noise is pooled without such
-runs in any case, from runs whose worker's gain is taken out.
+So is the run that came with a commit once two other workers measured it, as in the commit's own number (decision 0016):
+it is shared because it looked good, and whoever makes results up makes those up. Noise is pooled without such runs in
+any case, from runs whose worker's gain is taken out.
 """
 
 from collections import Counter
@@ -23,13 +24,14 @@ PRIOR_RUNS = 8.0
 """The contract's noise weighs as much as so many degrees of freedom."""
 
 MAX_NOISE = 3.0
-"""Largest noise, in units of the contract's: more would silence a class."""
+"""Largest noise, in units of the contract's: more of it would silence a class, so that nothing there is verified."""
 
 ASKED_ABOUT = 2.0
-"""A noise from so many times the contract's is shown to maintainers."""
+"""A noise from so many times the contract's is shown to maintainers: machines are broken, volunteers make numbers up,
+or the contract is wrong."""
 
 NEIGHBOURS = 16
-"""A run is compared with those of so many workers of a commit."""
+"""A run is compared with those of so many workers of a commit, so that a seed with 10,000 runs takes no day."""
 
 LEAST_OFFSET_SD, MOST_OFFSET_SD = 0.05, 3.0
 """Bounds of the learnt sd of offsets, in units of the contract's."""
@@ -46,7 +48,8 @@ ROUNDS = 4
 class SharedRun(NamedTuple):
     """A run, as offsets need it. `is_authors` says that it came with the commit, from the worker that made it. A
     volunteer's runs of one commit have one vote together. `exposure` is the logarithm of how many tokens the seed would
-    have seen in the run's budget, in units of the class's reference. One whose volunteer `is_doubted` is no noise."""
+    have seen in the run's budget, in units of the class's reference. Its volunteer `is_doubted` when it came: it has no
+    part in noise, so that two accounts of one person cannot silence a small class by numbers that an anchor refutes."""
 
     commit: str
     worker_id: int

@@ -1,7 +1,8 @@
 """Posteriors of commits: derived from runs, and updated by a new run.
 
 A run changes its commit's posterior, and with it the priors of the commits below. They are derived a generation at a
-time and no further down than numbers change, so a new run of the seed does not touch the whole tree.
+time, with a few statements each, and no further down than numbers change: the weight of a prior falls with each
+generation, so a new run of the seed does not touch the whole tree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -187,7 +188,8 @@ def _derive(
 
 
 def _measure_base(session: Conn, contract: Contract, model: Model, commit: CommitRow, hardware_class: str) -> Normal:
-    """The number, by roots of trust alone, of the commit from which a milestone is counted; sd inf without any."""
+    """The number, by roots of trust alone, of the commit from which a milestone is counted: others who make it look bad
+    do not make a claim of a commit that is as good. Its sd is infinite where none of them measured it."""
     at = commit
     while at.parent_sha is not None:
         at = get_commit(session, at.parent_sha)
@@ -292,7 +294,11 @@ def _rank(
 def is_found_by_roots(
     contract: Contract, model: Model, above: Normal, runs: Sequence[Measurement], sure: float
 ) -> bool:
-    """Whether anchors alone make it so probable that a commit is better than one `above` it (decision 0031)."""
+    """Whether anchors alone make it so probable that a commit is better than one `above` it (decision 0031).
+
+    Others may stand up to 2 sd to one side of an anchor and agree with it, and can see its number before they report
+    theirs. So they add to what anchors find, and never make up for it.
+    """
     vouched_verify = contract.evidence.vouched_verify
     said = agreement.pool_roots(runs, model.noise_sd, vouched_verify=vouched_verify)
     difference = Normal(said.mean - above.mean, hypot(said.sd, above.sd))

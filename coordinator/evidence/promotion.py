@@ -152,7 +152,7 @@ def estimate(pairs: Sequence[Pair], noise_sd: float, *, vouched_verify: bool = F
     As among checkers (decision 0017) who stands apart is left out. The noise on the rung is another than that of the
     class, so it is estimated from the pairs, with the class's as a scaled inverse chi-squared prior of PRIOR_PAIRS
     degrees of freedom; the mean then has Student's distribution (Gelman et al., Bayesian Data Analysis, 3rd ed., §3.2).
-    What was left out counts in the noise as if it stood just not apart.
+    What was left out counts in the noise as if it stood just not apart: else leaving out would make it too small.
     """
     prior = 2 * noise_sd**2  # of a difference of two runs
     runs = [Measurement(one.difference, one.worker_id, one.volunteer_id, False, EXACT, one.trust) for one in pairs]
@@ -231,7 +231,8 @@ def is_due(gain: float, min_effect: float) -> bool:
 def may_begin(
     said: RungEffect, attempts: Attempts, trusted: AbstractSet[int], volunteer_id: int, *, is_anchor: bool
 ) -> bool:
-    """Whether one of the trusted volunteers may begin another pair, as for confirmations; nobody makes over PAIRS."""
+    """Whether one of the trusted volunteers may begin another pair. The rule is that of confirmations, but that nobody
+    makes more than PAIRS, since by one volunteer alone a promotion is never settled."""
     own = attempts.of_volunteers.get(volunteer_id, Tries())
     if own.runs + own.live >= PAIRS:
         return False

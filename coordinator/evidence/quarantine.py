@@ -77,8 +77,8 @@ def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
 
 
 def _await_results(session: Session, is_theirs: ColumnElement[bool]) -> None:
-    """Wait for results that are being stored now, and keep later ones waiting, which do not see yet that they do not
-    count: lock leases that have no result yet, and then the classes that they are for."""
+    """Wait for results that are being stored now, and keep later ones waiting: they do not see yet that they do not
+    count. Leases that have no result yet are locked for that, and then the classes that they are for."""
     is_open = is_theirs, _LEASES.c.result_key.is_(None)
     session.execute(select(_LEASES.c.id).where(*is_open).order_by(_LEASES.c.id).with_for_update())
     classes = select(_LEASES.c.project_id, _LEASES.c.hardware_class).where(is_theirs).distinct()

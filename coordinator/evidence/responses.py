@@ -31,7 +31,8 @@ MORE_ROUNDS = 50
 """In exact arithmetic as many rounds as unknowns are enough; rounding costs some more."""
 
 FITS_BADLY, REDESCENDS, WEIGHINGS = 4.0, 3, 4
-"""Runs with a larger residual, in sd of the noise, weigh less by the ratio's third power; weights follow four times."""
+"""Runs with a larger residual, in sd of the noise, weigh less by the ratio's third power, so that a lie moves others
+the less the larger it is. The weights follow from the fit so many times."""
 
 PRIOR_VOTES = 2.0
 """A prior sd weighs as much as so many volunteers."""
@@ -193,8 +194,9 @@ def _find_covariances(layout: Layout, above: Vector, weights: Vector, noise_sd: 
 def learn_sd(means: Vector, variances: Vector, volunteers: NDArray[np.int64], before: float, prior: float) -> float:
     """The sd of a random effect from its predictions, which assumed the sd `before`; each volunteer has one vote.
 
-    The sd is that by which half of the volunteers are within the normal distribution's half, so a minority that makes
-    numbers up does not move it. It is averaged with the prior's on the logarithmic scale.
+    What a worker's runs say by themselves is its prediction unshrunk, with a variance of its own. The sd is that by
+    which half of the volunteers are within the normal distribution's half, so a minority that makes numbers up does not
+    move it. It is averaged with the prior's on the logarithmic scale.
     """
     squares, own = _unshrink(means, variances, volunteers, before)
     if not len(squares):

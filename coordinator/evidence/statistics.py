@@ -11,7 +11,8 @@ m and sd are the contract's (0 and effect_sd) until the class teaches others (`e
 also does TAIL_SCALE times as much: d has two normal parts, and the posterior is the one normal of the same mean and
 covariance (West and Harrison, Bayesian Forecasting and Dynamic Models, 2nd ed., §12.4).
 
-b is drawn once for each worker and commit: a worker's runs of one commit share it. The root's prior is flat.
+b is drawn once for each worker and commit: a worker's runs of one commit share it, so that many runs by one worker
+do not become more certain than its offset is. The root's prior is flat.
 
 A commit's posterior is conditioned on the runs of its own path, the root's included, and on no others (why:
 docs/decisions/0008). Along a path the model is a Kalman filter (Kalman 1960; Särkkä, Bayesian Filtering and Smoothing,
@@ -115,7 +116,8 @@ class Response(NamedTuple):
     pivot: float = 0.0
 
     def offset_at(self, measured: float, shift: float = 0.0) -> Normal:
-        """How much of a measured value is the worker's, and `shift` the run's, which is as uncertain as it is large."""
+        """How much of a measured value is the worker's, and `shift` the run's. It is as uncertain as it is large, since
+        few machines, and one that lies, may tell the slope from which it follows."""
         sd = hypot(self.offset.sd, shift)
         if not self.gain.sd and not self.gain.mean:
             return Normal(self.offset.mean + shift, sd)

@@ -118,8 +118,11 @@ def record_run(
 def _waits_for_anchor(
     session: Conn, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, known: Sequence[Measurement]
 ) -> bool:
-    """Whether a commit has its check by others already, and only an anchor that is at work can make the next one
-    (decision 0028). What is in dispute others settle first, so that liars do not keep the anchor busy."""
+    """Whether a commit has its check by others already, and only an anchor that is at work can make the next one.
+
+    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0028). What is in
+    dispute others settle first, so that liars do not keep the anchor busy; verified it is by the anchor all the same.
+    """
     if worker.is_anchor or origin.experiment_id is None:
         return False
     checks = list_checks(known)
@@ -194,7 +197,8 @@ def _waits_for_others(derived: DerivedPosterior) -> bool:
 
 
 def is_doubted(session: Conn, project_id: int, volunteer_id: int) -> bool:
-    """Whether a volunteer was contradicted of late; while an anchor works it checks only what the anchor measured."""
+    """Whether a volunteer was contradicted of late. While an anchor works it checks what the anchor measured, by which
+    it is trusted again, and cannot hold up or dispute anything else."""
     query = select(_RECORDS.c.agreements, _RECORDS.c.contradictions)
     is_its = _RECORDS.c.project_id == project_id, _RECORDS.c.volunteer_id == volunteer_id
     row = session.execute(query.where(*is_its)).first()

@@ -2,10 +2,11 @@
 
 The first workers of a hardware class measure the seed as their first job, since all gains are counted from it; so does
 a worker whose runs fail. After that most jobs are experiments; by default one in eight measures an existing commit, in
-turn the leading one, to verify it, and a control. A record is confirmed in turns that would verify, before other
-commits are; a promotion takes such turns, too, within a share of its class's time, and the second run of its pair
-follows the first. Volunteers do not measure again what they measured before, and cannot choose what they verify. An
-anchor verifies whenever there is something to verify.
+turn the leading one, to verify it, and a control. Any commit that others measured too shows how a worker differs, so
+one that began later gets its control when its turn comes, and soon if it has none. A record is confirmed in turns that
+would verify, before other commits are, so that it costs no experiments; a promotion takes such turns, too, within a
+share of its class's time, and the second run of its pair follows the first. Volunteers do not measure again what
+they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
 
 Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
 """
@@ -129,9 +130,8 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     if snapshot.root_measured == 0 and _needs_baseline(snapshot):
         return _calibrate(snapshot)
     if snapshot.seed_waits and snapshot.root_failed < MAX_ROOT_FAILURES:
-        return Decision(
-            JobKind.REPLICATE, snapshot.root_sha, "No anchor measured the seed, from which gains are counted."
-        )
+        why = "Gains are counted from the seed, and no anchor has measured it on this hardware."
+        return Decision(JobKind.REPLICATE, snapshot.root_sha, why)
     if not snapshot.candidates:
         if not snapshot.has_results:
             return _start_from_seed(snapshot)
@@ -267,7 +267,8 @@ def _promote(snapshot: Snapshot) -> Decision | None:
 
 
 def _list_leaders(snapshot: Snapshot) -> list[Candidate]:
-    """The leading commits; for an anchor those last that are in dispute or by a doubted author: others settle such."""
+    """The leading commits. An anchor takes those last that are in dispute or whose author is doubted: its runs are few,
+    others settle such, and liars would keep it busy."""
 
     def order(candidate: Candidate) -> tuple[bool, bool, float]:
         is_doubted = candidate.is_disputed or candidate.is_suspect
@@ -316,7 +317,8 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
 
 
 def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
-    """Whether this worker may add a run to a commit that is not settled; for an anchor its own are counted (0031)."""
+    """Whether this worker may add a run to a commit that is not settled. Anchors' own runs must find what they verify
+    (decision 0031), so those are counted for an anchor, however many others made."""
     if snapshot.is_anchor and not snapshot.is_alone:
         own = snapshot.own.get(leader.sha, 0)
         return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
@@ -325,7 +327,8 @@ def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
 
 
 def _find_base(snapshot: Snapshot, leader: Candidate) -> str | None:
-    """The commit from which a corroborated one's gain is counted, where this anchor measured it less often."""
+    """The commit from which a corroborated one's gain is counted (the best verified one, else the seed), where this
+    anchor measured it less often."""
     if not (snapshot.is_anchor and leader.is_corroborated):
         return None
     verified = [one for one in snapshot.candidates if one.is_settled and not one.is_corroborated]
