@@ -108,7 +108,7 @@ def try_attack(attack: Attack, *, is_old: bool = False, seed: int = 1) -> Outcom
     """The outcome of an attack; `is_old`: strangers who agree verify."""
     if is_old:
         with _believe_strangers():
-            return try_attack(attack)
+            return try_attack(attack, seed=seed)
     with open_sybils(attack, seed) as swarm:
         return swarm.run()
 

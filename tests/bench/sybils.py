@@ -6,29 +6,35 @@ They also propose its code in order to measure it. Liars do not know each other:
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from sqlalchemy import select
 
 from coordinator.app import create_app
+from coordinator.db import cache
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
+from coordinator.evidence import changes, epochs
 from coordinator.evidence.calibration_queries import find_vouching
 from coordinator.evidence.quarantine import set_anchor
+from coordinator.experiments import lookup
 from coordinator.models import Commit, CommitPosterior, Project, Volunteer, Worker
 from coordinator.projects.service import create_project
+from coordinator.selection import combinations, frontier
+from coordinator.selection import service as selection
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import ProposalSubmission, Standing
 from shared.leases import GrantedLease, ResultUpload
-from shared.protocol import now, use_clock
+from shared.protocol import use_clock
 from shared.runs import Hardware, RunSeconds
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE, describe_change, make_result, make_run
@@ -52,6 +58,9 @@ HONEST_JOBS = 12
 """Number of jobs for which a liar of the style LATE is honest."""
 
 CHOOSING = 0.1
+BEGUN = datetime(2026, 1, 5, tzinfo=UTC)
+"""A commit's name depends on its time, and on names what is chosen of two that are alike."""
+
 BUDGET = timedelta(seconds=120)
 JOB = timedelta(seconds=140)
 FOREIGN = HARDWARE.model_copy(update={"isa": "a chip that nobody else has"})
@@ -153,7 +162,7 @@ class SybilSwarm:
 
     def __init__(self, database: Database, http: httpx.Client, attack: Attack, seed: int) -> None:
         self.database, self.attack, self.draw = database, attack, Random(seed)
-        self.time = now()
+        self.time = BEGUN
         self.truth: dict[str, float] = {}
         self.claimed: dict[str, float] = {}
         self.reported: dict[str, float] = {}
@@ -176,7 +185,7 @@ class SybilSwarm:
         return Member(name, MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), **role)
 
     def run(self) -> Outcome:
-        with use_clock(lambda: self.time):
+        with self._let_nothing_else_draw():
             self._begin()
             attack, pause = self.attack, self.attack.patience / max(1, self.attack.patient_jobs)
             for number in range(attack.patient_jobs if attack.patience else 0):
@@ -198,6 +207,19 @@ class SybilSwarm:
             with self.database.read() as session:
                 assert list(epochs.find_differences(session)) == []
         return self.outcome
+
+    @contextmanager
+    def _let_nothing_else_draw(self) -> Iterator[None]:
+        """The coordinator draws from these numbers, too, and its caches age by this clock: with one seed all goes alike
+        on each machine."""
+        moments = count()
+        with ExitStack() as patches:
+            patches.enter_context(use_clock(lambda: self.time))
+            patches.enter_context(patch.object(selection, "Random", lambda: Random(self.draw.getrandbits(64))))
+            for module in (lookup, cache, changes, frontier, combinations):
+                later = patch.object(module, "monotonic", lambda: self.time.timestamp() + next(moments) / 1e6)
+                patches.enter_context(later)
+            yield
 
     def _begin(self) -> None:
         if self.anchor is None:
@@ -357,6 +379,6 @@ def open_sybils(attack: Attack, seed: int = 1) -> Iterator[SybilSwarm]:
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
         app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
         with open_client(app) as http:
-            with app.state.database.write() as session:
+            with use_clock(lambda: BEGUN), app.state.database.write() as session:
                 create_project(session, folder / "seed")
             yield SybilSwarm(app.state.database, http, attack, seed)

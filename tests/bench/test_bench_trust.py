@@ -7,7 +7,7 @@ from tests.bench.sybils import Attack
 
 
 def test_strangers_alone_verify_nothing() -> None:
-    alone = replace(QUICK[0], rounds=40)
+    alone = replace(QUICK[0], rounds=14)
     old, new = try_attack(alone, is_old=True), try_attack(alone)
     assert len(old.false) > 0, "with the defence off they hold records of nothing"
     assert new.verified == set() and new.lies > 0
@@ -16,6 +16,6 @@ def test_strangers_alone_verify_nothing() -> None:
 
 def test_sybils_among_honest_volunteers_verify_nothing_false() -> None:
     """Whether or not their patience pays: whom the anchor agrees with depends on the draw."""
-    outcome = try_attack(Attack(4, 8, patience=2 * DAY, patient_jobs=10, rounds=16))
+    outcome = try_attack(Attack(4, 4, patience=2 * DAY, patient_jobs=10, rounds=12))
     assert outcome.false == set() and outcome.lies > 0
     assert len(outcome.verified) > 0, "the honest are verified all the same"
