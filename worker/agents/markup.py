@@ -23,7 +23,9 @@ _TAGS = re.compile(
 )
 _LEAVES = re.compile(r"search|replace|text|old|new|content|code|before|after|find", re.IGNORECASE)
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*?)\]\]>\s*", re.DOTALL)
-_CALL = re.compile(r"(?:^|(?<=[>\[(]))[ \t]*[A-Za-z_][\w.]*\((?=\s*[A-Za-z_]\w*\s*=[^=])", re.MULTILINE)
+_CALL = re.compile(
+    r"(?:^[ \t]*(?:\w+ = )?|(?<=[>\[(])[ \t]*)(?P<call>[A-Za-z_][\w.]*\((?=\s*[A-Za-z_]\w*\s*=[^=]))", re.MULTILINE
+)
 """A call that begins a line, a tag's content or a list: one in the middle of a sentence is talked about."""
 
 _YAML = re.compile(r"(?:---\s*\n)?\w+ *:\s")
@@ -56,7 +58,7 @@ def list_marked(text: str) -> Iterator[dict[str, Any]]:
         yield found
     ends = [at + 1 for at, letter in enumerate(text) if letter == ")"][-MAX_ENDS:]
     for call in list(_CALL.finditer(text))[-MAX_CALLS:]:
-        yield from filter(None, (_read_call(text[call.start() : end].lstrip()) for end in ends if end > call.end()))
+        yield from filter(None, (_read_call(text[call.start("call") : end]) for end in ends if end > call.end()))
     fenced = [(found[1].lower(), found[2]) for found in _FENCED.finditer(text)]
     is_whole = text.rstrip().rpartition("\n")[2][:1] not in (" ", "\t", "-")  # not cut off within its last list
     bare = [("yaml", text)] if is_whole and _YAML.match(text) else []

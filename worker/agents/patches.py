@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 Replacement = dict[str, str]
 
-_OPENS, _TURNS, _CLOSES = (re.compile(rf"{mark}{{5,9}}(?: .*)?") for mark in "<=>")
+_OPENS, _CLOSES = (re.compile(rf"{mark}{{5,9}}(?!{mark}).*") for mark in "<>")
+_TURNS = re.compile(r"={5,9}(?:\s.*)?")
 """The three lines of a search/replace block."""
 
 _PATH = r"[`\"']?(?:[ab]/)?([\w./-]+\.\w+)[`\"']?"

@@ -62,6 +62,8 @@ _TEXTS = {"text", "content", "contents", "code", "source", "new_content"}
 _CODE = ("search", "replace", "text")
 """Fields of which a list is the lines."""
 
+_NOTHING: tuple[Any, ...] = (None, "", [])
+
 _WORDS = {
     "up": "up upward upwards increase increased increasing higher raise raised raising larger bigger more grow ↑ +",
     "down": "down downward downwards decrease decreased decreasing lower lowered reduce reduced smaller less ↓ -",
@@ -214,7 +216,9 @@ def fit(form: type[BaseModel], found: Any, depth: int = 0, *, is_row: bool = Fal
     named = _rename(form, found, is_sure=is_row)
     for inner in found.values() if named and not is_row else ():  # {"experiment": {...}, "edits": [...]}
         more = _rename(form, inner, is_sure=False) if isinstance(inner, dict) else {}
-        named |= {} if more.keys() & named.keys() else more  # what repeats a field is another's
+        filled = {name: value for name, value in named.items() if name not in more or value not in _NOTHING}
+        if all(more[name] in (value, *_NOTHING) for name, value in filled.items() if name in more):
+            named = more | filled  # what gives a field another value is another's
     named = _part_files(form, named)
     if not named and depth < MAX_DEPTH:  # {"arguments": {...}}, {"experiment": {...}}
         inner = [fit(form, value, depth + 1) for value in found.values() if isinstance(value, dict | list | str)]
@@ -270,7 +274,7 @@ def _fit_value(name: str, field: FieldInfo, value: Any) -> Any:
 
 def _fit_rows(item: type[BaseModel], value: Any) -> Any:
     """A list of objects, from one object, a mapping of paths to texts, or nothing."""
-    if value in (None, "", "null", "~"):
+    if value in (*_NOTHING, "null", "~"):
         return []
     if isinstance(value, str):
         value = _load(value) or (read_patch(value) if "search" in item.model_fields else []) or value
