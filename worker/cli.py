@@ -104,7 +104,7 @@ def run(
         from worker.settings import explain_settings
 
         for setting, value, source in explain_settings(flags):
-            typer.echo(f"{setting:22} {value or '-':44} {source}")
+            typer.echo(f"{setting:22} {' '.join(value.split()) or '-':44} {source}")
         return
     options.ask_for_coordinator(flags)
     if plain or not sys.stderr.isatty():  # the imports take a second or two; the format is that of worker/ui/plain.py

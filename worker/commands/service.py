@@ -22,6 +22,7 @@ Description=Research swarm worker
 StartLimitIntervalSec=0
 
 [Service]
+WorkingDirectory=-{folder}
 ExecStart={command}
 Restart=on-failure
 RestartSec=60
@@ -42,10 +43,10 @@ def unit_path() -> Path:
 
 
 def describe_unit(flags: Sequence[str], program: Path | None = None) -> str:
-    """The unit's file for a worker with these flags. Raises SettingsError for settings that a service cannot have."""
+    """The unit's file for a worker with these flags, whose relative paths mean what they mean here."""
     program = program or Path(sys.argv[0]).resolve()
     command = " ".join(map(_quote, (str(program), "--plain", *flags)))
-    return _TEXT.format(command=command, stop_seconds=STOP_SECONDS)
+    return _TEXT.format(folder=str(Path.cwd()).replace("%", "%%"), command=command, stop_seconds=STOP_SECONDS)
 
 
 def install(flags: Sequence[str], print_line: Callable[[str], None]) -> None:

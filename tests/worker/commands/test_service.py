@@ -4,14 +4,20 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.worker.test_cli import Done
 from worker.commands.service import describe_unit, unit_path
 
 
-def test_systemd_accepts_the_unit_and_changes_no_word_of_its_command(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_and_changes_no_word_of_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = ["--gpu", "all", "--schedule", "mon-fri 19:00-08:00, sat-sun", "--name", 'a "box" at 100 % of $HOME']
     unit = tmp_path / "swarm-worker.service"
     program = Path("/bin/echo")
+    (folder := tmp_path / "100 % mine").mkdir()
+    monkeypatch.chdir(folder)
     unit.write_text(describe_unit(flags, program))
     done = subprocess.run(
         ["systemd-analyze", "--user", "verify", unit], capture_output=True, text=True, check=False,
@@ -19,6 +25,7 @@ def test_systemd_accepts_the_unit_and_changes_no_word_of_its_command(tmp_path: P
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert r'"a \"box\" at 100 %% of $$HOME"' in unit.read_text()
+    assert f"WorkingDirectory=-{tmp_path}/100 %% mine\n" in unit.read_text()  # so that `--token-file token` is found
 
 
 def test_installing_writes_starts_and_removing_undoes_both(tell: Callable[..., Done], tmp_path: Path) -> None:
@@ -27,6 +34,8 @@ def test_installing_writes_starts_and_removing_undoes_both(tell: Callable[..., D
     (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {called}\n')
     (tools / "systemctl").chmod(0o755)
     config = tmp_path / "config"
+    (config / "research-swarm").mkdir(parents=True)
+    (config / "research-swarm" / "config.toml").write_text('agent_command = """\ntool\n-p {prompt}\n"""\n')
     given = {"PATH": f"{tools}:/usr/bin:/bin", "XDG_CONFIG_HOME": str(config)}
     flags = ("--device", "cpu", "--cores", "1", "--coordinator", "swarm.test")
     for wrong, words in (
