@@ -180,24 +180,25 @@ def _derive(
         ancestor = find_ancestor(session, commit, hardware_class, above)
         one = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
         if one.standing is Standing.VERIFIED:
-            base = _measure_base(session, contract, model, commit, hardware_class)
+            sha = find_base(session, commit, hardware_class)
+            counted_from = queries.map_measurements(session, [sha], hardware_class, contract).get(sha, [])
+            base = agreement.pool_roots(counted_from, model.noise_sd, vouched_verify=contract.evidence.vouched_verify)
             if base.sd < inf and not is_found_by_roots(contract, model, base, runs[commit.sha], SURE_OF_CLAIMS):
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
     return derived
 
 
-def _measure_base(session: Conn, contract: Contract, model: Model, commit: CommitRow, hardware_class: str) -> Normal:
-    """The number, by roots of trust alone, of the commit from which a milestone is counted: others who make it look bad
-    do not make a claim of a commit that is as good. Its sd is infinite where none of them measured it."""
+def find_base(session: Conn, commit: CommitRow, hardware_class: str) -> str:
+    """The commit from which a milestone is counted: the nearest verified ancestor, else the root. By anchors' numbers
+    of it, others who make it look bad do not make a claim of a commit that is as good."""
     at = commit
     while at.parent_sha is not None:
         at = get_commit(session, at.parent_sha)
         row = find_posterior(session, at.sha, hardware_class)
         if row is not None and row.standing in ANCHORS:
             break
-    runs = queries.map_measurements(session, [at.sha], hardware_class, contract).get(at.sha, [])
-    return agreement.pool_roots(runs, model.noise_sd, vouched_verify=contract.evidence.vouched_verify)
+    return at.sha
 
 
 def conclude_on(

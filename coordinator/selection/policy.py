@@ -52,15 +52,16 @@ class Snapshot:
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` counts how often its volunteer measured a commit in the class, or made it, and names those that it may not
-    measure; `is_alone` says that nobody else is in the class. `to_confirm` is a commit that it may confirm,
-    `to_promote` a run that it may make on a rung. `expected` is the commit that the model of all runs expects most of.
-    `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
-    `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
-    them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
-    under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
-    measured the seed or do so now; `seed_waits` for an anchor, which this worker is; `needs_control` says that the
-    worker shares no commit with others, and should. While the class has no posterior, it has no results. While the
-    project `is_draining`, it has no experiments.
+    measure; `bases` has what the gains of corroborated leaders are counted from, for an anchor; `is_alone` says that
+    nobody else is in the class. `to_confirm` is a commit that it may confirm, `to_promote` a run that it may make on a
+    rung. `expected` is the commit that the model of all runs expects most of. `elsewhere` is the leading commit of
+    another class, if it leads by more there and nobody measured it here. `jobs_held` are under way on this worker.
+    `kinds` are those that the worker can do, `shares` the project's shares of them; `chosen` is the branch that the
+    volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs under way, `fleet` all jobs, and
+    `volunteers` those who hold them. `seed_workers` are the class's other workers that measured the seed or do so now;
+    `seed_waits` for an anchor, which this worker is; `needs_control` says that the worker shares no commit with others,
+    and should. While the class has no posterior, it has no results. While the project
+    `is_draining`, it has no experiments.
     """
 
     root_sha: str
@@ -73,6 +74,7 @@ class Snapshot:
     seconds_since_run: float = inf
     quarantine: str | None = None
     own: Mapping[str, int] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
     is_alone: bool = True
     expected: str | None = None
     to_confirm: str | None = None
@@ -240,7 +242,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
         elsewhere = Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
     if elsewhere and not snapshot.is_anchor:  # an invented class may lead at will, and must not keep anchors busy
         return elsewhere
-    leaders = _list_leaders(snapshot)
+    leaders = list_leaders(snapshot)
     if turn is JobKind.REPLICATE:
         return _verify(snapshot, leaders) or _replicate_due(snapshot) or of_record or elsewhere
     if snapshot.is_alone:
@@ -266,7 +268,7 @@ def _promote(snapshot: Snapshot) -> Decision | None:
     return Decision(JobKind.PROMOTE, job.measured, why, is_check=False, promotion=job)
 
 
-def _list_leaders(snapshot: Snapshot) -> list[Candidate]:
+def list_leaders(snapshot: Snapshot) -> list[Candidate]:
     """The leading commits. An anchor takes those last that are in dispute or whose author is doubted: its runs are few,
     others settle such, and liars would keep it busy."""
 
@@ -306,7 +308,8 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         if snapshot.is_alone and leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
             break  # else its own best commits would take all of a lone worker's turns
         if _may_add(snapshot, leader) and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
-            if base := _find_base(snapshot, leader):
+            base = snapshot.bases.get(leader.sha, leader.sha)
+            if snapshot.own.get(base, 0) < snapshot.own.get(leader.sha, 0):
                 why = "An anchor's runs have to find the leading commit's gain, and those of what it is counted from."
                 return Decision(JobKind.REPLICATE, base, why)
             why = (
@@ -324,16 +327,6 @@ def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
         return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
     has_room = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
     return has_room and (snapshot.is_alone or leader.sha not in snapshot.own)
-
-
-def _find_base(snapshot: Snapshot, leader: Candidate) -> str | None:
-    """The commit from which a corroborated one's gain is counted (the best verified one, else the seed), where this
-    anchor measured it less often."""
-    if not (snapshot.is_anchor and leader.is_corroborated):
-        return None
-    verified = [one for one in snapshot.candidates if one.is_settled and not one.is_corroborated]
-    base = min(verified, key=lambda one: one.mean).sha if verified else snapshot.root_sha
-    return base if snapshot.own.get(base, 0) < snapshot.own.get(leader.sha, 0) else None
 
 
 def _find_record(snapshot: Snapshot) -> Candidate | None:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence import confirmations, promotions
 from coordinator.evidence.calibration_queries import has_anchor_at_work
-from coordinator.evidence.posteriors import find_posterior
+from coordinator.evidence.posteriors import find_base, find_posterior
 from coordinator.evidence.trust import is_doubted, list_due
 from coordinator.experiments import service as experiments
 from coordinator.lineage.branches import BranchRow, get_branch_by_name, is_stalled, list_branch_rows
+from coordinator.lineage.commits import get_commit
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.projects.settings import settings_of
@@ -126,12 +127,16 @@ def _take_snapshot(
         return replace(snapshot, to_promote=half)
     record = next((one.sha for one in frontier.candidates if one.is_settled), None)
     expected = find_expected_best(session, project, frontier.candidates)
-    looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
+    snapshot = replace(snapshot, expected=expected)
+    leaders = policy.list_leaders(snapshot)
+    looked_at = [one.sha for one in (*frontier.candidates[:LEADERS], *leaders)]
     looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
     measured = {jobs.base_sha for jobs in in_flight if JobKind(jobs.kind).is_measurement}
-    seed_waits = False
+    seed_waits, bases = False, dict[str, str]()
     if snapshot.is_anchor:
-        looked_at.append(project.root_sha)
+        waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
+        bases = {one.sha: find_base(session, one, hardware_class) for one in waiting}
+        looked_at += [project.root_sha, *bases.values()]
         is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
         seed_waits = not is_anchored and project.root_sha not in measured
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
@@ -158,7 +163,7 @@ def _take_snapshot(
         to_promote=to_promote,
         seed_waits=seed_waits,
         own=own,
-        expected=expected,
+        bases=bases,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, in_flight),
         due=[sha for sha in due if sha not in measured and (sha not in own or snapshot.is_anchor)],
