@@ -270,7 +270,6 @@ class ActiveRun:
         self._processes.begin_next_host(self._scoring_ends)
         assert self._processes.host is not None
         self._host_clock = RunClock(self._clock.kind, self._processes.host.process, self._spec.cores)
-        self._host_clock.start_budget()
         self._answers = 0
 
     def _check_host(self) -> None:
@@ -310,17 +309,20 @@ class ActiveRun:
         return message
 
     def _answer(self, message: Ask | Renew) -> tuple[Answered | Renewed, list[int]]:
-        """The answer to the scorer, with its descriptors. A host gets the result after its first question came."""
+        """The answer to the scorer, with its descriptors. A host gets the result after its first question came, and its
+        time begins then: until there is one it waits for the scorer."""
+        processes = self._processes
         if isinstance(message, Renew):
             self._begin_next_host()
-        elif (parameters := self._processes.load_host(self._scoring_ends)) is not None:
+            assert processes.host is not None
+            return Renewed(), processes.host.shared
+        if self._answers == 0:
+            self._host_clock.start_budget()
+        if (parameters := processes.load_host(self._scoring_ends)) is not None:
             self._parameters = parameters
-        host = self._processes.host
-        assert host is not None
-        if isinstance(message, Renew):
-            return Renewed(), host.shared
-        host.process.send(message)
-        answered = host.process.expect(Answered, deadline=self._scoring_ends)
+        assert processes.host is not None
+        processes.host.process.send(message)
+        answered = processes.host.process.expect(Answered, deadline=self._scoring_ends)
         self._answers += 1
         self._check_host()
         return answered, []

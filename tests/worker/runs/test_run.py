@@ -1,8 +1,10 @@
 """Whole runs in real sandboxes with real training, and the ways in which a commit can fail."""
 
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,8 @@ from shared.runs import MAX_CURVE_POINTS, RunLimit, RunOutcome, RunReport
 from tests.seed.cheats.attempts import train_in_the_host
 from tests.support.tiny_project import Files, files_that_log_their_budget, seed_files
 from tests.worker.runs.conftest import Measure
+from worker.runs import run_clock
+from worker.runs.processes import RunProcesses
 from worker.runs.spec import RunImpossible, RunProgress
 from worker.sandbox.base import Sandbox
 
@@ -338,6 +342,23 @@ def test_no_host_goes_on_training(measure_files: Measure, apart: Sandbox) -> Non
     assert won.metric < fair.metric - 0.05
     report = measure_files(cheat, budget=limited, sandbox=apart)
     assert report.outcome is RunOutcome.TIMEOUT and report.reason.startswith("a model host took ")
+
+
+def test_a_host_is_not_charged_for_waiting_until_the_scorer_asks(
+    measure_files: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By wall time, as on a GPU: reading a large validation set takes longer than answers may."""
+    waited, begin = [0.0], RunProcesses.begin_scorer
+
+    def read_long(processes: RunProcesses, size: int) -> None:
+        waited[0] += 600
+        begin(processes, size)
+
+    monkeypatch.setattr(RunProcesses, "begin_scorer", read_long)
+    monkeypatch.setattr(run_clock, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + waited[0]))
+    budget = {"clock": BudgetClock.WALL, "wall_seconds": None, "answer_seconds": 60}
+    report = measure_files(seed_files(), budget=budget)
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
 
 
 def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
