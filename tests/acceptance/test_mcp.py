@@ -1,6 +1,7 @@
 """`swarm-worker mcp` as a coding agent's program starts it: two jobs in a row by the protocol's own client."""
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,13 +80,15 @@ async def _work_twice(codec: Volunteer, notes: Path) -> None:
         assert (await agent.call("propose", title="A first idea", **words))["accepted"]
         crashed = await agent.call_until("measure", "waits for your repair")
         assert "ZeroDivisionError" in crashed["log"]
-        file.write_text(f"{source}\nFIRST = 1\n")
+        file.write_text(
+            f"{source}\nFIRST = 1\nLONG = {os.urandom(2000).hex()!r}\n"
+        )  # its size counts: no parent of others
         assert (await agent.call("propose", title="A first idea", **words))["accepted"]
         measured = await agent.call_until("measure", "waits for your finding")
         assert "one run gave" in measured["measured"]
         done = await agent.call_until("write_finding", "no job", claim="The first.", **paper)
         assert done["result"]["at"].startswith(codec.url)
-        # The second: its files come with the call; it is much like the first, and insisted upon.
+        # The second, on the same parent: its files come with the call; it is much like the first, and insisted upon.
         job = await agent.call_until("next_job", "waits for your proposal")
         second = (Path(job["folder"]) / "codec.py").read_text() + "\nSECOND = 2\n"
         refused = await agent.call("propose", title="A second", files={"codec.py": second}, **words)
