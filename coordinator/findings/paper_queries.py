@@ -156,11 +156,11 @@ def find_author(session: Conn, finding: Finding) -> int:
 
 
 def find_last_retractor(session: Conn, finding_id: int) -> int | None:
-    """The volunteer who retracted a finding last."""
-    query = select(FindingNote.volunteer_id).where(
-        FindingNote.finding_id == finding_id, FindingNote.kind == NoteKind.RETRACTION
-    )
-    return session.scalar(query.order_by(FindingNote.id.desc()).limit(1))
+    """The volunteer who retracted a finding that is retracted; None where a command did, which leaves no note."""
+    changes = FindingNote.kind.in_((NoteKind.RETRACTION, NoteKind.RESTORATION))
+    query = select(FindingNote.kind, FindingNote.volunteer_id).where(FindingNote.finding_id == finding_id, changes)
+    last = session.execute(query.order_by(FindingNote.id.desc()).limit(1)).first()
+    return last.volunteer_id if last is not None and last.kind == NoteKind.RETRACTION else None
 
 
 def map_parent_settings(session: Conn, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.permissions import Caller, NotAllowedError, Permission, check
+from coordinator.accounts.permissions import ALLOWED, Caller, NotAllowedError, Permission, check
 from coordinator.events import audit, history
 from coordinator.events import service as events
 from coordinator.events.audit import Actor
@@ -125,11 +125,12 @@ def add_note(
 
 
 def _check_may(session: Session, caller: Caller, finding: Finding, kind: NoteKind) -> None:
-    is_author = paper_queries.find_author(session, finding) == caller.id
-    if not is_author or kind is NoteKind.NOTE:
-        check(caller, Permission.ANNOTATE)
-    elif kind is NoteKind.RESTORATION and paper_queries.find_last_retractor(session, finding.id) != caller.id:
-        raise NotAllowedError("A maintainer retracted this finding; only a maintainer takes that back.")
+    if paper_queries.find_author(session, finding) == caller.id and kind is not NoteKind.NOTE:
+        if kind is NoteKind.RETRACTION or paper_queries.find_last_retractor(session, finding.id) == caller.id:
+            return
+        if caller.role not in ALLOWED[Permission.ANNOTATE]:
+            raise NotAllowedError("A maintainer retracted this finding; only a maintainer takes that back.")
+    check(caller, Permission.ANNOTATE)
 
 
 def _lock_finding(session: Session, finding_id: int) -> Finding:

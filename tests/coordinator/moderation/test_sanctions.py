@@ -166,6 +166,10 @@ def test_an_author_does_not_take_back_a_maintainers_retraction(
     assert boss.post("/findings/1/retraction", {"text": "It does not repeat."}).status_code == 201
     assert code_of(mallory.person.post("/findings/1/restoration", {"text": "It does."})) == (403, "not-allowed")
     assert boss.post("/findings/1/restoration", {"text": "It does."}).status_code == 201
+    with database.write() as session:  # by the command, which leaves no note
+        service.retract_finding(session, BOSS, 1, "It does not repeat.")
+    assert code_of(mallory.person.post("/findings/1/restoration", {"text": "It does."})) == (403, "not-allowed")
+    assert boss.post("/findings/1/restoration", {"text": "It does."}).status_code == 201
 
 
 def test_one_account_does_not_take_all_places_of_a_project(http: TestClient, database: Database, project: str) -> None:
