@@ -27,7 +27,8 @@ OptionalProject = Annotated[Slug | None, Query(description="default: all")]
 @router.get("/records")
 def list_records(session: ReadSession, asked: Annotated[service.RecordQuery, Query()]) -> Page[Record]:
     """The best verified commit of a project in each hardware class, and the one that leads provisionally. The filters
-    of experiments are on these two: one of them must fit. Of at most 200 classes: name a project, a class or dates."""
+    of experiments are on these two: one of them must fit. Of at most 200 classes, those with
+    most runs unless another order is asked for: name a project, a class or dates."""
     return Page(items=service.view_records(session, asked))
 
 
