@@ -199,26 +199,25 @@ class ConfinedProcess:
     def _watch(self, log: int) -> None:
         """Drain the log and enforce the limits until the process ends, or an error; then end its descendants."""
         reason = "its limits could not be watched"
-        exit_watch = os.pidfd_open(self._process.pid)
-        os.set_blocking(log, False)
-        poller = select.poll()
-        poller.register(log, select.POLLIN)
-        poller.register(exit_watch, select.POLLIN)
         try:
-            self._follow(log, exit_watch, poller)
+            self._follow(log)
             reason = ""
         finally:
             self._conclude(log, reason)
-            os.close(exit_watch)
 
-    def _follow(self, log: int, exit_watch: int, poller: "select.poll") -> None:
+    def _follow(self, log: int) -> None:
         look_again = 0.0
-        while exit_watch not in (ready := [fd for fd, _ in poller.poll(WATCH_INTERVAL_SECONDS * 1000)]):
-            if log in ready and not self._drain(log):
-                poller.unregister(log)
-            if time.monotonic() >= look_again:
-                self._watch_use()
-                look_again = time.monotonic() + WATCH_INTERVAL_SECONDS
+        os.set_blocking(log, False)
+        poller = select.poll()
+        poller.register(log, select.POLLIN)
+        with os.fdopen(os.pidfd_open(self._process.pid), "rb") as exit_watch:
+            poller.register(exit_watch, select.POLLIN)
+            while exit_watch.fileno() not in (ready := [fd for fd, _ in poller.poll(WATCH_INTERVAL_SECONDS * 1000)]):
+                if log in ready and not self._drain(log):
+                    poller.unregister(log)
+                if time.monotonic() >= look_again:
+                    self._watch_use()
+                    look_again = time.monotonic() + WATCH_INTERVAL_SECONDS
 
     def _conclude(self, log: int, reason: str) -> None:
         self._end_all(reason)  # before it is reaped, so its group's number is still its own

@@ -1,12 +1,17 @@
 """Output that is not to be trusted: endless, binary, or without lines."""
 
+import errno
+import os
 import tracemalloc
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.sandbox.conftest import Worker
-from worker.sandbox.process import LOG_LINE_CHARACTERS, LOG_LINES, LogTail
+from worker.sandbox.base import ProcessLimits, SandboxRequest
+from worker.sandbox.process import LOG_LINE_CHARACTERS, LOG_LINES, ConfinedProcess, LogTail
 
 
 def test_keeps_the_last_lines_of_a_flood_without_the_flood(bubblewrap: Worker) -> None:
@@ -44,6 +49,18 @@ def test_names_the_signal(bubblewrap: Worker) -> None:
 def test_what_can_no_longer_be_watched_is_ended(volunteer: Worker) -> None:
     outcome = volunteer.without("watch").run("import time; time.sleep(100)")
     assert outcome.killed_for == "its limits could not be watched"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_cannot_be_watched_from_its_start_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_none(pid: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", open_none)
+    command = ("/bin/sleep", "600")
+    process = ConfinedProcess(command, SandboxRequest(command, ProcessLimits(64, 4, 8), tmp_path), None, tmp_path)
+    outcome = process.wait(60)
+    assert outcome is not None and outcome.killed_for == "its limits could not be watched"
 
 
 def test_replaces_what_a_terminal_would_stumble_over() -> None:
