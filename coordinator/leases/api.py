@@ -112,8 +112,8 @@ async def deliver_result(
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
-    jobs, token, body = _get_jobs(request), read_bearer(request), await request.body()
-    delivery = await jobs.run(results.deliver, jobs.database, jobs.heartbeats, token, lease_id, upload, body)
+    jobs, token = _get_jobs(request), read_bearer(request)
+    delivery = await jobs.run(results.deliver, jobs.database, jobs.heartbeats, token, lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)
 
 

@@ -56,21 +56,20 @@ class Delivery:
 
 
 def deliver(
-    database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload,
-    body: bytes,
-) -> Delivery:  # fmt: skip
-    """Store a result, whose request had this body, once. Raises a SwarmError, with nothing stored, for a result that
-    does not fit its lease."""
+    database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
+) -> Delivery:
+    """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
     with database.connect() as session:
         seen = service.find_own(session, bearer, lease_id)
         contract = projects.parse_stored(seen.contract)
         built = _build(session, seen, contract, upload)
         other = _describe_other(session, seen, contract, upload, built)
-    body_sha256 = sha256(body).hexdigest()
+    # Of what the body says: another version of the worker, or a proxy, may write the same in another way.
+    body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     with database.begin() as session:
         lease, known = queries.lock_with_result(session, lease_id, upload.run.id, built.sha if built else "")
         service.refuse_stopped(lease)
-        stored = _find_stored(lease, upload, body_sha256)
+        stored = _find_stored(lease, upload.run.id, body_sha256)
         if stored is not None:
             return Delivery(stored, is_new=False)
         held = _hold_to_lease(session, lease, contract, upload, other)
@@ -162,12 +161,10 @@ def _words(commit: CommitUpload) -> CommitWords:
     return CommitWords(commit.author, commit.authored_at, commit.message)
 
 
-def _find_stored(lease: LeaseRow, upload: ResultUpload, body_sha256: str) -> ResultReply | None:
+def _find_stored(lease: LeaseRow, key: UUID, body_sha256: str) -> ResultReply | None:
     if lease.result_key is None:
         return None
-    # Earlier versions stored the hash of the message as they wrote it themselves.
-    written = sha256(upload.model_dump_json().encode()).hexdigest()
-    if lease.result_key != upload.run.id or lease.result_sha256 not in (body_sha256, written):
+    if (lease.result_key, lease.result_sha256) != (key, body_sha256):
         raise ResultConflictError("This lease has its result, and it is not this one.")
     return ResultReply.model_validate(lease.result_reply)
 
