@@ -230,6 +230,10 @@ _MEASURED_BY = (
         .having((func.count().filter(IS_LIVE) > 0) | (func.count() >= LOST_TRIES))
     )
 )
+_IS_MEASURING = select(_LEASES.c.id).where(
+    _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.base_sha == bindparam("sha"), IS_LIVE,
+    ~is_one_of(_LEASES.c.kind, _MAKERS),
+)  # fmt: skip
 _CHECKS = (
     select(_RUNS.c.commit_sha, func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)))
     .where(_RUNS.c.commit_sha.in_(SHAS), _RUNS.c.hardware_class == HARDWARE_CLASS, _RUNS.c.is_check, IS_MEASUREMENT)
@@ -348,6 +352,11 @@ def count_measured_by(session: Conn, volunteer_id: int, hardware_class: str, sha
     hardware. One for which it let LOST_TRIES leases come to nothing counts, too, so that nobody holds a commit up."""
     given = {"volunteer_id": volunteer_id, "hardware_class": hardware_class, "shas": list(shas), "moment": now()}
     return Counter(session.scalars(_MEASURED_BY, given | {"since": now() - LOST_WITHIN}))
+
+
+def is_measuring(session: Conn, worker_id: int, sha: str) -> bool:
+    """Whether a worker holds a job that measures a commit."""
+    return session.scalar(_IS_MEASURING, {"worker_id": worker_id, "sha": sha, "moment": now()}) is not None
 
 
 def map_checks(session: Conn, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:

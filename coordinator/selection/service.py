@@ -138,7 +138,7 @@ def _take_snapshot(
         bases = {one.sha: find_base(session, one, hardware_class) for one in waiting}
         looked_at += [project.root_sha, *bases.values()]
         is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
-        seed_waits = not is_anchored and project.root_sha not in measured
+        seed_waits = not is_anchored and not queries.is_measuring(session, worker.id, project.root_sha)
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
     to_confirm = None
     if request.protocol >= CONFIRMING_PROTOCOL:
