@@ -126,7 +126,8 @@ def add_note(
 
 def _check_may(session: Session, caller: Caller, finding: Finding, kind: NoteKind) -> None:
     if paper_queries.find_author(session, finding) == caller.id and kind is not NoteKind.NOTE:
-        if kind is NoteKind.RETRACTION or paper_queries.find_last_retractor(session, finding.id) == caller.id:
+        is_taken_back = kind is NoteKind.RESTORATION and finding.state == FindingState.RETRACTED
+        if not is_taken_back or paper_queries.find_last_retractor(session, finding.id) == caller.id:
             return
         if caller.role not in ALLOWED[Permission.ANNOTATE]:
             raise NotAllowedError("A maintainer retracted this finding; only a maintainer takes that back.")
