@@ -119,20 +119,12 @@ def report_finding(
 
 
 @router.post("/findings/{finding_id}/retraction", dependencies=[CsrfChecked])
-def retract_finding(
-    request: Request, finding_id: RowId, author: Contributor, session: WriteSession, reason: Why
-) -> Response:
-    """Retract a finding, as its author or as a moderator."""
-    draft = NoteDraft(text=reason)
-    revisions.annotate(session, author, finding_id, uuid4(), NoteKind.RETRACTION, draft, ActionSource.PAGE)
-    return redirect(request, f"/findings/{finding_id}", "It is retracted.")
-
-
 @router.post("/findings/{finding_id}/restoration", dependencies=[CsrfChecked])
-def restore_finding(
+def change_finding(
     request: Request, finding_id: RowId, author: Contributor, session: WriteSession, reason: Why
 ) -> Response:
-    """Take a retraction back."""
-    draft = NoteDraft(text=reason)
-    revisions.annotate(session, author, finding_id, uuid4(), NoteKind.RESTORATION, draft, ActionSource.PAGE)
-    return redirect(request, f"/findings/{finding_id}", "It is retracted no longer.")
+    """Retract a finding or take that back, as its author or as a moderator."""
+    kind = NoteKind(request.url.path.rpartition("/")[2])
+    revisions.annotate(session, author, finding_id, uuid4(), kind, NoteDraft(text=reason), ActionSource.PAGE)
+    again = " no longer" if kind is NoteKind.RESTORATION else ""
+    return redirect(request, f"/findings/{finding_id}", f"It is retracted{again}.")
