@@ -25,7 +25,7 @@ from shared.workers import LeaderboardOrder, LeaderboardPeriod
 
 router = APIRouter(include_in_schema=False)
 
-MAX_WORKERS, MAX_PAPERS, MAX_PROJECTS = 50, 20, 50
+MAX_WORKERS, MAX_PAPERS = 50, 20
 
 
 @router.get("/leaderboard")
@@ -41,7 +41,7 @@ def show_leaderboard(
         "board": contributions.view_leaderboard(session, period, order, project),
         "periods": list(LeaderboardPeriod),
         "orders": list(LeaderboardOrder),
-        "projects": [one.name for one in list_projects(session)[:MAX_PROJECTS]],
+        "projects": [one.name for one in list_projects(session)],
     }
     return render("people/leaderboard.html", page=page)
 
