@@ -16,6 +16,7 @@ MAX_DAYS = 3650
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=1000), CLEAN]
 """The reason of an action, for the audit log and for those whom it concerns."""
 
+CitedName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120), CLEAN]
 Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
 Uses = Annotated[int, Field(ge=1, le=10_000)]
 AuditValue = bool | Count | Number | Text | None
@@ -54,6 +55,7 @@ class AuditAction(StrEnum):
     VERIFY_BACKUP = "verify-backup"
     CHANGE_PROJECT = "change-project"
     MESSAGE_WORKER = "message-worker"
+    CHANGE_PROFILE = "change-profile"
 
 
 class SubjectKind(StrEnum):
@@ -112,6 +114,13 @@ class WorkerSanction(Explained):
     """Of the whole account, or of one of its workers."""
 
     worker: ShortText | None = None
+
+
+class Profile(Explained):
+    """How an account is shown to others; None leaves one as it is."""
+
+    is_listed: bool | None = None
+    cited_as: CitedName | None = None
 
 
 class AnchorChange(Explained):

@@ -350,15 +350,3 @@ def view_invitations(session: Session, before_id: int | None, limit: int) -> Pag
 def get_account(session: Session, name: str) -> Volunteer:
     """The account of that name. Raises NotFoundError."""
     return must_find(queries.find_volunteer(session, name), f"There is no account {name!r}.")
-
-
-def set_cited_name(session: Session, volunteer_id: int, name: str) -> None:
-    """Have an account's owner named in citations, or with an empty name not."""
-    session.get_one(Volunteer, volunteer_id).cited_as = name or None
-    session.flush()
-
-
-def set_listing(session: Session, volunteer_id: int, *, is_listed: bool) -> None:
-    """Let an account stand on the leaderboard, or not."""
-    session.get_one(Volunteer, volunteer_id).is_unlisted = not is_listed
-    session.flush()

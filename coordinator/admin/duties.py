@@ -20,13 +20,14 @@ from coordinator.moderation import queue, service
 from coordinator.moderation.service import NothingChangesError
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import HeldDecisionKind
-from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest, WorkerMessageRequest
+from shared.moderation import AuditView, InvitationRequest, Profile, SubjectKind, TokenRequest, WorkerMessageRequest
 from shared.protocol import Message
 from shared.queue import QueueAction, QueueKind, QueueRequest
 from shared.workers import Role
 
 app = typer.Typer()
 
+Finding = Annotated[int, typer.Argument(help="Its number.")]
 Name = Annotated[str, typer.Argument(help="The account's name, for example ada.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the audit log.")]
 WorkerName = Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")]
@@ -148,6 +149,19 @@ def release(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
 
 
 @app.command()
+def profile(
+    name: Name,
+    reason: Reason,
+    listed: Annotated[bool | None, typer.Option("--listed/--unlisted", help="On the leaderboard or not.")] = None,
+    cited_as: Annotated[str | None, typer.Option(help="Its owner's name in citations; empty for none.")] = None,
+) -> None:
+    """Change how an account is shown, as its owner can on the page /me."""
+    with act() as (session, actor):
+        asked = read_values(Profile, {"is_listed": listed, "cited_as": cited_as, "reason": reason})
+        say(service.change_profile(session, actor, name, asked))
+
+
+@app.command()
 def retract_papers(name: Name, reason: Reason) -> None:
     """Retract the published papers of an account, at most the 1,000 newest. `undo` restores the same ones.
 
@@ -158,10 +172,17 @@ def retract_papers(name: Name, reason: Reason) -> None:
 
 
 @app.command()
-def retract_finding(finding: Annotated[int, typer.Argument(help="Its number.")], reason: Reason) -> None:
-    """Retract a finding. It stays readable; searches and context packs leave it out. `undo` restores it."""
+def retract_finding(finding: Finding, reason: Reason) -> None:
+    """Retract a finding. It stays readable; searches and context packs leave it out. `restore-finding` ends that."""
     with act() as (session, actor):
-        say(service.retract_finding(session, actor, finding, reason))
+        say(service.set_retraction(session, actor, finding, reason, is_on=True))
+
+
+@app.command()
+def restore_finding(finding: Finding, reason: Reason) -> None:
+    """End the retraction of a finding."""
+    with act() as (session, actor):
+        say(service.set_retraction(session, actor, finding, reason, is_on=False))
 
 
 @app.command()

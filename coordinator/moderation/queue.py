@@ -104,7 +104,7 @@ def _delete(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest
 
 
 def _retract(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
-    return service.retract_finding(session, actor, int(_key(item)), asked.reason)
+    return service.set_retraction(session, actor, int(_key(item)), asked.reason, is_on=True)
 
 
 def _quarantine(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:

@@ -20,7 +20,7 @@ from coordinator.moderation.subjects import SUBJECTS
 from coordinator.projects import service as projects
 from shared.experiments import HeldDecisionKind
 from shared.findings import FindingState
-from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, SubjectKind, TokenRequest
+from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, Profile, SubjectKind, TokenRequest
 from shared.workers import Role, TokenScope
 
 PERMISSIONS: Mapping[AuditAction, Permission] = {
@@ -56,6 +56,7 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
     AuditAction.VERIFY_BACKUP: Permission.ADMINISTER,
     AuditAction.CHANGE_PROJECT: Permission.ADMINISTER,
     AuditAction.MESSAGE_WORKER: Permission.SANCTION,
+    AuditAction.CHANGE_PROFILE: Permission.ADMINISTER,
 }
 
 
@@ -126,6 +127,15 @@ def approve_account(session: Session, actor: Actor, name: str, reason: str) -> A
     return change(session, actor, AuditAction.APPROVE_ACCOUNT, SubjectKind.ACCOUNT, name, changes, reason)
 
 
+def change_profile(session: Session, actor: Actor, name: str, asked: Profile) -> AuditEntry:
+    """Let one's own or another account stand on the leaderboard, and its owner be named in citations, or not."""
+    action = AuditAction.CHANGE_PROFILE
+    check_role(actor.role, Permission.WORK if name == actor.name else PERMISSIONS[action])
+    listing = {} if asked.is_listed is None else {"is_unlisted": not asked.is_listed}
+    changes = listing if asked.cited_as is None else listing | {"cited_as": asked.cited_as or None}
+    return _change(session, actor, action, SubjectKind.ACCOUNT, name, changes, asked.reason)
+
+
 def set_quarantine(
     session: Session, actor: Actor, name: str, worker: str | None, reason: str, *, is_on: bool
 ) -> AuditEntry:
@@ -136,10 +146,11 @@ def set_quarantine(
     return change(session, actor, action, subject, key, {"quarantine": reason if is_on else None}, reason)
 
 
-def retract_finding(session: Session, actor: Actor, finding_id: int, reason: str) -> AuditEntry:
-    """Retract a finding; undoing it restores it. Raises FindingStateError."""
-    changes, key = {"state": FindingState.RETRACTED.value}, str(finding_id)
-    return change(session, actor, AuditAction.RETRACT_FINDING, SubjectKind.FINDING, key, changes, reason)
+def set_retraction(session: Session, actor: Actor, finding_id: int, reason: str, *, is_on: bool) -> AuditEntry:
+    """Retract a finding, or restore it. Raises FindingStateError."""
+    action = AuditAction.RETRACT_FINDING if is_on else AuditAction.RESTORE_FINDING
+    state = FindingState.RETRACTED if is_on else FindingState.PUBLISHED
+    return change(session, actor, action, SubjectKind.FINDING, str(finding_id), {"state": state.value}, reason)
 
 
 def retract_papers(session: Session, actor: Actor, name: str, reason: str) -> AuditEntry:

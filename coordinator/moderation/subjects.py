@@ -27,6 +27,10 @@ from shared.moderation import SubjectKind
 from shared.protocol import now
 from shared.workers import Role
 
+STATE = ("role", "is_pending", "is_approved", "suspension")
+PROFILE = ("is_unlisted", "cited_as")
+"""Columns of an account: what maintainers decide, but for its quarantine, and what its owner does."""
+
 
 class LastMaintainerError(SwarmError, status=409, title="A swarm keeps one maintainer"):
     pass
@@ -46,21 +50,19 @@ def _lock_account(session: Session, name: str) -> Volunteer:
 
 def _read_account(session: Session, name: str) -> dict[str, Any]:
     account = _lock_account(session, name)
-    return {
-        column: getattr(account, column) for column in ("role", "is_pending", "is_approved", "suspension", "quarantine")
-    }
+    return {column: getattr(account, column) for column in (*STATE, "quarantine", *PROFILE)}
 
 
 def _write_account(session: Session, name: str, changes: State, actor: Actor, _reason: str) -> None:
     account = _lock_account(session, name)
-    check_rank(actor.role, Role(account.role))
+    if actor.volunteer_id != account.id or changes.keys() - PROFILE:
+        check_rank(actor.role, Role(account.role))
     if "role" in changes and account.role == Role.MAINTAINER:
         query = select(func.count()).where(Volunteer.role == Role.MAINTAINER, Volunteer.suspension.is_(None))
         if session.scalar(query) == 1:
             raise LastMaintainerError(f"Make somebody else a maintainer before {name} stops being the only one.")
-    for column in ("role", "is_pending", "is_approved", "suspension"):
-        if column in changes:
-            setattr(account, column, changes[column])
+    for column in changes.keys() - {"quarantine"}:
+        setattr(account, column, changes[column])
     if "role" in changes or "suspension" in changes:
         sessions.end_sessions(session, account.id)
     session.flush()

@@ -1,4 +1,4 @@
-"""Tokens over HTTP: those of one's own account, and as a maintainer those of others."""
+"""Tokens and profiles over HTTP: those of one's own account, and as a maintainer those of others."""
 
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from shared.moderation import (
     ActionSource,
     AuditView,
     NewSecret,
+    Profile,
     TokenLabel,
     TokenRequest,
     TokenRevocation,
@@ -59,6 +60,12 @@ def create_token(name: Slug, asked: TokenRequest, token: BearerToken, session: W
         return service.create_token(session, actor, name, asked, made_with_id=token_id)
     authorize(session, token, Permission.ADMINISTER)
     return service.create_token(session, actor, name, asked)
+
+
+@router.post("/accounts/{name}/profile")
+def change_profile(name: Slug, asked: Profile, token: BearerToken, session: WriteSession) -> AuditView:
+    """Change how an account is shown to others: one's own, or as a maintainer somebody else's."""
+    return service.view(service.change_profile(session, _identify(session, token).actor, name, asked))
 
 
 @router.post("/login-codes", status_code=status.HTTP_201_CREATED)

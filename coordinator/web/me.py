@@ -1,15 +1,16 @@
 """The page of the account that is signed in: its workers, tokens, experiments, sessions and password."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
-from pydantic import StringConstraints
 
 from coordinator.accounts import passwords, sessions
 from coordinator.accounts import queries as accounts_queries
 from coordinator.accounts import service as accounts
-from coordinator.accounts.permissions import STAFF, Permission, check
+from coordinator.accounts.permissions import STAFF, Caller, Permission, check
 from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
+from coordinator.events.audit import Actor
 from coordinator.experiments import service as experiments
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.errors import SwarmError
@@ -20,13 +21,11 @@ from coordinator.web.sessions import CsrfChecked, SignedIn, act_as, redirect
 from coordinator.web.sign_in import Password, base_url
 from coordinator.workers import queries as workers_queries
 from coordinator.workers.queries import WorkerFilters
-from shared.moderation import MAX_DAYS, TokenRequest
-from shared.protocol import CLEAN, ShortText
+from shared.moderation import MAX_DAYS, CitedName, Profile, TokenRequest
+from shared.protocol import ShortText
 from shared.workers import Role, TokenScope
 
 router = APIRouter(include_in_schema=False)
-
-CitedName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120), CLEAN]
 
 MAX_WORKERS, MAX_EXPERIMENTS = 100, 10
 """Rows that the page lists, the newest."""
@@ -60,6 +59,11 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
     return render("me/me.html", page=page | shown)
 
 
+def _act_for_oneself(visitor: Caller) -> Actor:
+    """The actor of an action on the own account alone, whatever the duties."""
+    return act_as(visitor)._replace(role=Role.VOLUNTEER)
+
+
 @router.post("/me/tokens", dependencies=[CsrfChecked])
 def create_token(
     request: Request, visitor: SignedIn, database: CurrentDatabase, label: Annotated[ShortText, Form()],
@@ -89,8 +93,7 @@ def create_code(request: Request, visitor: SignedIn, database: CurrentDatabase) 
 @router.post("/me/tokens/{token_id}/revocation", dependencies=[CsrfChecked])
 def revoke_token(request: Request, token_id: RowId, visitor: SignedIn, session: WriteSession) -> Response:
     """Make one of my tokens invalid at once, and those that were made with it."""
-    actor = act_as(visitor)._replace(role=Role.VOLUNTEER)  # here somebody acts for himself, whatever his duties
-    moderation.revoke_token(session, actor, token_id, "Revoked by its owner.")
+    moderation.revoke_token(session, _act_for_oneself(visitor), token_id, "Revoked by its owner.")
     return redirect(request, "/me", "The token is revoked, with those that were made with it: none counts any more.")
 
 
@@ -108,24 +111,30 @@ def change_password(
     return redirect(request, "/me", f"{visitor.name} has a new password. Other browsers are signed out.")
 
 
-@router.post("/me/leaderboard", dependencies=[CsrfChecked])
-def choose_listing(
-    request: Request, visitor: SignedIn, session: WriteSession, listed: Annotated[bool, Form()] = False
+@router.post("/me/tokens/{token_id}/label", dependencies=[CsrfChecked])
+def label_token(
+    request: Request, token_id: RowId, visitor: SignedIn, database: CurrentDatabase, label: Annotated[ShortText, Form()]
 ) -> Response:
-    """Stand on the leaderboard, or on none."""
-    accounts.set_listing(session, visitor.id, is_listed=listed)
-    said = "stands on the leaderboard" if listed else "stands on no leaderboard any more, within a minute"
-    return redirect(request, "/me#listing", f"{visitor.name} {said}.")
+    """Say in other words what one of my tokens is for."""
+    check(visitor, Permission.WORK)
+    with suppress(moderation.NothingChangesError), database.write() as session:
+        moderation.label_token(session, _act_for_oneself(visitor), token_id, label)
+    return redirect(request, "/me#tokens-title", f"Token {token_id} is for {label}.")
 
 
-@router.post("/me/citations", dependencies=[CsrfChecked])
-def choose_cited_name(
-    request: Request, visitor: SignedIn, session: WriteSession, cited_as: Annotated[CitedName, Form()] = ""
-) -> Response:
-    """Be named in citations of snapshots, or not."""
-    accounts.set_cited_name(session, visitor.id, cited_as)
-    said = f"will be named as {cited_as}" if cited_as else "will not name you"
-    return redirect(request, "/me#listing", f"Citations of later snapshots {said}.")
+@router.post("/me/profile", dependencies=[CsrfChecked])
+def change_profile(
+    request: Request, visitor: SignedIn, database: CurrentDatabase, listed: Annotated[bool | None, Form()] = None,
+    cited_as: Annotated[CitedName | None, Form()] = None,
+) -> Response:  # fmt: skip
+    """Stand on the leaderboard or on none, and be named in citations of snapshots or not."""
+    check(visitor, Permission.WORK)
+    asked = Profile(is_listed=listed, cited_as=cited_as, reason="Chosen by its owner.")
+    with suppress(moderation.NothingChangesError), database.write() as session:
+        moderation.change_profile(session, _act_for_oneself(visitor), visitor.name, asked)
+    return redirect(
+        request, "/me#listing", "It is saved. Leaderboards follow within a minute, citations with the next snapshot."
+    )
 
 
 @router.post("/me/sign-out-everywhere", dependencies=[CsrfChecked])

@@ -3,8 +3,8 @@
     python -m tests.bench.bench_pages --sizes 1000 100000 --engines sqlite postgresql
 
 Pages are those of the route table. A page of one thing is asked for with another one each time, and one that is not
-public as a maintainer. CPU is the coordinator's and, on PostgreSQL, its server's; bytes are those of the answer,
-compressed as browsers ask for it.
+public as a maintainer. The sizes take turns, so that other work on the machine costs both the same. CPU is the
+coordinator's and, on PostgreSQL, its server's; bytes are those of the answer, compressed as browsers ask for it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ SMALL_CPU_MS = 5.0
 NEVER = "1000000"
 """Seconds between tasks that have nothing to do with pages: what is made in bulk has no vectors and no epoch."""
 
-VIEWS, MEMORY_VIEWS = 12, 1_000
+TURNS, VIEWS, MEMORY_VIEWS = 4, 8, 1_000
 BROWSER = {"Accept": "text/html,*/*;q=0.8", "Accept-Encoding": "gzip"}
 EXTRA = (
     f"/projects/tiny?hardware_class={quote(pages_store.RARE)}", "/projects/tiny?first=200&last=700",
@@ -95,22 +95,31 @@ class Bench:
         http = self._maintainer if page in self._guarded else self._stranger
         return http.get(self.fill_in(page, number))
 
-    def measure(self, route: str) -> Cost | None:
-        """The mean cost of a view; None where there is no such page."""
-        first = self.get(route, 0)
-        if first.status_code != 200:
-            sys.stderr.write(f"{route}: {first.status_code}\n")
-            return None
-        for number in range(3):
-            self.get(route, number)
+    def take_turn(self, page: str, turn: int) -> float:
+        """CPU-ms of some views of a page."""
         before = self.cpu_seconds()
         for number in range(VIEWS):
-            response = self.get(route, number + 3)
+            response = self.get(page, (turn + 1) * VIEWS + number)
             assert response.status_code == 200, response.url
-        cpu_ms = 1000 * (self.cpu_seconds() - before) / VIEWS
-        sys.stderr.write(f"{route}: {cpu_ms:.1f} CPU-ms\n")
-        sent = int(first.headers.get("content-length", len(first.content)))
-        return Cost(cpu_ms, len(first.content) / 1024, sent / 1024, measure_scripts(first.text) / 1024)
+        return 1000 * (self.cpu_seconds() - before)
+
+
+def measure(benches: list[Bench], page: str) -> list[Cost]:
+    """The mean cost of a view with each size; empty where there is no such page."""
+    answers = [bench.get(page, 0) for bench in benches]
+    if any(first.status_code != 200 for first in answers):
+        sys.stderr.write(f"{page}: {[first.status_code for first in answers]}\n")
+        return []
+    for bench in benches:
+        bench.take_turn(page, -1)
+    turns = [[bench.take_turn(page, turn) for bench in benches] for turn in range(TURNS)]
+    means = [sum(of_size) / (TURNS * VIEWS) for of_size in zip(*turns, strict=True)]
+    sys.stderr.write(f"{page}: {', '.join(f'{mean:.1f}' for mean in means)} CPU-ms\n")
+    return [
+        Cost(mean, len(first.content) / 1024, int(first.headers.get("content-length", len(first.content))) / 1024,
+             measure_scripts(first.text) / 1024)
+        for mean, first in zip(means, answers, strict=True)
+    ]  # fmt: skip
 
 
 def measure_scripts(html: str) -> int:
@@ -151,17 +160,13 @@ def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
 
 def measure_engine(engine: str, sizes: tuple[int, int], pages: list[str]) -> Iterator[tuple[str, ...]]:
     """The table's rows for one engine, the memory's at the end."""
-    found: list[dict[str, Cost | None]] = []
-    memory = (0.0, 0.0)
-    for experiments in sizes:
-        with tempfile.TemporaryDirectory() as folder, open_bench(engine, experiments, Path(folder)) as bench:
-            found.append({page: bench.measure(page) for page in pages})
-            if experiments == sizes[-1]:
-                memory = measure_memory(bench, [page for page in pages if found[-1][page]])
-    for page in pages:
-        small, large = found[0][page], found[1][page]
-        if small is None or large is None:
-            continue
+    with ExitStack() as stack:
+        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in sizes]
+        pairs = zip(sizes, folders, strict=True)
+        benches = [stack.enter_context(open_bench(engine, size, folder)) for size, folder in pairs]
+        found = {page: costs for page in pages if (costs := measure(benches, page))}
+        memory = measure_memory(benches[-1], list(found))
+    for page, (small, large) in found.items():
         times = large.cpu_ms / max(small.cpu_ms, 0.1)
         has_grown = times > MOST_TIMES and large.cpu_ms > SMALL_CPU_MS
         misses = {

@@ -113,8 +113,9 @@ class PostgresServer:
         return Path(psutil.Process(self._instance.get_pid()).exe()).parent
 
     def cpu_seconds(self) -> float:
-        """Seconds of CPU that the server's living processes have used."""
-        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
+        """Seconds of CPU that the server's processes have used, those that have ended among them."""
+        postmaster, *living = self._processes()
+        return sum(postmaster.cpu_times()[:4]) + sum(sum(process.cpu_times()[:2]) for process in living)
 
     def _processes(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self._instance.get_pid())

@@ -15,7 +15,7 @@ from coordinator.models import Volunteer
 from coordinator.projects.service import create_project
 from coordinator.records import contributions, progress
 from shared.workers import Role
-from tests.support.accounts import browse_as
+from tests.support.accounts import browse_as, make_person
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
@@ -57,12 +57,22 @@ def test_the_leaderboard_leaves_out_who_wants_that_and_who_is_stopped(
     assert http.get("/leaderboard?project=none").status_code == 404
     assert http.get("/leaderboard?order=luck").status_code == 422
     ada = browse_as(app, "ada")
-    ada.post("/me/leaderboard", listed="false")
+    ada.post("/me/profile", listed="false")
     assert names_of(http.get("/leaderboard?order=hours").text) == ["bob"] and "Show my name" in ada.get("/me").text
-    ada.post("/me/leaderboard", listed="true")
+    ada.post("/me/profile", listed="true")
     assert names_of(http.get("/leaderboard?order=hours").text) == ["ada", "bob"]
-    ada.post("/me/citations", cited_as=" Ada <Lovelace> ")
+    for _ in range(2):  # the second time it is like that already
+        ada.post("/me/profile", cited_as=" Ada <Lovelace> ")
     assert 'value="Ada &lt;Lovelace&gt;"' in ada.get("/me").text
+    boss, mod = (make_person(database, http, role, Role(role)) for role in ("maintainer", "moderator"))
+    entries = boss.get("/audit?key=ada").json()["items"]
+    changes: list[dict[str, object]] = [{"cited_as": "Ada <Lovelace>"}, {"is_unlisted": False}, {"is_unlisted": True}]
+    assert [one["after"] for one in entries] == changes
+    wish = {"is_listed": False, "reason": "It was asked for by mail."}
+    assert [mod.post(f"/accounts/{name}/profile", wish).status_code for name in ("moderator", "ada")] == [200, 403]
+    done = boss.post("/accounts/ada/profile", wish).json()
+    assert names_of(http.get("/leaderboard?order=hours").text) == ["bob"]
+    boss.post(f"/audit/{done['id']}/undo", {"reason": "It was another Ada."})
     with database.write() as session:
         session.scalars(select(Volunteer).where(Volunteer.name == "bob")).one().suspension = "spam"
     assert names_of(http.get("/leaderboard?order=hours&project=tiny").text) == ["ada"]
