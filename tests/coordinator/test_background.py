@@ -24,6 +24,7 @@ from coordinator.settings import CoordinatorSettings
 from shared.events import EventView
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
+from tests.support.databases import ON_ONE_ENGINE
 
 TASKS = {
     "live feed",
@@ -141,7 +142,7 @@ class FaultyDatabase(Database):
         KeyError("a mistake in this program"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_every_task_of_the_application_goes_on_after_an_error(database_url: str, fault: Exception) -> None:
     settings = CoordinatorSettings(
         database_url=database_url, event_poll_seconds=0.01, epoch_check_seconds=0.01, meaning_check_seconds=0.01,

@@ -11,10 +11,14 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+import pytest
 from sqlalchemy import NullPool, create_engine, func, make_url, select, text
 
 from coordinator.db.database import Database
 from coordinator.models import Base
+
+ON_ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For rules that decide alike on every database, whose statements other tests send to both."""
 
 SCHEMA = text(
     "select (select count(*) from pg_class), (select count(*) from pg_attribute), (select count(*) from pg_trigger), "

@@ -16,6 +16,7 @@ from shared.leases import Phase
 from shared.protocol import now, use_clock
 from shared.workers import Role, TokenScope
 from tests.support.accounts import Person, code_of, dump, make_person
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import claim_request
 from tests.support.volunteers import MiniWorker
 
@@ -33,7 +34,7 @@ def test_an_account_comes_with_a_token_that_works(http: TestClient, project: str
 
 
 @pytest.mark.parametrize("name", ["", "Ada", "a b", "-ada", "x" * 64])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_a_name_that_cannot_stand_in_an_address_is_refused(http: TestClient, name: str) -> None:
     assert code_of(sign_up(http, name)) == (422, "request-invalid")
 

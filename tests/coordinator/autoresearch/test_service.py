@@ -26,7 +26,7 @@ from coordinator.records.progress import view_progress
 from shared.experiments import JobKind
 from shared.records import ProjectProgress
 from shared.runs import DeviceKind, Hardware
-from tests.support.databases import count_rows
+from tests.support.databases import ON_ONE_ENGINE, count_rows
 from tests.support.git import run_git
 from tests.support.seeds import write_seed
 from tests.support.sessions import BRANCH, CASES, DATA, HARDWARE, Session, replay, write_small_session
@@ -82,6 +82,7 @@ def test_rows_become_commits_runs_and_findings(database: Database, small: Sessio
     assert compared["difference_mean"] == pytest.approx(2.03 - 2.05, abs=0.005), "against it, and not against the seed"
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("name", ["session-a.tsv", "session-b.tsv"])
 def test_the_curve_and_the_file_are_those_of_the_session(database: Database, tmp_path: Path, name: str) -> None:
     session = replay(tmp_path / "autoresearch", DATA / name)
@@ -121,6 +122,7 @@ def test_an_import_is_repeatable_and_goes_on_with_the_session(database: Database
         load(database, small)
 
 
+@ON_ONE_ENGINE
 def test_a_session_goes_on_after_an_update_of_the_package(
     database: Database, small: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_session_goes_on_after_an_update_of_the_package(
     assert "# of another version" in "".join(reading.read_harness().values()), "new imports get the new files"
 
 
+@ON_ONE_ENGINE
 def test_another_first_commit_is_another_session(database: Database, small: Session, tmp_path: Path) -> None:
     load(database, small)
     other = Session(tmp_path / "elsewhere" / "autoresearch")
@@ -167,6 +170,7 @@ def test_nothing_is_stored_of_an_import_that_fails(database: Database, small: Se
         load(database, small, name="tiny")
 
 
+@ON_ONE_ENGINE
 def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session) -> None:
     small.note("a1b2c3d", "about 2", "discard", "no number")
     small.keep("2.000000", "embed_lr 0.6->0.7")
@@ -178,6 +182,7 @@ def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session)
         assert b"".join(list_lines(read, project.id)) == small.results.read_bytes()
 
 
+@ON_ONE_ENGINE
 def test_higher_may_be_better(database: Database, tmp_path: Path) -> None:
     session = Session(tmp_path / "accuracy", metric="Test-Accuracy")
     session.note(session.head[:7], "0.500000", "keep", "baseline")
@@ -190,6 +195,7 @@ def test_higher_may_be_better(database: Database, tmp_path: Path) -> None:
     assert progress.leader_sha == progress.points[-1].sha
 
 
+@ON_ONE_ENGINE
 def test_the_swarm_works_on_from_the_best_commit_with_code(
     database: Database, small: Session, make_worker: Callable[..., MiniWorker]
 ) -> None:
@@ -257,6 +263,7 @@ def test_one_hash_of_several_experiments(database: Database, case_repository: Pa
     assert "year = {2026}" in entry and "month = jan" in entry and "imported-sessions" not in entry
 
 
+@ON_ONE_ENGINE
 def test_a_seed_change_is_a_replicate(database: Database, case_repository: Path, http: Any) -> None:
     load_case(database, case_repository, 20)
     found = {row["title"]: row for row in http.get("/api/v1/experiments?project=imported").json()["items"]}
@@ -271,6 +278,7 @@ def test_each_case_becomes_a_whole_project(database: Database, case_repository: 
     assert report.added == report.rows > 0
 
 
+@ON_ONE_ENGINE
 def test_large_logs_in_the_commits_are_not_the_code(database: Database, tmp_path: Path) -> None:
     session = Session(tmp_path / "autoresearch")
     session.note(session.head[:7], "2.1", "keep", "baseline")
@@ -285,6 +293,7 @@ def test_large_logs_in_the_commits_are_not_the_code(database: Database, tmp_path
         assert projects.contract_of(project).files.editable == ["train.py"]
 
 
+@ON_ONE_ENGINE
 def test_a_preview_stores_nothing_and_says_the_same(database: Database, small: Session) -> None:
     before = count_rows(database)
     options = ImportOptions(small.folder, BRANCH, small.results, HARDWARE, name="imported")
@@ -294,6 +303,7 @@ def test_a_preview_stores_nothing_and_says_the_same(database: Database, small: S
     assert set(load(database, small).account) <= set(told) and any("Direction: Less val_bpb" in line for line in told)
 
 
+@ON_ONE_ENGINE
 def test_dangling_commits_still_have_their_code(database: Database, tmp_path: Path, http: Any) -> None:
     session = Session(tmp_path / "autoresearch")
     base = session.head

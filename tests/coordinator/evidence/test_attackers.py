@@ -16,6 +16,7 @@ from coordinator.models import Project
 from coordinator.projects.service import create_project
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, ResultUpload
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
@@ -33,6 +34,7 @@ def village(project: str, database: Database) -> Village:
     return village
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("may_verify", [False, True])
 def test_who_is_honest_only_where_the_anchor_measured_verifies_nothing_of_its_own(
     village: Village, *, may_verify: bool
@@ -68,6 +70,7 @@ def join(village: Village, name: str, seed: float) -> None:
     village.measure(name, None, seed)
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize(("crowd", "seed"), [(3, 3.4), (6, 3.335)])
 def test_whoever_makes_the_seed_look_bad_verifies_nothing(village: Village, crowd: int, seed: float) -> None:
     """All gains are counted from the seed, which each of a crowd says is worse than it is."""
@@ -95,6 +98,7 @@ def test_whoever_makes_the_seed_look_bad_verifies_nothing(village: Village, crow
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_what_a_doubted_volunteer_says_costs_nobody_trust_and_disputes_nothing(village: Village) -> None:
     village.measure("mal", None, 3.3)
     for _ in range(2):
@@ -114,6 +118,7 @@ def test_what_a_doubted_volunteer_says_costs_nobody_trust_and_disputes_nothing(v
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_a_slow_newcomer_comes_to_be_vouched_and_verified(village: Village) -> None:
     """It measures one commit in twelve hours, as noisily as others."""
     draw = Random(1)
@@ -132,6 +137,7 @@ def test_a_slow_newcomer_comes_to_be_vouched_and_verified(village: Village) -> N
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_an_honest_machine_that_drifts_is_not_doubted(village: Village) -> None:
     """Its offset goes up and down by twice the noise, and is estimated again after each few runs."""
     draw, verified = Random(2), 0
@@ -216,6 +222,7 @@ def test_who_abandons_checks_does_not_hold_a_commit_up(
     assert checked is not None and checked.base.sha == held.base.sha
 
 
+@ON_ONE_ENGINE
 def test_an_anchor_on_two_kinds_of_hardware_checks_in_both(
     project: str, database: Database, make_worker: Callable[..., MiniWorker]
 ) -> None:

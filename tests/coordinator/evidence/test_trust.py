@@ -10,6 +10,7 @@ from coordinator.evidence import quarantine
 from coordinator.evidence.explanation import explain
 from coordinator.models import Event, Project, Run
 from shared.events import EventKind
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.swarm_data import History
 from tests.support.village import CLASS, VOLUNTEERS, Village
 
@@ -19,6 +20,7 @@ def village(project: str, database: Database) -> Village:
     return Village(database)
 
 
+@ON_ONE_ENGINE
 def test_strangers_who_agree_do_not_verify(village: Village) -> None:
     assert [village.record(name)[0] for name in VOLUNTEERS] == [0, 1, 1, 1], "the first has nobody to agree with"
     sha = village.invent("ada", 3.2)
@@ -83,6 +85,7 @@ def test_vouched_volunteers_vouch_on_more_commits_with_more_partners(village: Vi
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_patient_sybils_verify_nothing_while_no_anchor_is_at_work(village: Village) -> None:
     """They agree with the anchor for a day and lie once it is away. Where the vouched may stand in for it they win."""
     village.make_anchor("dan")
@@ -108,6 +111,7 @@ def test_patient_sybils_verify_nothing_while_no_anchor_is_at_work(village: Villa
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize(
     ("kept_out", "worker", "standing"),
     [(None, None, "provisional"), ("dan", "w1", "corroborated"), ("dan", None, "corroborated")],
@@ -125,6 +129,7 @@ def test_nobody_waits_for_an_anchor_in_quarantine(
     assert village.posterior(sha).standing == standing
 
 
+@ON_ONE_ENGINE
 def test_while_an_anchor_works_no_other_two_verify(village: Village) -> None:
     """A volunteer who was vouched for, and another, say what they like: the anchor's measurement is waited for."""
     village.make_anchor("dan")
@@ -147,6 +152,7 @@ def test_while_an_anchor_works_no_other_two_verify(village: Village) -> None:
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_others_settle_a_dispute_while_an_anchor_works_and_verify_nothing_by_it(village: Village) -> None:
     village.make_anchor("dan")
     lie = village.invent("ada", 3.0)
@@ -176,6 +182,7 @@ def test_claims_are_replicated_by_others_as_trust_demands(village: Village) -> N
     assert village.record("ada") == (4, 0) and len(village.list_due("cy")) < len(claims) / 2
 
 
+@ON_ONE_ENGINE
 def test_a_refuted_result_costs_trust_and_what_stands_on_it_is_suspect(village: Village) -> None:
     lie = village.invent("dan", 3.0)
     built = village.invent("ada", 2.99, parent=lie)
@@ -194,6 +201,7 @@ def test_a_refuted_result_costs_trust_and_what_stands_on_it_is_suspect(village: 
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_a_doubted_volunteers_result_waits_for_others(village: Village) -> None:
     village.measure("bo", village.invent("dan", 3.0), 3.3)
     next_one = village.invent("dan", 3.25)
@@ -203,6 +211,7 @@ def test_a_doubted_volunteers_result_waits_for_others(village: Village) -> None:
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_an_anchor_vouches_from_its_first_day(village: Village) -> None:
     claim = village.invent("ada", 3.1)
     newcomers = ("eve", "fay")
@@ -230,6 +239,7 @@ def test_an_anchor_vouches_from_its_first_day(village: Village) -> None:
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -> None:
     wonder, impossible = village.invent("ada", 2.4), village.invent("ada", 0.9)
     assert village.posterior(wonder).standing == village.posterior(impossible).standing == "held"
@@ -244,6 +254,7 @@ def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Village) -> None:
     sha = village.invent("ada", 3.2)
     village.measure("dan", sha, 3.1)

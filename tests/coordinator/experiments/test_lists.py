@@ -16,6 +16,7 @@ from coordinator.experiments import listing
 from coordinator.models import Commit, CommitPosterior, Experiment, Run, Worker
 from coordinator.records import service as records
 from shared.protocol import API_PREFIX
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.swarm_data import EarlierHistory
 
 NAME, EXPERIMENTS = "tiny", 40
@@ -216,7 +217,7 @@ def test_dates_are_those_of_what_happened(http: TestClient, database: Database) 
         assert [one[key] for one in read(http, path, sort="done")][-1] == 1
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_lists_have_several_metrics(http: TestClient) -> None:
     runs = {one["experiment_id"]: one for one in read(http, "/runs", ascending=True) if one["kind"] == "improve"}
     for one in read(http, "/experiments"):
@@ -296,7 +297,7 @@ def test_a_pair_of_commits_has_one_difference(http: TestClient, database: Databa
         assert http.get(f"{API_PREFIX}/compare", params={"a": wrong, "b": "1"}).status_code == status, wrong
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_what_an_address_does_not_have_is_refused_with_the_right_name(http: TestClient) -> None:
     for address, meant in (
         ("/experiments?project=tiny&sortt=best", "sort"), ("/experiments?project=tiny&order_by=best", "sort"),

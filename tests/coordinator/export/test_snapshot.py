@@ -31,6 +31,7 @@ from shared.export import SnapshotView
 from shared.findings import FindingDraft
 from swarm.publish import prepare
 from swarm.verify import verify_folder
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import EarlierHistory, History
 
@@ -90,6 +91,7 @@ def test_the_same_state_gives_the_same_bytes_and_both_verify(
         write_snapshot(licensed, "tiny", "tiny-2026", snapshot, "", lambda line: None)
 
 
+@ON_ONE_ENGINE
 def test_nothing_private_is_in_it(snapshot: Path) -> None:
     for path in snapshot.iterdir():
         content = path.read_bytes()
@@ -115,6 +117,7 @@ def test_nothing_private_is_in_it(snapshot: Path) -> None:
         assert "grace" not in database.execute("select settings from projects").fetchone()[0]
 
 
+@ON_ONE_ENGINE
 def test_it_describes_itself_as_archives_ask(snapshot: Path) -> None:
     checker = [
         str(Path(sys.executable).with_name("check-jsonschema")),
@@ -139,6 +142,7 @@ def test_it_describes_itself_as_archives_ask(snapshot: Path) -> None:
     assert view.experiments == 10 and view.epochs
 
 
+@ON_ONE_ENGINE
 def test_a_project_without_a_licence_has_none(database: Database, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="states no licence"):
         write_snapshot(database, "tiny", "tiny-2026", tmp_path / "snapshot", "", lambda line: None)
@@ -152,6 +156,7 @@ def served(snapshot: Path) -> Iterator[TestClient]:
         yield client
 
 
+@ON_ONE_ENGINE
 def test_it_is_served_and_refuses_to_be_changed(served: TestClient) -> None:
     experiments = served.get("/api/v1/experiments?project=tiny&limit=200").json()["items"]
     assert len(experiments) == 10
@@ -175,12 +180,14 @@ def test_it_is_served_and_refuses_to_be_changed(served: TestClient) -> None:
     assert served.get("/git/tiny.git/info/refs?service=git-upload-pack").status_code == 200
 
 
+@ON_ONE_ENGINE
 def test_what_is_served_is_whole(snapshot: Path) -> None:
     with closing(Database(f"sqlite:///{snapshot}/snapshot.db")) as database, database.read() as session:
         problems = [one for one in find_problems(session, lambda what, done, total: None) if "says of paper" not in one]
         assert problems == []
 
 
+@ON_ONE_ENGINE
 def test_both_layouts_are_prepared_and_nothing_is_sent(snapshot: Path, tmp_path: Path) -> None:
     lines = list(prepare(snapshot, tmp_path / "out"))
     assert "Nothing has been sent" in lines[0] and "hf upload" in lines[1]

@@ -19,6 +19,7 @@ from shared.formatting import format_measure
 from shared.protocol import API_PREFIX, now
 from shared.workers import Role, TokenScope
 from tests.coordinator.findings.conftest import Author
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 
@@ -41,6 +42,7 @@ def post(
     return http.post(f"{API_PREFIX}/findings/{path}", json=body, headers=headers)
 
 
+@ON_ONE_ENGINE
 def test_a_paper_binds_words_to_what_was_measured(http: TestClient, author: Author) -> None:
     number = author.write("Wider is better", metric=3.2, mechanism="More of it.", refuted_by="A run at 256.")
     paper = read(http, number)
@@ -52,6 +54,7 @@ def test_a_paper_binds_words_to_what_was_measured(http: TestClient, author: Auth
     assert [known.hardware_class for known in paper.evidence] == [paper.summary.hardware_class]
 
 
+@ON_ONE_ENGINE
 def test_what_others_measure_later_weakens_or_strengthens_it(http: TestClient, author: Author) -> None:
     number = author.write("Wider is better", metric=3.2)
     before = read(http, number)
@@ -107,6 +110,7 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
     assert read(http, template).words.caveats == "3 runs; 2 other volunteers measured it, too."
 
 
+@ON_ONE_ENGINE
 def test_constants_that_changed_together_are_named(http: TestClient, author: Author) -> None:
     alone = author.write("LR 0.1 -> 0.2", axis="LR")
     together = author.write("LR 0.1 -> 0.2, DECAY 0.3 -> 0.4", axis="LR and DECAY", value="0.2, 0.4")
@@ -115,6 +119,7 @@ def test_constants_that_changed_together_are_named(http: TestClient, author: Aut
     assert "<bdi>LR</bdi> and <bdi>DECAY</bdi> changed together" in page
 
 
+@ON_ONE_ENGINE
 def test_the_same_step_elsewhere_speaks_for_or_against_it(http: TestClient, author: Author) -> None:
     number = author.write("Wider is better", metric=3.2)
     same = author.write("The same once more", metric=3.31)
@@ -164,6 +169,7 @@ def test_retraction_and_notes_leave_a_trace(http: TestClient, database: Database
     assert post(http, database, "999/notes", {"text": "?"}).status_code == 404
 
 
+@ON_ONE_ENGINE
 def test_how_an_experiment_failed_has_a_class(http: TestClient, database: Database, author: Author) -> None:
     assert read(http, author.write("crashed", metric=None)).summary.failure == "crashed"
     assert read(http, author.write("worse", metric=3.4)).summary.failure == "worse"
@@ -179,6 +185,7 @@ def test_how_an_experiment_failed_has_a_class(http: TestClient, database: Databa
     assert [item["failure"] for item in listed] == list(told)[::-1]
 
 
+@ON_ONE_ENGINE
 def test_what_was_slow_and_lost_is_told_apart(http: TestClient, database: Database, author: Author) -> None:
     with database.write() as session:
         project = session.query(Project).one()

@@ -6,14 +6,14 @@ from pathlib import Path
 from random import Random
 
 import httpx
-import pytest
 
 from coordinator.git_http.api import MAX_REQUEST_BYTES
 from coordinator.git_http.protocol import frame
 from tests.coordinator.git_http.conftest import Upstream
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.git import Git
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_ONE_ENGINE
 
 
 def post(upstream: Upstream, body: bytes, **headers: str) -> httpx.Response:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.coordinator.git_http.conftest import Upstream
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.git import Git
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # test_walks asks both kinds
+pytestmark = ON_ONE_ENGINE  # test_walks asks both kinds
 
 
 @pytest.fixture

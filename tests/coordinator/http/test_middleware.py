@@ -16,7 +16,7 @@ from coordinator.moderation import service as moderation
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from tests.support.accounts import Browsing, browse_as, code_of
-from tests.support.databases import SqliteFolder
+from tests.support.databases import ON_ONE_ENGINE, SqliteFolder
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history
 from tests.support.tokens import create_token
@@ -140,7 +140,7 @@ def ask_before(http: TestClient, path: str, method: str) -> int:
     return http.options(path, headers=OTHER | wanted).status_code
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_pages_of_other_sites_read_and_do_nothing_else(http: TestClient, project: str) -> None:
     for path in ("/api/v1/projects", "/api/v1/projects/none", "/openapi.json", "/projects/tiny.json"):
         headers = http.get(path, headers=OTHER | {"Cookie": "session=x"}).headers
@@ -167,7 +167,7 @@ def test_a_closed_swarm_is_read_from_the_sites_that_it_names(
         assert "access-control-allow-origin" not in stranger.headers
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_an_address_tells_its_methods(http: TestClient, project: str) -> None:
     for path, methods in (
         ("/api/v1/projects/tiny/branches", "GET, HEAD, OPTIONS, POST"), ("/api/v1/experiments", "GET, HEAD, OPTIONS"),

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
 from tests.support.swarm_data import EarlierHistory
@@ -31,7 +32,7 @@ def earlier() -> EarlierHistory:
     return EarlierHistory(6)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_head_answers_as_get_without_the_body(http: TestClient) -> None:
     for address in (*WHOLE, *STREAMS[1:]):
         got, head = http.get(address), http.head(address)
@@ -41,7 +42,7 @@ def test_head_answers_as_get_without_the_body(http: TestClient) -> None:
     assert http.head("/api/v1/leases/1/heartbeat").status_code == 405
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_head_of_a_stream_ends_and_leaves_nothing_behind(app: FastAPI) -> None:
     with serve(app) as server, httpx.Client(base_url=server.url, timeout=60) as http:
         database = app.state.database
@@ -57,7 +58,7 @@ def test_head_of_a_stream_ends_and_leaves_nothing_behind(app: FastAPI) -> None:
         assert http.get("/healthz").text == "ok\n", "the connection goes on"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("address", [*WHOLE[:9], "/api/v1/findings?project=tiny", "/findings/1", "/findings/1.json"])
 def test_what_a_client_has_already_is_not_sent_again(http: TestClient, address: str) -> None:
     first = http.get(address)
@@ -70,7 +71,7 @@ def test_what_a_client_has_already_is_not_sent_again(http: TestClient, address: 
     assert http.head(address, headers={"If-None-Match": tag}).status_code == 304
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_a_page_that_changed_is_sent(http: TestClient, database: Database, tmp_path: Path) -> None:
     tag = http.get("/projects/tiny").headers["etag"]
     with database.write() as session:
@@ -79,14 +80,14 @@ def test_a_page_that_changed_is_sent(http: TestClient, database: Database, tmp_p
     assert changed.status_code == 200 and "/projects/other" in changed.text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_errors_have_no_tag(http: TestClient) -> None:
     for address in WHOLE[-3:]:
         for accepted in ("text/html", "*/*"):
             assert "etag" not in http.get(address, headers={"Accept": accepted}).headers
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_large_answers_are_compressed_for_those_that_understand_it(http: TestClient) -> None:
     for address in ("/", "/api/v1/runs?project=tiny", "/static/swarm.css", "/api/v1/projects/tiny/export/runs.csv"):
         plain = http.get(address, headers={"Accept-Encoding": "identity"})
@@ -101,7 +102,7 @@ def test_large_answers_are_compressed_for_those_that_understand_it(http: TestCli
         assert answer.status_code == 200 and "content-encoding" not in answer.headers, address
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_events_are_not_held_back_by_compression(app: FastAPI) -> None:
     with serve(app) as server, httpx.Client(base_url=server.url, timeout=60) as http:
         headers = {"Accept-Encoding": "gzip"}

@@ -12,10 +12,11 @@ from fastapi.testclient import TestClient
 from coordinator.app import create_app
 from coordinator.settings import CoordinatorSettings
 from shared.leases import ResultUpload
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import claim_request, make_run
 from tests.support.volunteers import MiniWorker
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # what is asked needs no database
+pytestmark = ON_ONE_ENGINE  # what is asked needs no database
 
 JSON = {"Content-Type": "application/json"}
 BEAT = {"token": "x", "phase": "training"}

@@ -13,6 +13,7 @@ from coordinator.evidence.quarantine import set_anchor, set_quarantine
 from coordinator.leases.claim import ACCOUNTS_PER_ADDRESS, FIRST_LEASES
 from coordinator.models import TrustRecord
 from shared.protocol import now
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
@@ -54,18 +55,21 @@ def test_one_address_holds_no_more_however_many_accounts_it_has(claim: Callable[
     assert claim("sybil-9", ELSEWHERE) is None
 
 
+@ON_ONE_ENGINE
 def test_a_network_of_ipv6_is_one_address(claim: Callable[..., str | None]) -> None:
     granted = sum(claim(f"sybil-{n % 4}", f"{FAR}{n + 1:x}") is None for n in range(40))
     assert granted == ACCOUNTS_PER_ADDRESS * FIRST_LEASES
     assert claim("ada", "2001:db8:1:3::1") is None
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "testclient"])
 def test_this_machine_is_no_address(claim: Callable[..., str | None], address: str) -> None:
     volunteers = [f"volunteer-{number}" for number in range(4)]
     assert count_granted(claim, volunteers, address, tries=12) == 48
 
 
+@ON_ONE_ENGINE
 def test_the_limit_grows_with_agreement_and_an_anchor_has_none(
     claim: Callable[..., str | None], database: Database
 ) -> None:

@@ -10,7 +10,7 @@ from coordinator.db.database import Database
 from coordinator.models import Commit, Experiment, Finding, Run, Token
 from shared.leases import GrantedLease, Phase, ResultUpload
 from shared.protocol import now
-from tests.support.databases import count_rows
+from tests.support.databases import ON_ONE_ENGINE, count_rows
 from tests.support.messages import make_result, make_run
 from tests.support.volunteers import MiniWorker
 
@@ -115,7 +115,7 @@ def bad_results(lease: GrantedLease, files: dict[str, str]) -> dict[str, tuple[i
     ["not editable", "dots", "absolute", "git", "too large", "other content", "other parent", "forged author",
      "no commit", "half", "not a number", "unknown field", "ok without metric"],
 )  # fmt: skip
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_bad_result_is_refused_and_nothing_stored(
     worker: MiniWorker, lease: GrantedLease, database: Database, name: str
 ) -> None:

@@ -17,7 +17,7 @@ from shared.leases import GrantedLease, OfflineLease, Phase, ResultUpload
 from shared.protocol import API_PREFIX, now
 from shared.runs import RunOutcome, RunReport, RunSeconds
 from tests.support.clock import Clock
-from tests.support.databases import count_rows
+from tests.support.databases import ON_ONE_ENGINE, count_rows
 from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.seeds import CONTRACT
 from tests.support.volunteers import MiniWorker
@@ -28,9 +28,6 @@ ENDS_EARLY = PATIENT.model_copy(update={"budget": PATIENT.budget.model_copy(upda
 CLAIMED = datetime.fromisoformat("2026-05-01T12:00:00Z")
 OTHER = HARDWARE.model_copy(update={"cores": 64})
 BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
-
-ON_ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""For rules that decide alike on every database."""
 
 FALSE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "another seed": ({"seed": 5}, "seed 5"),

@@ -12,6 +12,7 @@ from coordinator.db.database import Database
 from shared.moderation import AuditAction
 from shared.workers import Role
 from tests.support.accounts import Person, code_of, dump, make_person
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.volunteers import MiniWorker
 
 
@@ -49,7 +50,7 @@ def test_who_what_why_before_and_after(boss: Person, http: TestClient, database:
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x", None])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_an_action_without_a_reason_is_refused_and_leaves_nothing(
     boss: Person, http: TestClient, database: Database, reason: str | None
 ) -> None:

@@ -10,6 +10,7 @@ from coordinator.evidence import epochs
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
 from shared.workers import Role
 from tests.support.accounts import code_of, make_person
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
@@ -80,6 +81,7 @@ def test_a_held_result_waits_and_is_listed(case: Case) -> None:
     assert [(one["sha"], one["volunteer"], one["decision"]) for one in waiting] == [(case.sha, "mallory", None)]
 
 
+@ON_ONE_ENGINE
 def test_accepting_lets_it_count_and_undoing_restores_everything(case: Case) -> None:
     before = case.posteriors()
     done = case.decide("accept")
@@ -92,6 +94,7 @@ def test_accepting_lets_it_count_and_undoing_restores_everything(case: Case) -> 
     case.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_a_rejected_result_never_counts_whoever_repeats_it(case: Case) -> None:
     before = case.posteriors()
     done = case.decide("reject")
@@ -113,6 +116,7 @@ def test_a_rejected_result_never_counts_whoever_repeats_it(case: Case) -> None:
     case.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_what_is_below_a_rejected_result_is_suspect_until_others_test_it(case: Case) -> None:
     with case.database.write() as session:
         history = History(session, session.query(Project).one())
@@ -126,6 +130,7 @@ def test_what_is_below_a_rejected_result_is_suspect_until_others_test_it(case: C
     assert case.posteriors() == before
 
 
+@ON_ONE_ENGINE
 def test_a_rejected_result_teaches_nothing_of_its_class(case: Case) -> None:
     """Neither noise, responses nor priors of effects; a decision that is undone lets its runs teach again."""
 
@@ -184,6 +189,7 @@ def test_anchors_are_asked_each_once_and_find_that_it_does_not_repeat(case: Case
     case.check_numbers()
 
 
+@ON_ONE_ENGINE
 def test_only_what_is_held_is_decided_upon(case: Case) -> None:
     with case.database.read() as session:
         root = session.query(Project).one().root_sha

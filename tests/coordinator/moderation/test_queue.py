@@ -19,6 +19,7 @@ from coordinator.moderation import queue
 from shared.protocol import now
 from shared.workers import Role
 from tests.support.accounts import Person, code_of, make_person
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History, crash
 
@@ -94,6 +95,7 @@ def test_everything_that_waits_is_there_in_the_order_of_what_waits_for_it(case: 
     assert counts["branch"] == counts["report"] == 1 and counts["task"] == 0
 
 
+@ON_ONE_ENGINE
 def test_each_kind_is_settled_and_comes_back_when_that_is_undone(case: Case) -> None:
     for kind, action in (
         ("contradiction", "dismiss"), ("noise", "dismiss"), ("report", "dismiss"), ("worker", "dismiss"),
@@ -122,6 +124,7 @@ def test_of_many_things_all_are_acted_upon_or_none(case: Case) -> None:
     assert {entry["reason"] for entry in done.json()["items"]} == {WHY}
 
 
+@ON_ONE_ENGINE
 def test_several_things_of_one_author_lead_to_one_quarantine(case: Case) -> None:
     names = [case.name("held"), case.name("contradiction")]
     done = case.act("quarantine", *names)
@@ -129,6 +132,7 @@ def test_several_things_of_one_author_lead_to_one_quarantine(case: Case) -> None
     assert not set(names) & set(case.read()), "its runs do not count, so nothing is left to decide"
 
 
+@ON_ONE_ENGINE
 def test_what_was_dismissed_waits_again_when_it_gets_worse(case: Case) -> None:
     for kind in ("report", "contradiction", "worker"):
         assert case.act("dismiss", case.name(kind)).status_code == 200
@@ -140,6 +144,7 @@ def test_what_was_dismissed_waits_again_when_it_gets_worse(case: Case) -> None:
     assert "2 reports" in case.read()["report:2"]["detail"]
 
 
+@ON_ONE_ENGINE
 def test_things_are_assigned_to_those_who_look_after_them(case: Case) -> None:
     name = case.name("noise")
     assert case.act("assign", name, assignee="boss").status_code == 200
@@ -159,6 +164,7 @@ def test_reports_are_limited_by_address_and_by_account(case: Case, database: Dat
     assert case.boss.post("/findings/2/reports", {"text": "x"}).status_code == 422
 
 
+@ON_ONE_ENGINE
 def test_the_queue_on_the_command_line(case: Case) -> None:
     url = case.database.url.render_as_string(hide_password=False)
 
@@ -173,6 +179,7 @@ def test_the_queue_on_the_command_line(case: Case) -> None:
     assert gone.exit_code == 1 and "does not wait any more" in gone.stderr
 
 
+@ON_ONE_ENGINE
 def test_background_tasks_that_fell_behind_come_first(case: Case) -> None:
     tasks = [
         TaskHealth("epochs", last_error="OSError('disk')", last_error_at=now(), failures=5),
@@ -184,6 +191,7 @@ def test_background_tasks_that_fell_behind_come_first(case: Case) -> None:
     assert sum(item.kind == "task" for item in items) == 2, "a first failure passes by itself"
 
 
+@ON_ONE_ENGINE
 def test_a_crash_that_is_an_honest_workers_first_does_not_wait(case: Case, app: FastAPI) -> None:
     with case.database.write() as session:
         history = History(session, session.query(Project).one())

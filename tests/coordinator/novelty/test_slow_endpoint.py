@@ -16,6 +16,7 @@ from coordinator.settings import CoordinatorSettings
 from shared.experiments import ProposalSubmission
 from tests.coordinator.novelty.test_alike import NORM, RMS, in_words
 from tests.coordinator.novelty.test_embeddings import Answers, serve, settings_of
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.volunteers import MiniWorker
 
 HANGS_SECONDS = 3600.0
@@ -51,7 +52,7 @@ def count_vectors(database: Database) -> int:
         return session.query(Embedding).filter_by(subject="proposal").count()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_a_proposal_does_not_wait_for_the_endpoint(
     app: FastAPI, database: Database, endpoint: Any, worker: MiniWorker, make_worker: Callable[..., MiniWorker]
 ) -> None:

@@ -24,6 +24,7 @@ from shared.records import ExperimentDetail
 from shared.records import Record as ProjectRecord
 from shared.runs import RunOutcome
 from swarm.reproduce import find_published
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_run
 from tests.support.verified_record import ANCHORS, VerifiedRecord, find_worker
 
@@ -83,6 +84,7 @@ def test_four_others_give_the_published_number(make: Make) -> None:
         assert list(find_differences(session)) == []
 
 
+@ON_ONE_ENGINE
 def test_exports_and_reproductions_have_the_published_number(make: Make) -> None:
     record = make()
 
@@ -111,6 +113,7 @@ def test_exports_and_reproductions_have_the_published_number(make: Make) -> None
     )
 
 
+@ON_ONE_ENGINE
 def test_neither_the_author_nor_its_friends_confirm(make: Make) -> None:
     record = make()
     assert record.find_job("ada") is None and record.find_job("mallory") is None
@@ -123,6 +126,7 @@ def test_neither_the_author_nor_its_friends_confirm(make: Make) -> None:
     assert record.find_job("mallory") == record.sha, "whom maintainers trust may"
 
 
+@ON_ONE_ENGINE
 def test_no_account_takes_all_the_runs(make: Make) -> None:
     record = make()
     first = record.claim("bo")
@@ -133,6 +137,7 @@ def test_no_account_takes_all_the_runs(make: Make) -> None:
     assert record.find_job("bo") is None
 
 
+@ON_ONE_ENGINE
 def test_nobody_tries_until_a_result_suits(make: Make) -> None:
     record = make()
     for _ in range(2):
@@ -140,6 +145,7 @@ def test_nobody_tries_until_a_result_suits(make: Make) -> None:
     assert record.find_job("bo") is None and record.find_job("cy") == record.sha
 
 
+@ON_ONE_ENGINE
 def test_an_outlier_does_not_decide_the_number(make: Make) -> None:
     record = make()
     for name, metric in zip(ANCHORS, (3.2, 3.2, 3.2, 2.9), strict=True):
@@ -151,6 +157,7 @@ def test_an_outlier_does_not_decide_the_number(make: Make) -> None:
     assert record.read()["metric_mean"] == pytest.approx(3.2, abs=0.002)
 
 
+@ON_ONE_ENGINE
 def test_vouched_volunteers_alone_publish_nothing(make: Make) -> None:
     """Patient accounts are vouched; an anchor is waited for, and who stands apart from it is left out."""
     record = make()
@@ -166,6 +173,7 @@ def test_vouched_volunteers_alone_publish_nothing(make: Make) -> None:
     assert record.find_job("eve") == record.sha
 
 
+@ON_ONE_ENGINE
 def test_an_old_worker_gets_no_such_job(make: Make) -> None:
     record = make()
     with suppress(AssertionError):
@@ -195,6 +203,7 @@ def test_the_ladder_lets_a_better_record_out_and_shows_the_gap(make: Make) -> No
     assert None not in keys and len(set(keys)) == len(keys), "each lease has windows of its own"
 
 
+@ON_ONE_ENGINE
 def test_a_record_that_fits_the_windows_only_is_not_let_out_and_alarms(make: Make) -> None:
     record = make(holdout=True)
     holdout_runs(record, 3.2, 3.301, {record.sha: 3.351, record.root: 3.351})
@@ -206,6 +215,7 @@ def test_a_record_that_fits_the_windows_only_is_not_let_out_and_alarms(make: Mak
         assert event.data["commit"] == record.sha
 
 
+@ON_ONE_ENGINE
 def test_nothing_shows_sealed_windows_or_their_secret(make: Make) -> None:
     record = make(holdout=True)
     leases = holdout_runs(record, 3.2, 3.301, {record.sha: 3.251234567, record.root: 3.351234567})
@@ -222,6 +232,7 @@ def test_nothing_shows_sealed_windows_or_their_secret(make: Make) -> None:
         assert not any(str(lease.holdout_key) in text for lease in leases)
 
 
+@ON_ONE_ENGINE
 def test_a_key_is_of_one_lease_and_one_commit(make: Make) -> None:
     record = make(holdout=True)
     with record.database.write() as session:
@@ -237,6 +248,7 @@ def test_a_key_is_of_one_lease_and_one_commit(make: Make) -> None:
         assert derive_key(session, project, record.sha, one) != key, "a new secret makes new windows"
 
 
+@ON_ONE_ENGINE
 def test_a_run_without_its_sealed_windows_is_invalid(make: Make) -> None:
     record = make(holdout=True)
     record.confirm("bo", 3.2)
@@ -256,6 +268,7 @@ def test_the_share_grows_where_few_are_trusted(make: Make) -> None:
     assert record.read()["volunteers"] == 1 and record.read()["metric_mean"] == pytest.approx(3.2, abs=1e-3)
 
 
+@ON_ONE_ENGINE
 def test_a_maintainer_gives_a_project_a_new_secret(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     record = make(holdout=True)
     monkeypatch.setenv("SWARM_DATABASE_URL", record.database.url.render_as_string(hide_password=False))

@@ -23,6 +23,7 @@ from shared.leases import GrantedLease, ResultUpload
 from shared.records import Record
 from shared.runs import RunOutcome, RunSeconds
 from swarm.commands import tabulate_records
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal, make_run
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
@@ -166,6 +167,7 @@ def test_a_record_is_run_on_the_rung_beside_the_seed(make: Make) -> None:
         assert len(promoting) == 8 and not counted & promoting, "noise and offsets do not rest on them"
 
 
+@ON_ONE_ENGINE
 def test_neither_the_author_nor_its_friends_promote(make: Make) -> None:
     record = make()
     assert record.find_job("ada") is None and record.find_job("mallory") is None
@@ -176,6 +178,7 @@ def test_neither_the_author_nor_its_friends_promote(make: Make) -> None:
     assert job is not None and (job.sha, job.base_sha) == (record.sha, record.root)
 
 
+@ON_ONE_ENGINE
 def test_one_volunteers_number_is_provisional(make: Make) -> None:
     record = make()
     with record.database.write() as session:
@@ -193,6 +196,7 @@ def test_one_volunteers_number_is_provisional(make: Make) -> None:
     assert record.read()["holds"] is True
 
 
+@ON_ONE_ENGINE
 def test_who_stands_apart_is_left_out_and_a_pair_more_is_asked_for(make: Make) -> None:
     record = make()
     record.promote(cy=-0.5)
@@ -210,6 +214,7 @@ def test_who_stands_apart_is_left_out_and_a_pair_more_is_asked_for(make: Make) -
     assert record.read()["holds"] is True
 
 
+@ON_ONE_ENGINE
 def test_a_gain_that_does_not_hold_is_said_and_the_next_record_is_run_beside_the_seed(make: Make) -> None:
     record = make()
     record.carried = -0.2
@@ -225,6 +230,7 @@ def test_a_gain_that_does_not_hold_is_said_and_the_next_record_is_run_beside_the
     assert job is not None and (job.sha, job.base_sha) == (sha, record.root)
 
 
+@ON_ONE_ENGINE
 def test_the_next_record_is_run_beside_the_last_that_was_promoted(make: Make) -> None:
     record = make()
     record.promote()
@@ -258,6 +264,7 @@ def test_a_newer_record_takes_the_place_of_a_promotion_that_settles_nothing(make
         assert first.closed_at is not None and first.holds is None and second.commit_sha == sha
 
 
+@ON_ONE_ENGINE
 def test_the_second_run_follows_the_first_and_nobody_elses(make: Make) -> None:
     record = make()
     first = record.claim("bo")
@@ -270,6 +277,7 @@ def test_the_second_run_follows_the_first_and_nobody_elses(make: Make) -> None:
     assert record.claim("bo").seed != first.seed, "what was given back is not given again"
 
 
+@ON_ONE_ENGINE
 def test_a_pair_whose_first_run_failed_is_not_finished(make: Make) -> None:
     record = make()
     first = record.claim("bo")
@@ -282,6 +290,7 @@ def test_a_pair_whose_first_run_failed_is_not_finished(make: Make) -> None:
     assert failures == 0, "that a commit fails on a rung says nothing against the worker"
 
 
+@ON_ONE_ENGINE
 def test_nobody_tries_until_a_result_suits(make: Make) -> None:
     record = make()
     for _ in range(2):
@@ -309,12 +318,14 @@ def test_the_share_is_reached_with_the_classs_jobs(make: Make) -> None:
     assert record.find_job("cy") is None, "the next one waits for more jobs"
 
 
+@ON_ONE_ENGINE
 def test_an_old_worker_gets_no_such_job(make: Make) -> None:
     record = make()
     with pytest.raises(AssertionError, match="gets no promote job"):
         record.claim("bo", protocol=3)
 
 
+@ON_ONE_ENGINE
 def test_an_ordinary_run_does_not_pass_for_one_on_the_rung(make: Make) -> None:
     record = make()
     ordinary = RunSeconds(starting=4, training=16, scoring=5, total=25)
@@ -324,6 +335,7 @@ def test_an_ordinary_run_does_not_pass_for_one_on_the_rung(make: Make) -> None:
         assert run.outcome == RunOutcome.INVALID and "used only 16.0 s of a budget of 22 s" in run.reason
 
 
+@ON_ONE_ENGINE
 @pytest.mark.usefixtures("stays_whole")
 def test_what_is_in_quarantine_does_not_count(make: Make) -> None:
     record = make()
@@ -335,6 +347,7 @@ def test_what_is_in_quarantine_does_not_count(make: Make) -> None:
     assert (said["pairs"], said["is_provisional"]) == (3, True)
 
 
+@ON_ONE_ENGINE
 def test_measured_classes_are_counted(make: Make) -> None:
     """Where the commit was not run on the rung, its ordinary runs decide."""
     record = make()
@@ -353,6 +366,7 @@ def test_measured_classes_are_counted(make: Make) -> None:
     )
 
 
+@ON_ONE_ENGINE
 def test_a_higher_rung_takes_what_was_promoted_on_the_one_below(make: Make) -> None:
     record = make(ALWAYS + RUNG + RUNG.replace("long", "longer").replace("22", "24"))
     job = record.find_job("bo")
@@ -362,6 +376,7 @@ def test_a_higher_rung_takes_what_was_promoted_on_the_one_below(make: Make) -> N
     assert job is not None and (job.rung, job.sha, job.base_sha) == ("longer", record.sha, record.root)
 
 
+@ON_ONE_ENGINE
 def test_rungs_do_not_change_under_one_name(make: Make, tmp_path: Path) -> None:
     record = make()
     seed = write_seed(tmp_path / "changed")
@@ -371,6 +386,7 @@ def test_rungs_do_not_change_under_one_name(make: Make, tmp_path: Path) -> None:
         create_project(session, seed)
 
 
+@ON_ONE_ENGINE
 def test_a_commit_that_is_no_record_any_more_is_not_gone_on_with(make: Make) -> None:
     record = make()
     record.make_pair("bo")
@@ -382,6 +398,7 @@ def test_a_commit_that_is_no_record_any_more_is_not_gone_on_with(make: Make) -> 
     assert record.find_job("cy") is None
 
 
+@ON_ONE_ENGINE
 def test_the_second_run_goes_before_whatever_else_the_worker_would_do(make: Make) -> None:
     """It is the worker's own: another one of the same volunteer does not get it."""
     record = make()

@@ -13,6 +13,7 @@ from shared.experiments import JobKind, ProposalSubmission, StepFate, StepReport
 from shared.leases import ResultUpload
 from shared.projects import BranchRequest, BranchState
 from shared.workers import Role
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import claim_request, make_proposal, make_result, make_run
 from tests.support.volunteers import MiniWorker
 
@@ -70,6 +71,7 @@ def test_a_draft_that_holds_its_ground_begins_a_branch(known: MiniWorker, databa
     assert EventKind.BRANCH_BORN in read_events(database)[-10:]
 
 
+@ON_ONE_ENGINE
 def test_an_agent_names_a_direction(known: MiniWorker) -> None:
     run(known, "DEPTH = 9\n", None, new_branch="no-norms")
     assert set(read_branches(known)) == {"baseline"}, "a crash begins nothing"
@@ -78,6 +80,7 @@ def test_an_agent_names_a_direction(known: MiniWorker) -> None:
     assert set(read_branches(known)) == {"baseline", "no-norms", "no-norms-3"}
 
 
+@ON_ONE_ENGINE
 def test_what_a_newcomers_agent_names_waits_and_its_experiment_stays(worker: MiniWorker) -> None:
     worker.measure_root(3.3)
     run(worker, "DEPTH = 10\n", 3.5, new_branch="no-norms")
@@ -130,6 +133,7 @@ def test_a_stalled_branch_is_paused_and_resumed_when_chosen(known: MiniWorker, d
     ]
 
 
+@ON_ONE_ENGINE
 def test_the_leading_branch_is_not_paused(known: MiniWorker, database: Database) -> None:
     known.post("/projects/tiny/branches", BranchRequest(name="side", theme="A way beside"))
     run(known, "DEPTH = 9\n", 3.1, branch="side")
@@ -139,6 +143,7 @@ def test_the_leading_branch_is_not_paused(known: MiniWorker, database: Database)
     assert read_branches(known)["side"]["state"] == BranchState.ACTIVE
 
 
+@ON_ONE_ENGINE
 def test_a_late_gain_resumes_a_paused_branch(known: MiniWorker, database: Database) -> None:
     with database.write() as session:
         session.execute(update(Branch).values(state=BranchState.PAUSED))
@@ -147,6 +152,7 @@ def test_a_late_gain_resumes_a_paused_branch(known: MiniWorker, database: Databa
     assert [kind for kind, _ in read_log(known, "baseline")] == ["born", "moved", "resumed"]
 
 
+@ON_ONE_ENGINE
 def test_a_stalled_branch_asks_for_another_axis(known: MiniWorker, database: Database) -> None:
     """Once it has gained nothing for long, the axis that was tried most is left; it is told in the lease."""
     for number, axis in enumerate(["DEPTH", "DEPTH", "DEPTH", "WIDTH"]):
@@ -163,6 +169,7 @@ def test_a_stalled_branch_asks_for_another_axis(known: MiniWorker, database: Dat
     assert lease.assignment.avoid_axes == ["DEPTH"] and "another axis than DEPTH" in lease.why
 
 
+@ON_ONE_ENGINE
 def test_a_worker_stays_with_its_parent(known: MiniWorker, database: Database) -> None:
     lease = known.claim_job()
     with database.read() as session:
@@ -170,6 +177,7 @@ def test_a_worker_stays_with_its_parent(known: MiniWorker, database: Database) -
     assert "the same as in this worker's last experiment" in known.claim_job().why
 
 
+@ON_ONE_ENGINE
 def test_steps_are_told_as_they_were_asked_for(known: MiniWorker) -> None:
     lease = known.claim_job()
     assert lease.kind is JobKind.IMPROVE
@@ -179,6 +187,7 @@ def test_steps_are_told_as_they_were_asked_for(known: MiniWorker) -> None:
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/steps-not-told")
 
 
+@ON_ONE_ENGINE
 def test_one_volunteer_does_not_hold_the_fleet(
     known: MiniWorker, make_worker: Callable[..., MiniWorker], database: Database
 ) -> None:
@@ -205,6 +214,7 @@ def test_a_head_moves_only_for_a_gain_that_surely_matters(known: MiniWorker) -> 
     assert read_branches(known)["baseline"]["head_sha"] != before
 
 
+@ON_ONE_ENGINE
 def test_a_head_moves_when_further_runs_make_its_gain_sure(
     known: MiniWorker, make_worker: Callable[..., MiniWorker], database: Database
 ) -> None:

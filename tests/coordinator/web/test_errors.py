@@ -7,6 +7,9 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 
 import coordinator
+from tests.support.databases import ON_ONE_ENGINE
+
+pytestmark = ON_ONE_ENGINE  # no answer needs data
 
 
 def test_every_error_class_and_every_literal_type_is_explained(http: TestClient) -> None:

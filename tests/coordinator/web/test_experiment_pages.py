@@ -15,6 +15,7 @@ from coordinator.experiments import listing
 from coordinator.models import Experiment
 from coordinator.projects.service import create_project
 from shared.protocol import API_PREFIX
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import HOSTILE_TITLE, EarlierHistory
 
@@ -100,6 +101,7 @@ def test_orders_by_numbers_are_whole_both_ways(http: TestClient, sort: str) -> N
         assert set(below) == {one for one in numbered if numbered[one] <= some}
 
 
+@ON_ONE_ENGINE
 def test_a_cursor_of_another_order_is_refused(http: TestClient) -> None:
     given = {"project": NAME, "limit": 3}
     cursor = http.get(f"{API_PREFIX}/experiments", params=given).json()["next_cursor"]
@@ -108,6 +110,7 @@ def test_a_cursor_of_another_order_is_refused(http: TestClient) -> None:
     assert http.get(f"{API_PREFIX}/experiments", params={**given, "of_tomorrow": "x"}).status_code == 422
 
 
+@ON_ONE_ENGINE
 def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient) -> None:
     address = f"/projects/{NAME}/experiments"
     empty = "text=&verdict=&standing=&kind=&volunteer=&effect_above=&since=2026-01-01&until="
@@ -133,6 +136,7 @@ def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient) -> Non
     assert http.get("/projects/none/experiments.csv").status_code == 404
 
 
+@ON_ONE_ENGINE
 def test_a_project_without_experiments(http: TestClient, database: Database, tmp_path: Path) -> None:
     with database.write() as session:
         create_project(session, write_seed(tmp_path / "empty", "empty"))
@@ -140,6 +144,7 @@ def test_a_project_without_experiments(http: TestClient, database: Database, tmp
     assert "no class yet" in http.get("/projects/empty/experiments?sort=metric").text
 
 
+@ON_ONE_ENGINE
 def test_experiments_side_by_side(http: TestClient, database: Database) -> None:
     found = [one for one in ask(http) if one["posterior"]][:3]
     chosen = ids(found)
@@ -157,6 +162,7 @@ def test_experiments_side_by_side(http: TestClient, database: Database) -> None:
     assert "Their files are the same" in text
 
 
+@ON_ONE_ENGINE
 def test_a_choice_that_cannot_be_compared(http: TestClient) -> None:
     for given in ("1", "1,1", "1,x", "1,-2", "1,²", "1," + "9" * 30, "1,2,3,4,5,6,7,8,9"):
         assert http.get(f"/compare?ids={given}").status_code == 422, given
@@ -164,6 +170,7 @@ def test_a_choice_that_cannot_be_compared(http: TestClient) -> None:
     assert 'name="ids"' in http.get("/compare").text, "one may name them"
 
 
+@ON_ONE_ENGINE
 def test_columns_are_chosen_in_the_address_and_kept_by_orders_and_exports(http: TestClient) -> None:
     usual = http.get(f"/projects/{NAME}/experiments").text
     assert 'value="kind" checked' in usual and 'value="class" checked' not in usual
@@ -178,6 +185,7 @@ def test_columns_are_chosen_in_the_address_and_kept_by_orders_and_exports(http: 
     assert len(http.get(f"/projects/{NAME}/experiments.csv").text.splitlines()[0].split(",")) == 24
 
 
+@ON_ONE_ENGINE
 def test_findings_have_their_effect_as_a_small_picture_on_one_scale(http: TestClient) -> None:
     page = http.get(f"/findings?project={NAME}").text
     zeros = re.findall(r'class="zero" x1="([\d.]+)"', page)

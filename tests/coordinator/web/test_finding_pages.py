@@ -12,8 +12,11 @@ from shared.findings import FindingDraft
 from shared.workers import Role
 from tests.coordinator.web.test_pages import get_page
 from tests.support.accounts import browse_as
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import HOSTILE_MARKDOWN, HOSTILE_TITLE, History
+
+pytestmark = ON_ONE_ENGINE  # queries of what these pages show are tested on both beside them
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from coordinator.web.project_page import find_changes, make_parts
 from shared.protocol import Problem
 from shared.records import ExperimentDetail
 from shared.runs import DeviceKind, Hardware, RunOutcome
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import HOSTILE_TITLE, History, crash
@@ -43,10 +44,12 @@ def past(database: Database, project: str) -> list[int]:
         return [better.id, hostile.id, crashed.id]
 
 
+@ON_ONE_ENGINE
 def test_without_a_project_it_says_how_to_make_one(http: TestClient) -> None:
     assert "swarm-coordinator create-project" in get_page(http, "/")
 
 
+@ON_ONE_ENGINE
 def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, database: Database, project: str) -> None:
     assert "The baseline is not measured yet" in get_page(http, "/")
     page = get_page(http, "/projects/tiny")
@@ -59,6 +62,7 @@ def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, databas
     assert "The baseline is being measured" in page and "cellar" in page
 
 
+@ON_ONE_ENGINE
 def test_a_lucky_run_is_leading_and_never_best(http: TestClient, past: list[int]) -> None:
     page = get_page(http, "/projects/tiny")
     assert "3.2010 ± 0.0050," in page, "3.2 was measured; the posterior leans a little on the parent's 3.3"
@@ -69,6 +73,7 @@ def test_a_lucky_run_is_leading_and_never_best(http: TestClient, past: list[int]
     assert "none yet" in front and "3.2010 ± 0.0050," in front and "provisional" in front
 
 
+@ON_ONE_ENGINE
 def test_the_experiment_that_leads_is_the_one_with_the_lowest_posterior(http: TestClient, past: list[int]) -> None:
     page = get_page(http, "/projects/tiny")
     summary, rows = page.split('id="summary"')[1].split("</dl>")[0], page.split('id="experiment-rows"')[1]
@@ -77,6 +82,7 @@ def test_the_experiment_that_leads_is_the_one_with_the_lowest_posterior(http: Te
     assert gain in summary and gain in rows, "against the seed, its parent: the effect, and no second number"
 
 
+@ON_ONE_ENGINE
 def test_experiments_stand_newest_first_with_what_came_of_them(http: TestClient, past: list[int]) -> None:
     rows = get_page(http, "/projects/tiny").split('id="experiment-rows"')[1].split("</tr>")
     for number, row in zip(reversed(past), rows, strict=False):
@@ -123,6 +129,7 @@ def test_the_front_page_shows_all_projects(http: TestClient, database: Database,
     assert 'id="join-command" tabindex="0" role="region" aria-label="Command to join"' in front
 
 
+@ON_ONE_ENGINE
 def test_header_line_and_milestones_agree(http: TestClient, database: Database, past: list[int]) -> None:
     """The leader's metric is one number, wherever it is shown."""
     plot = http.get("/projects/tiny/plot").json()
@@ -156,6 +163,7 @@ def test_a_stream_tells_only_what_differs() -> None:
     assert find_changes(new, new) == {"state": new.state}
 
 
+@ON_ONE_ENGINE
 def test_an_experiment_whole(http: TestClient, past: list[int]) -> None:
     page = get_page(http, f"/experiments/{past[0]}")
     for words in ("A larger step learns more", "Drawn by Thompson sampling", "No change beyond the noise", "−0.0100"):
@@ -164,6 +172,7 @@ def test_an_experiment_whole(http: TestClient, past: list[int]) -> None:
     assert '"is_parent": true' in page and "One run; see the numbers." in page
 
 
+@ON_ONE_ENGINE
 def test_a_failure_says_how_it_failed(http: TestClient, past: list[int]) -> None:
     page = get_page(http, f"/experiments/{past[2]}")
     for words in ("shapes cannot be multiplied", "train.py:118 in forward", "no measurement"):
@@ -171,6 +180,7 @@ def test_a_failure_says_how_it_failed(http: TestClient, past: list[int]) -> None
     assert "<script>window.hacked" not in page, "neither the log nor the title is markup"
 
 
+@ON_ONE_ENGINE
 def test_hostile_text_is_escaped_everywhere(http: TestClient, past: list[int]) -> None:
     for path in ("/projects/tiny", f"/experiments/{past[1]}"):
         page = get_page(http, path)
@@ -178,6 +188,7 @@ def test_hostile_text_is_escaped_everywhere(http: TestClient, past: list[int]) -
         assert "<script>window.hacked" not in page and "<img" not in page
 
 
+@ON_ONE_ENGINE
 def test_each_page_has_a_document_of_the_same(http: TestClient, past: list[int]) -> None:
     document = http.get(f"/experiments/{past[0]}.json")
     assert document.json() == http.get(f"/api/v1/experiments/{past[0]}").json()
@@ -185,6 +196,7 @@ def test_each_page_has_a_document_of_the_same(http: TestClient, past: list[int])
     assert http.get("/projects/tiny.json").json() == http.get("/api/v1/projects/tiny").json()
 
 
+@ON_ONE_ENGINE
 def test_a_run_is_shown_with_its_experiment_or_alone(http: TestClient, past: list[int]) -> None:
     detail = http.get(f"/experiments/{past[0]}.json").json()
     run_id = detail["runs"][0]["id"]
@@ -195,7 +207,7 @@ def test_a_run_is_shown_with_its_experiment_or_alone(http: TestClient, past: lis
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/experiments/99", "/projects/none", "/problems/none"])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
     http: TestClient, project: str, path: str
 ) -> None:
@@ -205,23 +217,25 @@ def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
     assert Problem.model_validate_json(response.content).code == "not-found"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_the_api_answers_documents_even_to_browsers(http: TestClient, project: str) -> None:
     for path in ("/api/v1/experiments/99", "/experiments/99.json"):
         assert http.get(path, headers=BROWSER).headers["content-type"] == "application/problem+json"
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("kind", ["experiments", "runs", "findings"])
 def test_an_id_beyond_any_row_is_a_mistake_of_the_caller(http: TestClient, project: str, kind: str) -> None:
     assert http.get(f"/api/v1/{kind}/99999999999999999999").status_code == 422
 
 
 @pytest.mark.parametrize("path", ["/experiments/99999999999999999999", "/experiments/x", "/projects/tiny?cursor=x"])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_an_address_that_cannot_be_is_a_mistake_of_the_caller(http: TestClient, project: str, path: str) -> None:
     get_page(http, path, status=422)
 
 
+@ON_ONE_ENGINE
 def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database, project: str) -> None:
     failures = [outcome for outcome in RunOutcome if outcome is not RunOutcome.OK]
     with database.write() as session:
@@ -236,6 +250,7 @@ def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database,
         assert f'<span class="mark failed">{outcome.replace("_", " ")}</span>' in page
 
 
+@ON_ONE_ENGINE
 def test_a_run_says_which_limits_held(http: TestClient, database: Database, project: str) -> None:
     with database.write() as session:
         row = session.query(Project).one()
@@ -249,6 +264,7 @@ def test_a_run_says_which_limits_held(http: TestClient, database: Database, proj
     assert "memory watched" not in get_page(http, f"/experiments/{first}")
 
 
+@ON_ONE_ENGINE
 def test_a_project_says_how_to_get_its_code(http: TestClient, project: str) -> None:
     assert f"git clone http://testserver/git/{project}.git<" in get_page(http, f"/projects/{project}")
     assert http.get(f"/git/{project}.bundle").content.startswith(b"# v2 git bundle")

@@ -2,11 +2,12 @@
 
 import re
 
-import pytest
 from fastapi.testclient import TestClient
 
+from tests.support.databases import ON_ONE_ENGINE
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+@ON_ONE_ENGINE
 def test_every_operation_and_message_is_described(http: TestClient) -> None:
     document = http.get("/openapi.json").json()
     page = http.get("/docs").text
@@ -20,7 +21,7 @@ def test_every_operation_and_message_is_described(http: TestClient) -> None:
     assert http.get("/docs/none").status_code == http.get("/docs/messages/None").status_code == 404
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ON_ONE_ENGINE
 def test_types_are_said_in_words(http: TestClient) -> None:
     page = http.get("/docs/messages/RunView").text
     assert '<code>metric</code> <span class="muted"></span> number or null' in page

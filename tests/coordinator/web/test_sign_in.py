@@ -21,7 +21,7 @@ from coordinator.web.sessions import COOKIE
 from shared.workers import Role, TokenScope
 from tests.support.accounts import Browsing, Person, browse_as
 from tests.support.crawler import PathProxy
-from tests.support.databases import SqliteFolder
+from tests.support.databases import ON_ONE_ENGINE, SqliteFolder
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history
 
@@ -66,6 +66,7 @@ def who(browser: Browsing) -> str:
     return found[1] if found else ""
 
 
+@ON_ONE_ENGINE
 def test_each_way_signs_in_and_leads_on(app: FastAPI, database: Database, stranger: Browsing) -> None:
     token, link = add_account(database)
     for fields in ({"name": " Ada ", "password": PASSWORD}, {"secret": token}, {"secret": f" {link}\n"}):
@@ -78,6 +79,7 @@ def test_each_way_signs_in_and_leads_on(app: FastAPI, database: Database, strang
     assert who(stranger) == ""
 
 
+@ON_ONE_ENGINE
 def test_every_failure_looks_the_same(database: Database, stranger: Browsing) -> None:
     add_account(database)
 
@@ -98,6 +100,7 @@ def test_every_failure_looks_the_same(database: Database, stranger: Browsing) ->
     assert secret == shown(secret="swl_nothing") and "unknown, used or over" in secret[1]
 
 
+@ON_ONE_ENGINE
 def test_too_many_passwords_are_refused_with_the_time_to_wait(database: Database, stranger: Browsing) -> None:
     add_account(database)
     answers = [stranger.post("/sign-in", name="ada", password="wrong") for _ in range(11)]
@@ -108,6 +111,7 @@ def test_too_many_passwords_are_refused_with_the_time_to_wait(database: Database
     assert stranger.post("/sign-in", secret=link).status_code == 303, "a link from a maintainer still works"
 
 
+@ON_ONE_ENGINE
 def test_a_link_is_used_by_its_button_not_by_opening_it(app: FastAPI, database: Database, stranger: Browsing) -> None:
     _, link = add_account(database, role=Role.MAINTAINER)
     for _ in range(2):  # mail programs look at links, too
@@ -120,6 +124,7 @@ def test_a_link_is_used_by_its_button_not_by_opening_it(app: FastAPI, database: 
     assert second.post("/sign-in", secret=link).status_code == 403
 
 
+@ON_ONE_ENGINE
 def test_a_sign_in_makes_a_new_session_whatever_cookie_was_there(
     app: FastAPI, database: Database, stranger: Browsing
 ) -> None:
@@ -133,6 +138,7 @@ def test_a_sign_in_makes_a_new_session_whatever_cookie_was_there(
     assert who(attacker) == "", "what somebody planted before the sign-in opens nothing"
 
 
+@ON_ONE_ENGINE
 def test_a_sign_out_ends_the_session_on_the_server(app: FastAPI, database: Database, stranger: Browsing) -> None:
     add_account(database)
     stranger.post("/sign-in", name="ada", password=PASSWORD)
@@ -149,6 +155,7 @@ def token_of(browser: Browsing, path: str) -> str:
     return found[1]
 
 
+@ON_ONE_ENGINE
 def test_a_suspended_account_is_told_why(database: Database, stranger: Browsing) -> None:
     token, _ = add_account(database)
     with database.write() as session:
@@ -219,6 +226,7 @@ def test_a_false_host_changes_no_address(tmp_path: Path, sqlite_folder: SqliteFo
             assert "evil.example" not in location or path.endswith("/"), path
 
 
+@ON_ONE_ENGINE
 class TestJoining:
     """The form for a new account, in each mode."""
 
@@ -280,6 +288,7 @@ class TestJoining:
         assert "<form" in page and 'role="alert"' in page
 
 
+@ON_ONE_ENGINE
 class TestOwnPage:
     """Tokens, password and sessions of the account that is signed in."""
 
