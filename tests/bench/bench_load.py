@@ -88,17 +88,16 @@ class Sender:
     beats: list[tuple[float, float]] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
 
-    def run(self, starts: Sequence[float], until: float) -> None:
+    def run(self, starts: Sequence[float], is_over: threading.Event) -> None:
         """`starts` are the moments at which the volunteers claim their first jobs."""
         due = [(start, number) for number, start in enumerate(starts)]
         heapq.heapify(due)
-        while due and due[0][0] < until:
+        while due:
             moment, number = heapq.heappop(due)
-            if (wait := moment - time.monotonic()) > 0:
-                if wait > IDLE_SECONDS:
-                    self.client.rest()
-                time.sleep(wait)
-            elif time.monotonic() >= until:
+            wait = moment - time.monotonic()
+            if wait > IDLE_SECONDS:
+                self.client.rest()
+            if is_over.wait(max(0.0, wait)):
                 break
             self.late.append(max(0.0, -wait))
             heapq.heappush(due, (self._do(self.volunteers[number]), number))
@@ -214,17 +213,17 @@ def run(engine: str, volunteers: int, minutes: float, tabs: int, speed: float, p
             ]
             began = time.monotonic()
             full_at = began + job_seconds  # from here on as many jobs end as begin
-            until = full_at + minutes * 60 + 2 * WINDOWS * (SETTLE_SECONDS + 3)
-            threads = []
+            is_over, threads = threading.Event(), []
             for n, sender in enumerate(senders):
                 starts = [began + job_seconds * (n + SENDERS * k) / volunteers for k in range(len(sender.volunteers))]
-                threads.append(threading.Thread(target=sender.run, args=(starts, until)))
+                threads.append(threading.Thread(target=sender.run, args=(starts, is_over)))
                 threads[-1].start()
             time.sleep(max(0.0, full_at - time.monotonic()))
             cycles, cpu, steady = _count(senders), _cpu_seconds(process), time.monotonic()
             windows = measure(url, tabs, minutes * 60)
             seconds = time.monotonic() - steady
             cycles, cpu = _count(senders) - cycles, _cpu_seconds(process) - cpu
+            is_over.set()
             for thread in threads:
                 thread.join()
         ledger.check(database)

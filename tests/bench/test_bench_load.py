@@ -9,9 +9,10 @@ pytestmark = pytest.mark.acceptance
 
 def test_a_short_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_load, "WINDOWS", 1)
-    row = bench_load.run("sqlite", volunteers=4, minutes=0.1, tabs=2, speed=100)
+    monkeypatch.setattr(bench_load, "SETTLE_SECONDS", 0.2)
+    row = bench_load.run("sqlite", volunteers=4, minutes=0.06, tabs=2, speed=100)
     found = dict(zip(bench_load.HEADINGS, row, strict=True))
-    assert found["failed"] == "0" and found["ledger"] == "agrees" and int(found["results"]) >= 4
+    assert found["failed"] == "0" and found["ledger"] == "agrees" and int(found["results"]) >= 1
     assert float(found["heartbeats/s"]) > 0 and float(found["p95 ms with tabs"]) > 0
 
 

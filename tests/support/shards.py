@@ -15,8 +15,8 @@ def make_shards() -> dict[str, bytes]:
     return {name: make_shard(number) for number, name in enumerate(SHARDS)}
 
 
-def make_shard(seed: int, documents: int = 400) -> bytes:
-    """Documents with some regularity to learn."""
+def make_shard(seed: int) -> bytes:
+    """400 documents with some regularity to learn."""
     draw = Random(seed)
     nouns, verbs = ("king", "river", "lamp", "café", "city", "stone"), ("saw", "gave", "took", "made", "kept")
     sentence = "The {} {} the {} of {}. "
@@ -25,8 +25,12 @@ def make_shard(seed: int, documents: int = 400) -> bytes:
             sentence.format(draw.choice(nouns), draw.choice(verbs), draw.choice(nouns), draw.randrange(100))
             for _ in range(draw.randint(2, 20))
         )
-        for _ in range(documents)
+        for _ in range(400)
     ]
+    return write_shard(texts)
+
+
+def write_shard(texts: list[str]) -> bytes:
     content = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), content, row_group_size=100)
     return content.getvalue()

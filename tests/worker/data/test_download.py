@@ -3,18 +3,19 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pyarrow.parquet
 import pytest
 
 from shared.contract import Data, DataSource
-from tests.support.shards import make_shard
+from tests.support.shards import write_shard
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data.download import ATTEMPTS, DataError, DataProgress
 from worker.data.prepare import fetch
 from worker.settings import Mirrors
 
-CONTENT = make_shard(1, documents=12_000)  # about a megabyte
+CONTENT = write_shard([Random(number).randbytes(64).hex() for number in range(12_000)])  # about a megabyte
 PINNED = DataSource(file="shard.parquet", sha256=hashlib.sha256(CONTENT).hexdigest())
 UNPINNED = DataSource(file="shard.parquet")
 
