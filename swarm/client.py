@@ -100,7 +100,7 @@ class Client:
         return self._list("/topics", TopicSummary, limit, {"project": project, **filters})
 
     def list_live_leases(self, project: str) -> list[LeaseView]:
-        """The jobs that workers hold right now."""
+        """The jobs that workers hold right now; of more than 200, those heard of longest ago."""
         return self._get("/leases", Page[LeaseView], project=project).items
 
     def list_findings(

@@ -133,7 +133,7 @@ async def release(lease_id: UUID, asked: ReleaseRequest, request: Request) -> Re
 
 @router.get("/leases", dependencies=KNOWN_ONLY)
 def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
-    """The jobs that workers hold now."""
+    """The jobs that workers hold now; of more than 200, those heard of longest ago."""
     return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
 
 

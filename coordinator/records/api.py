@@ -45,7 +45,7 @@ def read_leaderboard(
     order: LeaderboardOrder = LeaderboardOrder.GAIN,
     project: OptionalProject = None,
 ) -> Leaderboard:
-    """Volunteers who contributed most: verified gain, replications, hours."""
+    """The 100 volunteers who contributed most: verified gain, replications, hours."""
     chosen = projects.get_project(session, project) if project else None
     return contributions.view_leaderboard(session, period, order, chosen)
 
