@@ -2,8 +2,10 @@
 
 import errno
 import os
+import threading
 import tracemalloc
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from hypothesis import given
@@ -51,16 +53,18 @@ def test_what_can_no_longer_be_watched_is_ended(volunteer: Worker) -> None:
     assert outcome.killed_for == "its limits could not be watched"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_cannot_be_watched_from_its_start_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_none(pid: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
+    told = Queue[type[BaseException]]()
     monkeypatch.setattr(os, "pidfd_open", open_none)
+    monkeypatch.setattr(threading, "excepthook", lambda given: told.put(given.exc_type))
     command = ("/bin/sleep", "600")
     process = ConfinedProcess(command, SandboxRequest(command, ProcessLimits(64, 4, 8), tmp_path), None, tmp_path)
     outcome = process.wait(60)
     assert outcome is not None and outcome.killed_for == "its limits could not be watched"
+    assert told.get(timeout=60) is OSError  # raised in the watching thread, which ends last
 
 
 def test_replaces_what_a_terminal_would_stumble_over() -> None:
