@@ -173,6 +173,9 @@ class Prefetcher:
                 if (lost := next((job for job in self._ready if job.heartbeat.lost is not None), None)) is not None:
                     self._ready.remove(lost)
                     return partial(self._fail_job, lost, LeaseLost(lost.heartbeat.lost))
+                if self._drafting is not None and self._has_enough(self.reported) and not obstacle:
+                    self._parts.stop.request()  # as a volunteer would: the draft is not needed any more
+                    continue
                 is_idle = self._running is None and not self._ready and not self._asked
                 if is_idle and self._claims_no_more():
                     return None
@@ -196,15 +199,21 @@ class Prefetcher:
         return self._leaving or self._parts.stop.draining.is_set()
 
     def _claims_no_more(self) -> bool:
-        enough = self._max_jobs is not None and self.reported >= self._max_jobs
-        return self._must_leave() or enough or self.finished is not None or self._claimer.is_over
+        is_done = self._has_enough(self.reported) or self.finished is not None or self._claimer.is_over
+        return self._must_leave() or is_done
+
+    def _count_planned(self) -> int:
+        """Jobs that are reported or held, without one being drafted: the device does not count on that."""
+        return self.reported + len(self._list_held()) - (self._drafting is not None)
+
+    def _has_enough(self, jobs: int) -> bool:
+        return self._max_jobs is not None and jobs >= self._max_jobs
 
     def _choose_agent(self) -> Agent | None:
         """The agent to claim a job for: the worker's own if it has nothing to do, its substitute if the device would
         have to wait; None to claim none now."""
         held = len(self._list_held())
-        enough = self._max_jobs is not None and self.reported + held >= self._max_jobs
-        if self._claimer.seconds_left or self._claims_no_more() or enough:
+        if self._claimer.seconds_left or self._claims_no_more() or self._has_enough(self._count_planned()):
             return None
         if not self._asked and all(job.is_spare for job in self._ready) and held < MAX_HELD + len(self._ready):
             return self._parts.agent
@@ -266,7 +275,13 @@ class Prefetcher:
             self._show_trouble()
         with self._changed:
             self._ready.append(job)
+            is_surplus = self._has_enough(self._count_planned() - 1)
+            if is_surplus:
+                job = next((job for job in self._ready if job.is_spare), job)
+                self._ready.remove(job)
             self._changed.notify_all()
+        if is_surplus:
+            self._drop(job, "enough other jobs are done")
 
     def _show_trouble(self) -> None:
         """Show what is wrong with the agent, when that has changed."""
