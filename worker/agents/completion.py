@@ -52,8 +52,8 @@ def read_completion(body: str) -> Completion:
     calls = list(_list_calls(message))  # a proposal may be in several, a part in each
     texts = [text.strip() for text in (*_list_said(message), *calls, "\n".join(calls), *_list_said(choice, data))]
     texts += [text.strip() for name in _THOUGHT for text in _flatten(message.get(name), is_thought=True)]
-    ends = choice.get("finish_reason"), choice.get("stop_reason"), message.get("stop_reason"), data.get("done_reason")
-    end = str(next(filter(None, ends), "")).lower()
+    ends = [choice.get(name) for name in ("finish_reason", "finishReason", "stop_reason")]
+    end = str(next(filter(None, [*ends, message.get("stop_reason"), data.get("done_reason")]), "")).lower()
     usage = data.get("usage") or data.get("usageMetadata") or data.get("usage_metadata") or data
     usage = usage if isinstance(usage, dict) else {}
     return Completion(
@@ -75,6 +75,9 @@ def _parse(body: str) -> dict[str, Any]:
         data = data[0] if len(data) == 1 else _join_pieces(data) or data[0]
     if not isinstance(data, dict):
         raise NoCompletion("the answer is no JSON object")
+    for name in ("result", "data", "output"):  # a proxy's envelope
+        if isinstance(inner := data.get(name), dict) and inner.keys() & {"choices", "candidates", *_SAID}:
+            data = {**data, name: None, **inner}
     problem = data.get("error")
     if problem and not data.get("choices"):
         code = str(problem.get("code") or problem.get("status") if isinstance(problem, dict) else "")
@@ -103,11 +106,13 @@ def _join_pieces(pieces: list[Any]) -> dict[str, Any] | None:
         if not isinstance(piece, dict) or "reasoning" in str(piece.get("type")):
             continue
         last |= {key: value for key, value in piece.items() if value}
-        choice = next(iter(last.pop("choices", [])), {}) or {**choice, **piece}
+        choice = next(iter(last.pop("choices", None) or last.pop("candidates", [])), {}) or {**choice, **piece}
         delta = choice.get("delta") or choice.get("message") or {"content": piece.get("response")}
+        if isinstance(parts := choice.get("content"), dict):  # Gemini's
+            delta = {"content": "".join(_flatten(parts)), "arguments": "".join(_list_calls(choice))}
         for name, text in _list_pieces({"content": delta} if isinstance(delta, str) else delta):
             whole[name] = whole.get(name, "") + text
-    if "arguments" in whole:
+    if whole.get("arguments"):
         whole["function_call"] = {"arguments": whole.pop("arguments")}
     return last | {"choices": [{**choice, "message": whole}]} if whole else last or None
 
@@ -125,9 +130,11 @@ def _list_pieces(delta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _find_message(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The first choice, and its message. Raises NoCompletion."""
-    choices = data.get("choices") or data.get("candidates") or data.get("output")
+    choices = data.get("choices") or data.get("candidates") or data.get("output") or data.get("results")
     if isinstance(choices, dict):
         choices = [choices]
+    if isinstance(choices, list) and choices and all(isinstance(choice, str) for choice in choices):
+        choices = [{"content": "".join(choices)}]
     if isinstance(choices, list):  # a reasoning item may stand before the message
         found = [choice for choice in choices if isinstance(choice, dict)]
         named = [c for c in found if c.get("message") or c.get("type") == "message"] or found
@@ -162,6 +169,7 @@ def _flatten(value: Any, *, is_thought: bool = False) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             kind = str(part.get("type", "")) if isinstance(part, dict) else ""
+            kind = "thinking" if isinstance(part, dict) and part.get("thought") is True else kind
             if is_thought or not kind.startswith(("reasoning", "thinking")):
                 yield from _flatten(part, is_thought=is_thought)
     elif isinstance(value, dict) and (value.keys() <= _PART or "type" in value):

@@ -15,6 +15,8 @@ MAX_TAGS, MAX_YAML_DEPTH = 500, 9
 MAX_CALLS, MAX_ENDS = 20, 5
 """Calls that are read, and ends of one that are tried."""
 
+MAX_LABEL_CHARACTERS = 4000
+
 _TAGS = re.compile(
     r"<(?P<kind>parameter|param|argument|field)(?:=|\s+name\s*=\s*)[\"']?(?P<name>[\w-]+)[\"']?[^>]*>(?P<value>.*?)</(?P=kind)>"
     r"|<arg_key>\s*(?P<key>[\w-]+)\s*</arg_key>\s*<arg_value>(?P<given>.*?)</arg_value>"
@@ -29,6 +31,7 @@ _CALL = re.compile(
 """A call that begins a line, a tag's content or a list: one in the middle of a sentence is talked about."""
 
 _YAML = re.compile(r"(?:---\s*\n)?\w+ *:\s")
+_LABEL = re.compile(r"^[\d.#*\-\s]*(?:\*\*|#)\s*([A-Za-z][\w ]{2,30}?)[* ]*:[* ]*(\S.*?)[* ]*$")
 _FENCED = re.compile(
     r"^(?:```|~~~) *(yaml|yml|toml)\b[^\n]*\n(.*?)^(?:```|~~~)", re.MULTILINE | re.DOTALL | re.IGNORECASE
 )
@@ -65,6 +68,9 @@ def list_marked(text: str) -> Iterator[dict[str, Any]]:
     for kind, block in reversed(fenced or bare):
         if isinstance(document := _read_document(kind, block), dict):
             yield document
+    labels = [label for line in text.splitlines() if (label := _LABEL.match(line[:MAX_LABEL_CHARACTERS])) is not None]
+    if "title" in (said := {label[1].lower(): label[2] for label in labels}):  # **Title:** ...
+        yield said
 
 
 def _read_tags(text: str) -> dict[str, Any] | None:

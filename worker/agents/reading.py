@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import EnumType
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from json_repair import repair_json
@@ -43,19 +44,24 @@ _SYNONYMS = {
     "predicted_effect": ("effect", "expectedeffect", "predicted", "predictedchange"),
     "refuted_by": ("refutation", "falsifiedby"),
     "explanation": ("reason", "rationale", "description"),
-    "edits": ("edit", "changes", "replacements", "patches", "patch", "diff", "unifieddiff"),
+    "edits": ("edit", "changes", "replacements", "modifications", "codechanges", "codeedits", "filechanges", "patches",
+              "patch", "diff", "unifieddiff"),
     "files": ("wholefiles", "newfiles"),
     "file": ("path", "filename", "filepath"),
-    "search": ("old", "oldstr", "oldstring", "oldtext", "find", "before", "original", "from"),
-    "replace": ("new", "newstr", "newstring", "newtext", "replacement", "after", "replacewith", "to"),
+    "search": ("old", "oldstr", "oldstring", "oldtext", "oldcode", "oldline", "find", "before", "original", "current",
+               "from"),
+    "replace": ("new", "newstr", "newstring", "newtext", "newcode", "newline", "replacement", "after", "modified",
+                "updated", "replacewith", "to"),
     "text": ("content", "contents", "code", "source", "newtext"),
     "claim": ("finding", "conclusion", "title"),
     "mechanism": ("explanation", "why"),
     "caveats": ("caveat", "limitations"),
     "follow_ups": ("followup", "nextsteps", "next"),
     "answer": ("response", "reply"),
-}
+}  # fmt: skip
 """Other names that models give to a field, in lower case and without separators."""
+
+_PATH = re.compile(r"[\w./-]+\.[a-z]\w*")
 
 _SEARCHES = {"search", *_SYNONYMS["search"], "old_str", "old_string", "old_text", "replace", "diff"}
 _TEXTS = {"text", "content", "contents", "code", "source", "new_content"}
@@ -220,6 +226,11 @@ def fit(form: type[BaseModel], found: Any, depth: int = 0, *, is_row: bool = Fal
         if all(more[name] in (value, *_NOTHING) for name, value in filled.items() if name in more):
             named = more | filled  # what gives a field another value is another's
     named = _part_files(form, named)
+    if named and "edits" in form.model_fields and not named.keys() & {"edits", "files"}:  # {"train.py": {...}}
+        by_path = {
+            path: part for path, part in found.items() if _PATH.fullmatch(path) and isinstance(part, dict | list)
+        }
+        named |= {"edits": by_path} if by_path else {}
     if not named and depth < MAX_DEPTH:  # {"arguments": {...}}, {"experiment": {...}}
         inner = [fit(form, value, depth + 1) for value in found.values() if isinstance(value, dict | list | str)]
         known = [item for item in inner if _count_known(form, item) > 0]
@@ -273,26 +284,44 @@ def _fit_value(name: str, field: FieldInfo, value: Any) -> Any:
 
 
 def _fit_rows(item: type[BaseModel], value: Any) -> Any:
-    """A list of objects, from one object, a mapping of paths to texts, or nothing."""
+    """A list of objects, from one object, a mapping of paths to texts, edits in short forms, or nothing."""
     if value in (*_NOTHING, "null", "~"):
         return []
-    if isinstance(value, str):
-        value = _load(value) or (read_patch(value) if "search" in item.model_fields else []) or value
-    if isinstance(value, dict) and len(value) == 1 and _is_rows(inner := next(iter(value.values()))):
-        path = next((name for name in value if "." in name), "")
-        value = [{"file": path} | row if path else row for row in inner]  # {"edit": [...]}, {"train.py": [...]}
+    if "search" in item.model_fields:
+        rows = list(_list_edits(item, value, ""))
+        return [fit(item, row, 1, is_row=True) for row in rows] if rows else value
+    value = _load(value) if isinstance(value, str) else value
     if isinstance(value, dict):
-        is_mapping = not _rename(item, value, is_sure=True) and {"file", "text"} <= item.model_fields.keys()
+        is_mapping = not _rename(item, value, is_sure=True)
         parts = {path: text if isinstance(text, dict) else {"text": text} for path, text in value.items()}
         value = [{"file": path} | part for path, part in parts.items()] if is_mapping else [value]
-    if not isinstance(value, list):
-        return value
-    rows = [row for one in value for row in (_fit_rows(item, one) if isinstance(one, str) else [one])]
-    return [fit(item, row, 1, is_row=True) for row in rows]
+    return [fit(item, row, 1, is_row=True) for row in value] if isinstance(value, list) else value
 
 
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+def _list_edits(item: type[BaseModel], value: Any, file: str, depth: int = 0) -> Iterator[Any]:
+    """Edits, an object each, from objects, diffs, `[file, old, new]`, `{old: new}`, `{file: ...}` and lists of these;
+    `file` is that of those which name none."""
+    own, more = {"file": file} if file else {}, partial(_list_edits, item, depth=depth + 1)
+    if depth > 2 * MAX_DEPTH:
+        return
+    if isinstance(value, str):
+        yield from more(loaded, file) if (loaded := _load(value)) else (row | own for row in read_patch(value))
+    elif isinstance(value, list) and len(value) in (2, 3) and all(isinstance(part, str) for part in value):
+        short = own | dict(zip(("file", "search", "replace")[-len(value) :], value, strict=True))
+        yield from [row for part in value for row in more(part, file)] or [short]
+    elif isinstance(value, list):
+        for part in value:
+            yield from more(part, file) if isinstance(part, dict | list | str) else [part]
+    elif isinstance(value, dict):
+        named = _rename(item, value, is_sure=True)
+        file, inner = str(named.get("file") or file), {} if named.keys() & {"search", "replace"} else value
+        yield from [] if inner else [own | value]
+        is_mapping = "file" not in named and all(isinstance(part, str) for part in value.values())  # of code to code
+        for key, part in inner.items():
+            if isinstance(part, dict | list) or (isinstance(part, str) and read_patch(part)):
+                yield from more(part, key if _PATH.fullmatch(key) else file)
+            elif is_mapping and re.search(r"\W", key):
+                yield {"file": file, "search": key, "replace": part}
 
 
 def _fit_words(value: Any) -> Any:
