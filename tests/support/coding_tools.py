@@ -42,8 +42,9 @@ STAND_INS = {
         StandIn(
             "codex", ".npm-global/lib/node_modules/@openai/codex/bin/codex.js", ".npm-global/bin/codex",
             ".codex", "auth.json", "sessions/rollout.jsonl", "exec|--dangerously-bypass-approvals-and-sandbox",
-            "ERROR: You've hit your usage limit. Upgrade to Pro or try again in 2 hours 14 minutes.",
-            "ERROR: 401 Unauthorized: Not logged in",
+            '{"type":"error","message":"You’ve hit your usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), '
+            'visit https://chatgpt.com/settings/usage to purchase more credits or try again at 2:15 PM."}',
+            '{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized: Incorrect API key"}}',
             {"no-credit": "ERROR: unexpected status 402 Payment Required",
              "no-model": '{"type":"error","message":"The \'gpt-9\' model is not supported with ChatGPT."}',
              "old": "error: unexpected argument '--skip-git-repo-check' found"},
@@ -53,7 +54,7 @@ STAND_INS = {
             ".gemini", "oauth_creds.json", "tmp/chats.json",
             "--approval-mode=yolo|GEMINI_SANDBOX=false|GEMINI_CLI_TRUST_WORKSPACE=true",
             "[API Error: You have exhausted your capacity on this model. Your quota will reset after 1h44m7s.]",
-            "Please set an Auth method in your settings.json",
+            "Invalid auth method selected.",
             {"no-credit": "429 RESOURCE_EXHAUSTED: Your prepayment credits are depleted.",
              "no-model": '[API Error: {"error":{"code":404,"message":"models/gemini-9 is not found for v1beta"}}]',
              "old": "Unknown arguments: output-format, outputFormat"},
@@ -61,16 +62,16 @@ STAND_INS = {
         StandIn(
             "opencode", ".opencode/bin/opencode", ".local/bin/opencode", ".local/share/opencode", "auth.json",
             "storage/session.json", 'run|"permission": "allow"', "Error: Rate limit exceeded, retry-after: 3600",
-            "Error: OpenAI API key is missing",
-            {"no-credit": '{"type":"error","error":{"name":"APIError","message":"Insufficient balance."}}',
+            '{"type":"error","error":{"name":"APIError","data":{"message":"Incorrect API key provided: sk-x."}}}',
+            {"no-credit": '{"type":"error","error":{"name":"APIError","data":{"message":"Insufficient Balance"}}}',
              "no-model": "ProviderModelNotFoundError: ProviderModelNotFoundError",
              "old": "error: Unknown argument: auto"},
         ),
         StandIn(
             "aider", ".local/share/uv/tools/aider-chat/bin/aider", ".local/bin/aider", ".aider", "oauth-keys.env",
             "transcripts", "--yes-always|--no-auto-commits",
-            "litellm.RateLimitError: Rate limit reached for m. Please try again in 1h30m.",
-            "litellm.AuthenticationError: no key",
+            "litellm.RateLimitError: Rate limit reached for m. Please try again in 1h30m.\nRetrying in 16.0 seconds...",
+            "litellm.AuthenticationError: AuthenticationError: OpenAIException - Incorrect \nAPI key provided: sk-x.",
             {"no-credit": "litellm.BadRequestError: AnthropicException - Your credit balance is too low.",
              "no-model": 'litellm.NotFoundError: {"type":"not_found_error","message":"model: claude-9"}',
              "old": "aider: error: unrecognized arguments: --no-show-release-notes"},
@@ -106,6 +107,7 @@ def install(tool: StandIn, home: Path, plan: list[str]) -> dict[str, str]:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(Path(*[".."] * len(Path(tool.link).parent.parts)) / tool.program)
     (folder / tool.transcripts).parent.mkdir(parents=True, exist_ok=True)
+    (home / ".config" / tool.name).mkdir(parents=True, exist_ok=True)
     (folder / tool.login).write_text(json.dumps({"refresh_token": f"rt_{tool.name}Qw7Lk2Vn8Bt5Yc1Hd6Mf4Zp3x9_0"}))
     (folder / tool.login).chmod(0o600)
     (folder / "plan.json").write_text(json.dumps(plan))

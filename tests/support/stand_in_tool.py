@@ -49,6 +49,16 @@ def check_room() -> str:
     return str(json.loads(LOGIN.read_text())["refresh_token"])
 
 
+def write_own_files() -> None:
+    """Ends with an error where it may not write what the real one writes."""
+    if NAME == "opencode":
+        (Path.home() / ".config/opencode/.gitignore").write_text("node_modules\n")
+    if NAME == "aider":
+        cache = Path(".aider.tags.cache.v4/cache.db")
+        cache.parent.mkdir(exist_ok=True)
+        cache.write_bytes(b"\xff\0")
+
+
 def renew_login(refresh: str) -> None:
     serial = int(refresh.rpartition("_")[2]) + 1
     fresh = LOGIN.with_name("fresh")
@@ -109,14 +119,15 @@ def main() -> None:
     is_question = "colour has a clear" in prompt
     act = next_act(not is_question)
     if act == "limit":
-        end(LIMIT, 1)
+        end(LIMIT, 0 if NAME == "aider" else 1)
     if act == "logged-out":
-        end("@LOGGED_OUT@", 1)
+        end("@LOGGED_OUT@", {"aider": 0, "gemini": 41}.get(NAME, 1))
     if act == "version-1" and "--standalone" in sys.argv:
         end("opencode run [message..]\n\nPositionals:\n  message\n\nOptions:\n  --format", 1)
     if act in REFUSALS:
         end(REFUSALS[act], 0 if NAME == "aider" else 1)
     renew_login(refresh)
+    write_own_files()
     if is_question:
         end("Blue.")
     if act == "question":

@@ -88,9 +88,9 @@ def _open(folder: Path, path: str) -> Iterator[int]:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Paths of its files and links, but for those of its git repository."""
+    """Paths of its files and links, but for those of its git repository and of aider's cache."""
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != ".git"]
+        folders[:] = [name for name in folders if name != ".git" and not name.startswith(".aider.tags.cache")]
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
         for name in sorted([*names, *links]):
             yield os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118

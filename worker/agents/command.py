@@ -34,7 +34,7 @@ from worker.agents.edits import EditError, check_files
 from worker.agents.presets import EDITABLE, ToolPreset
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.reading import Unreadable, read_form
-from worker.agents.refusals import LOG_IN, UNKNOWN_OPTION, find_refusal
+from worker.agents.refusals import LOG_IN, PASSING, UNKNOWN_OPTION, find_refusal
 from worker.agents.replies import PaperReply, Statement
 from worker.agents.search_space import read_settings
 from worker.agents.secrets import Secrets, collect_secrets, renew, shorten_home
@@ -133,7 +133,12 @@ class CommandAgent(Agent):
                 self._left_out = preset.optional
                 return self.begin()
             advice = preset.log_in if advice == LOG_IN and preset is not None else advice
-            self._raise_if_unavailable(said, f"{end}; all that it said: {log}", advice)
+            end = f"{end}; all that it said: {log}"
+            may_pass = bool(outcome.killed_for) or advice == PASSING
+            self._raise_if_unavailable(said, end, None if may_pass else advice)
+            if outcome.exit_status != 0:
+                kind = AgentUnavailable if may_pass else AgentMisconfigured
+                raise kind(f"{self.name} did not answer a small question ({end})")
 
     def propose(self, task: Task) -> Draft:
         """See `Agent`. Raises AgentUnavailable if the tool cannot work now, or its sandbox cannot."""
@@ -217,7 +222,7 @@ class CommandAgent(Agent):
                 except (CollectError, EditError, AnswerError) as error:
                     problem = str(error)
                     self._raise_if_unavailable(read_words(outcome.log_tail)[-4000:], end)
-                    if outcome.exit_status not in (0, None):
+                    if outcome.exit_status != 0 and not outcome.killed_for:
                         raise AgentUnavailable(f"{self.name} failed: {end}; all that it said: {log}") from error
                 if deadline - time.monotonic() < LEAST_SECONDS:
                     break

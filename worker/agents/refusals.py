@@ -16,6 +16,8 @@ NO_MODEL = (
 LOG_IN = "log in to it, or set its key, and grant the tool what holds them (--agent-path, `agent_environment`)"
 NOT_GRANTED = "it cannot be started in its sandbox, where only what is granted can be seen: --agent-path PATH"
 
+PASSING, SILENT = "its provider is out of order", "it says nothing"
+
 _STATUS = r"\b(?:error|status|code|http|api|statuscode)\b\W{{0,12}}{0}\b|\b{0}\b\W{{0,3}}(?:{1})"
 _KINDS = (
     (
@@ -26,7 +28,7 @@ _KINDS = (
     (
         NO_CREDIT,
         r"payment required|credit balance|insufficient[ _](?:credits?|funds|balance|quota)|requires more credits"
-        r"|out of credits|credits? (?:is|are) (?:depleted|used up)|check your plan and billing"
+        r"|out of credits|credits? (?:is|are) (?:depleted|used up)|^(?!.*daily quota).*check your plan and billing"
         r"|billing (?:hard limit|account)",
         _STATUS.format(402, "payment|insufficient"),
     ),
@@ -46,7 +48,12 @@ _KINDS = (
         _STATUS.format(401, "unauthori"),
         _STATUS.format(403, "forbidden"),
     ),
+    (
+        PASSING,
+        r"\b5\d\d\b.{0,40}(?:error|overload|unavailable|gateway)|overloaded|server error|high demand|temporar(?:y|ily)",
+    ),
 )
+_RETRIED = re.compile(r"websocket|reconnecting|retrying")  # by which the tool may have got through
 _PATTERNS = [(advice, re.compile("|".join(patterns))) for advice, *patterns in _KINDS]
 
 
@@ -54,5 +61,6 @@ def find_refusal(said: str, exit_status: int | None) -> str | None:
     """Advice about a tool that says this to a small question; None if it may work."""
     if exit_status in CANNOT_START or "bwrap: execvp" in said:
         return NOT_GRANTED
-    words = " ".join(said.lower().split())
-    return next((advice for advice, pattern in _PATTERNS if pattern.search(words)), None)
+    words = " ".join(line for line in said.lower().splitlines() if not _RETRIED.search(line))
+    words = " ".join(words.split())
+    return next((advice for advice, pattern in _PATTERNS if pattern.search(words)), None if words else SILENT)

@@ -47,9 +47,11 @@ def read_words(said: str) -> str:
 
 def _words_of(document: dict[str, Any]) -> str:
     error, part, item = document.get("error"), document.get("part"), document.get("item")
+    data = error.get("data") if isinstance(error, dict) else None  # OpenCode's
     found = [
         document.get("result"), document.get("response"), document.get("message"),
         error.get("message", json.dumps(error)) if isinstance(error, dict) else error,
+        data.get("message") if isinstance(data, dict) else None,
         part.get("text") if isinstance(part, dict) else None,
         item.get("text", item.get("message")) if isinstance(item, dict) else None,
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from worker.agents.command import Tool
-from worker.agents.presets import NETWORK_VARIABLES, PRESETS, ToolPreset
+from worker.agents.presets import PRESETS, SYSTEM_VARIABLES, ToolPreset
 from worker.agents.programs import ProgramMissing, find_program_files
 from worker.agents.tool_room import RoomSettings
 from worker.sandbox.confinement import SYSTEM_FOLDERS
@@ -19,7 +19,7 @@ def make_tool(settings: WorkerSettings, notify: Callable[[str], None]) -> Tool:
     """The tool of these settings. Raises SettingsError if its program, a path or its login is missing."""
     preset, home = PRESETS.get(settings.agent), Path.home()
     words = _read_command(settings, preset)
-    variables = (*NETWORK_VARIABLES, *((*preset.keys, *preset.variables, preset.folder_variable) if preset else ()))
+    variables = (*SYSTEM_VARIABLES, *((*preset.keys, *preset.variables, preset.folder_variable) if preset else ()))
     environment = {
         **PLAIN_OUTPUT,
         **(preset.environment if preset else {}),
@@ -37,7 +37,9 @@ def make_tool(settings: WorkerSettings, notify: Callable[[str], None]) -> Tool:
     folder = _folder_of(preset, environment, home) if preset else None
     names = preset.protected if preset and folder and folder.exists() else ()
     files = tuple(folder / name for name in names if folder and not name.endswith("/"))
-    folders = tuple(folder / name for name in names if folder and name.endswith("/"))
+    more = preset.more_paths if preset else ()
+    copied = (Path(place.replace("~", str(home))) for place in more if place.endswith("/"))
+    folders = (*(folder / name for name in names if folder and name.endswith("/")), *filter(Path.is_dir, copied))
     room = RoomSettings(home, environment, tuple(mounts), program, files, folders)
     name = settings.agent if preset else f"command {Path(words[0]).name}"
     return Tool(

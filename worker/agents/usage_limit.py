@@ -16,7 +16,7 @@ _LIMIT = re.compile(
     r"|out of (?:extra )?(?:usage|credits?)|(?:credit )?balance is too low"
     r"|insufficient.(?:quota|credits?|funds|balance)|rejected \(429\)|limiting requests"
 )
-_RESET = r"(?:resets?|reset_?s?_?at|try again|retry|available again|again|wait|until|come back)"
+_RESET = r"(?:resets?|reset_?s?_?at|try again|retry(?!ing)|available again|again|wait|until|come back)"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(
     _RESET + r"[^\n]{0,30}?\b(?:in|after|for)?[ \":']*((?:\d+(?:\.\d+)?\s*"

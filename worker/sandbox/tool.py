@@ -23,9 +23,9 @@ from worker.sandbox.confinement import SYSTEM_FOLDERS, find_links, threads_of_us
 from worker.sandbox.process import ConfinedProcess, LaunchPlan, LogTail, resource_limits
 from worker.sandbox.seccomp import filter_of_tool
 
-NETWORK_FILES = (
+SYSTEM_FILES = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
-    "/etc/alternatives", "/etc/ld.so.cache",
+    "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime",
 )  # fmt: skip
 USER = "volunteer"
 ACCOUNTS = {"/etc/passwd": f"{USER}:x:1000:1000:{USER}:{{home}}:/bin/sh\n", "/etc/group": f"{USER}:x:1000:\n"}
@@ -99,7 +99,7 @@ def _options(run: ToolRun, accounts: Mapping[str, int]) -> Iterator[str]:
     size = str(LIMITS.disk_mib * MIB)
     yield from ("--size", size, "--tmpfs", "/tmp")  # noqa: S108 - inside
     links = dict(find_links())
-    for path in (*SYSTEM_FOLDERS, *NETWORK_FILES):
+    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES):
         yield from ("--symlink", links[path], path) if path in links else ("--ro-bind-try", path, path)
     for path, descriptor in accounts.items():
         yield from ("--ro-bind-data", str(descriptor), path)

@@ -169,11 +169,25 @@ def test_a_tool_that_fails_or_is_missing_is_unavailable(bench: Bench) -> None:
         agent.propose(TASK)
 
 
-def test_a_tool_that_is_slow_to_answer_the_first_question_may_work(bench: Bench) -> None:
+def test_a_tool_that_does_not_answer_the_first_question_may_work_later_if_it_is_slow_or_its_provider_is_away(
+    bench: Bench,
+) -> None:
     said = "Warning for model ollama/qwen: Unknown context window size"
-    bench.agent(f"echo '{said}'; sleep {choose_seconds()}", seconds=2).begin()
+    later = (f"echo '{said}'; sleep {choose_seconds()}", "echo 'API Error: 529 Overloaded'; exit 1")
+    for script, seconds in zip(later, (2, 60), strict=True):
+        with pytest.raises(AgentUnavailable, match="did not answer a small question") as unavailable:
+            bench.agent(script, seconds=seconds).begin()
+        assert not isinstance(unavailable.value, AgentMisconfigured)
     with pytest.raises(AgentMisconfigured, match="--model NAME"):
         bench.agent(f"echo '{said}'; exit 1").begin()
+    for script, why in (
+        ("true", "it says nothing"),
+        ("echo; exit 0", "it says nothing"),
+        ("echo 'Odd'; exit 3", "Odd"),
+    ):
+        with pytest.raises(AgentMisconfigured, match=why):
+            bench.agent(script).begin()
+    bench.agent("echo 'It depends on the planet.'").begin()  # so does a model that knows little
 
 
 def test_mends_a_crash(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.agents.refusals import LOG_IN, find_refusal
+from worker.agents.refusals import LOG_IN, PASSING, SILENT, find_refusal
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,16 @@ def test_what_can_never_work_comes_with_what_to_do(said: str, advice: str) -> No
     assert advice in str(find_refusal(said, 1))
 
 
+def test_a_provider_that_is_out_of_order_and_silence_are_told_apart() -> None:
+    for said in (
+        "API Error: 529 Overloaded",
+        "API Error: 500 Internal server error",
+        "We’re experiencing high demand.",
+    ):
+        assert find_refusal(said, 1) == PASSING
+    assert find_refusal("\n", 0) == find_refusal("Reconnecting... 1/5\n", 0) == SILENT
+
+
 def test_a_command_that_cannot_be_executed_is_one_that_is_not_granted() -> None:
     assert "--agent-path" in str(find_refusal("sh: 1: exec: tool: not found", 127))
 
@@ -34,8 +44,10 @@ def test_a_command_that_cannot_be_executed_is_one_that_is_not_granted() -> None:
     "said",
     [
         "Blue.", "Should I continue?", "sed: can't read codec.py: No such file or directory", "connect ECONNREFUSED",
-        "API Error: 529 Overloaded", "API Error: 500 Internal server error", "Request timed out", "",
+        "Request timed out",
         "I used 401 tokens of the model, and 422 more.", "The model thinks: blue",
+        "You have exhausted your daily quota on this model.\nYou exceeded it, please check your plan and billing.",
+        "Falling back from WebSockets to HTTPS transport. unexpected status 404 Not Found\nblue",
     ],
 )  # fmt: skip
 def test_what_may_pass_or_is_ordinary_is_none(said: str) -> None:

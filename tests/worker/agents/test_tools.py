@@ -62,6 +62,7 @@ def test_a_tool_drafts_writes_its_paper_and_keeps_its_login(
     folder = tmp_path / "home" / tool.folder
     assert json.loads((folder / tool.login).read_text())["refresh_token"].endswith("_4"), "renewed each time"
     assert (folder / tool.transcripts).read_text().count("weight_decay=0.05") == 2
+    assert list((tmp_path / "home/.config" / tool.name).iterdir()) == [], "it wrote into a copy"
     assert said == []
 
 

@@ -36,6 +36,7 @@ def at(text: str) -> datetime:
         ("rate limit exceeded, retry-after: 90", NOW + timedelta(seconds=90)),
         ("Usage limit reached. Resets at 2026-11-30T04:00:00Z", at("2026-11-30T04:00")),
         ("2026-11-29 21:59:58 ERROR usage limit reached, resets 2026-11-30 04:00 UTC", at("2026-11-30T04:00")),
+        ("The API provider has rate limited you. Try again later.\nRetrying in 32.0 seconds...", None),
         ("You have exhausted your daily quota on this model.", None),
         ("Credit balance is too low", None),
         ("usage limit reached, resets in 400 days", None),
