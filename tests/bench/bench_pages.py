@@ -52,6 +52,7 @@ BROWSER = {"Accept": "text/html,*/*;q=0.8", "Accept-Encoding": "gzip"}
 EXTRA = (
     f"/projects/tiny?hardware_class={quote(pages_store.RARE)}", "/projects/tiny?first=200&last=700",
     "/projects/tiny/tree.json", f"/projects/tiny/tree?below={pages_store.FIRST_ID}",
+    f"{API_PREFIX}/experiments?project=tiny&hardware_class={quote(pages_store.RARE)}",
     "/projects/tiny/plot", f"{API_PREFIX}/records", f"{API_PREFIX}/hardware-classes",
     f"{API_PREFIX}/projects/tiny/progress", f"{API_PREFIX}/topics?project=tiny",
 )  # fmt: skip

@@ -59,6 +59,22 @@ LEAVE_TWO_ALIKE = """() => {
 }"""
 """Takes rows and entries away that differ from two others in their words alone: axe takes long for each element."""
 FORM_FIELDS = "() => [...document.querySelectorAll('form:not([method=post]) [name]')].map((one) => one.name)"
+NEEDS_SCRIPTS = """() => {
+  const shown = (one) => one.checkVisibility({visibilityProperty: true});
+  const all = (chosen) => [...document.querySelectorAll(chosen)].filter(shown);
+  const wrong = all("button[type=button], a:not([href]), a[href='#'], main canvas");
+  wrong.push(...all(".plot").filter((one) => !one.innerText.trim() && !one.querySelector("svg")));
+  for (const form of document.forms)
+    if (shown(form) && form.querySelector("input:not([type=hidden], [type=search]), select, textarea")
+        && ![...form.elements].some((one) => one.type === "submit")) wrong.push(form);
+  if (all("h1").length !== 1 || document.querySelector("main").innerText.length < 60) wrong.push(document.body);
+  return wrong.map((one) => one.outerHTML.slice(0, 200));
+}"""
+"""Elements that do nothing, or show nothing, in a browser that runs no scripts."""
+
+BROKEN_WITHOUT_SCRIPTS = """() => { document.querySelector("main").innerHTML = '<h1>A</h1>' +
+  '<button type=button>b</button><a>c</a><form><input></form><div class=plot></div>'; }"""
+
 FIND_FOREIGN = """(html) => {
   const page = html ? new DOMParser().parseFromString(html, "text/html") : document;
   const wrong = [...page.querySelectorAll("[data-xss], xss-probe, base, iframe, object, embed, main style")];
@@ -111,9 +127,9 @@ def open_tab(browser: BrowserContext) -> Iterator[OpenTab]:
     """Make a tab with cookies of its own."""
     contexts: list[BrowserContext] = []
 
-    def make(*cookies: Cookie) -> Page:
+    def make(*cookies: Cookie, scripts: bool = True) -> Page:
         assert browser.browser is not None
-        context = browser.browser.new_context()
+        context = browser.browser.new_context(java_script_enabled=scripts)
         contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         context.add_cookies(list(cookies))
@@ -180,6 +196,37 @@ def test_strangers_read_all_pages_but_those_of_people_who_are_signed_in(demo: De
                 answer = http.get(demo.url + address, headers={"Accept": "text/html"})
                 assert answer.status_code == 200, address
                 assert ("/sign-in" in str(answer.url)) == (route in NOT_PUBLIC or route == "/sign-in"), address
+
+
+def test_without_scripts_every_page_shows_its_content_and_its_forms_work(open_tab: OpenTab, demo: Demo) -> None:
+    tab = open_tab(sign_in(demo.swarm), scripts=False)
+    wrong: dict[str, list[str]] = {}
+    for address in list_addresses(demo.things, first=True):
+        tab.goto(demo.url + address, wait_until="domcontentloaded")
+        if found := tab.evaluate(NEEDS_SCRIPTS):
+            wrong[address] = found
+    assert wrong == {}
+    tab.evaluate(BROKEN_WITHOUT_SCRIPTS)
+    assert len(tab.evaluate(NEEDS_SCRIPTS)) == 5
+    tab.goto(f"{demo.url}/projects/{demo.things.project}/experiments")
+    tab.locator("select[name=verdict]").select_option("improved")
+    tab.get_by_role("button", name="Show").click()
+    shown = tab.locator("td.verdict").all_inner_texts()
+    assert shown and all(verdict.startswith("improved") for verdict in shown)
+    for chosen in tab.get_by_role("checkbox", name="Compare").all()[:2]:
+        chosen.check()
+    tab.get_by_role("button", name="Compare those chosen").click()
+    expect(tab.get_by_text("2 experiments of")).to_be_visible()
+    tab.goto(f"{demo.url}/admin/queue")
+    tab.get_by_label("Reason", exact=True).last.fill("Somebody looks at it.")
+    tab.get_by_role("button", name="Assign").click()
+    expect(tab.locator(".message")).to_contain_text("Done: assign 1 thing")
+    tab.get_by_role("link", name="Audit").click()
+    row = tab.locator("table.audit tbody tr").first
+    row.get_by_text("Undo", exact=True).click()
+    row.get_by_label("Reason to undo").fill("Nobody does.")
+    row.get_by_role("button", name="Undo").click()
+    expect(tab.locator(".message")).to_contain_text("is undone")
 
 
 def test_axe_finds_what_is_there_to_be_found(open_tab: OpenTab, demo: Demo) -> None:

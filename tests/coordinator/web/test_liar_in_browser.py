@@ -15,6 +15,7 @@ from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.workers import Role
 from tests.bench import pages_store
+from tests.coordinator.web.conftest import PATIENCE_MS
 from tests.support.liar import BRAG, LIAR, write_swarm_with_liar
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
@@ -68,6 +69,7 @@ def count_papers(page: Page, url: str) -> int:
 
 def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(page: Page, place: Place) -> None:
     url, link, paper = place
+    page.set_default_timeout(10 * PATIENCE_MS)  # beside other work a quarantine among 100,000 experiments takes long
     page.goto(f"{url}/sign-in?link={link}")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name="Desk").click()
