@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import (
     AssembledStep,
+    AuditEntry,
     Citation,
     CommitPosterior,
     Experiment,
@@ -25,7 +26,8 @@ from coordinator.models import (
 from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.experiments import Assignment, Dispute, JobKind, Verdict
-from shared.findings import ClassEvidence, NoteKind
+from shared.findings import ClassEvidence
+from shared.moderation import AuditAction, SubjectKind
 from shared.runs import RunOutcome
 from shared.topics import GainFates
 
@@ -155,12 +157,12 @@ def find_author(session: Conn, finding: Finding) -> int:
     return session.scalars(query.where(Experiment.id == finding.experiment_id)).one()
 
 
-def find_last_retractor(session: Conn, finding_id: int) -> int | None:
-    """The volunteer who retracted a finding that is retracted; None where a command did, which leaves no note."""
-    changes = FindingNote.kind.in_((NoteKind.RETRACTION, NoteKind.RESTORATION))
-    query = select(FindingNote.kind, FindingNote.volunteer_id).where(FindingNote.finding_id == finding_id, changes)
-    last = session.execute(query.order_by(FindingNote.id.desc()).limit(1)).first()
-    return last.volunteer_id if last is not None and last.kind == NoteKind.RETRACTION else None
+def find_last_retractor(session: Session, finding_id: int) -> int | None:
+    """The volunteer who retracted a finding that is retracted; None where a command did, or it was one of many."""
+    of_finding = AuditEntry.subject == SubjectKind.FINDING, AuditEntry.key == str(finding_id)
+    last = session.scalar(select(AuditEntry).where(*of_finding).order_by(AuditEntry.id.desc()).limit(1))
+    is_retraction = last is not None and last.action == AuditAction.RETRACT_FINDING and last.undoes_id is None
+    return last.volunteer_id if last is not None and is_retraction else None
 
 
 def map_parent_settings(session: Conn, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -166,8 +166,10 @@ def test_an_author_does_not_take_back_a_maintainers_retraction(
     assert boss.post("/findings/1/retraction", {"text": "It does not repeat."}).status_code == 201
     assert code_of(mallory.person.post("/findings/1/restoration", {"text": "It does."})) == (403, "not-allowed")
     assert boss.post("/findings/1/restoration", {"text": "It does."}).status_code == 201
-    with database.write() as session:  # by the command, which leaves no note
-        service.retract_finding(session, BOSS, 1, "It does not repeat.")
+    assert mallory.person.post("/findings/1/retraction", {"text": "Oh."}).status_code == 201
+    for is_on in (False, True):  # by the command, which leaves no note
+        with database.write() as session:
+            service.set_retraction(session, BOSS, 1, "It does not repeat.", is_on=is_on)
     assert code_of(mallory.person.post("/findings/1/restoration", {"text": "It does."})) == (403, "not-allowed")
     assert boss.post("/findings/1/restoration", {"text": "It does."}).status_code == 201
 
