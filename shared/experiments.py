@@ -230,7 +230,8 @@ class Posterior(Message):
     """A commit's metric, and its effect against the parent, given all runs.
 
     The milestone is the difference to the nearest verified ancestor, else to the root. `checkers` counts the volunteers
-    besides the author who measured the commit. While its runs are in dispute it is not verified.
+    besides the author who measured the commit. While its runs are in dispute it is not verified. Of a verified one,
+    `caches_emptied` says that anchors found it where no process of a run can tell the next what it saw.
     """
 
     metric_mean: Number
@@ -244,11 +245,18 @@ class Posterior(Message):
     verdict: Verdict | None = None
     standing: Standing = Standing.PROVISIONAL
     dispute: Dispute = Dispute.NONE
+    caches_emptied: bool = False
+
+    @property
+    def standing_words(self) -> str:
+        """`single owner`: the standing in words, with what a verified one lacks."""
+        has_gap = self.standing is Standing.VERIFIED and not self.caches_emptied
+        return self.standing.replace("_", " ") + (", caches not emptied" if has_gap else "")
 
     @property
     def conclusion(self) -> str:
         """`improved, provisional`: the verdict, if there is one, and the standing, in words."""
-        return ", ".join(filter(None, (self.verdict, self.standing))).replace("_", " ")
+        return ", ".join(filter(None, (self.verdict and self.verdict.replace("_", " "), self.standing_words)))
 
 
 class Trial(Message):

@@ -31,7 +31,8 @@ WORDS_ONLY = "Search by meaning is not available now: these results match by wor
 def tabulate_records(records: Iterable[Record]) -> Table:
     rows: list[list[object]] = []
     for record in records:
-        rows.append([f"{record.project}\n{record.hardware_class}", "verified", *_describe_record(record.record)])
+        standing = record.record.posterior.standing_words if record.record else "verified"
+        rows.append([f"{record.project}\n{record.hardware_class}", standing, *_describe_record(record.record)])
         rows += [_describe_promotion(one) for one in record.record.promotions] if record.record else []
         if record.leader is not None and (record.record is None or record.leader.sha != record.record.sha):
             rows.append(["", record.leader.posterior.standing, *_describe(record.leader)])

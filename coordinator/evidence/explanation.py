@@ -238,6 +238,11 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
     if derived.standing is Standing.VERIFIED:
         checkers = count_noun(derived.checkers, "volunteer")
         yield f"It is verified: {asked}, and {checkers} besides its author measured it."
+        if not derived.caches_emptied:
+            yield (
+                "Its anchors' runs with `caches_emptied` do not find it by themselves: without, one process of a run "
+                "can tell the next what it saw, and a file can cheat so (docs/security.md)."
+            )
     elif derived.standing is Standing.CORROBORATED:
         yield (
             f"It is corroborated: {count_noun(derived.checkers, 'volunteer')} besides its author agree, "

@@ -44,7 +44,8 @@ ANCHORS_ASKED = 2
 @dataclass(frozen=True)
 class DerivedPosterior:
     """The posterior of a commit in a class; it `is_implausible` if a run is better than the contract's floor, and
-    `awaits_anchors` while it is held until two of them have measured it."""
+    `awaits_anchors` while it is held until two of them have measured it. Of a verified one, `caches_emptied` says that
+    anchors found it where no process of a run can tell the next what it saw."""
 
     metric: Normal
     effect: Normal | None
@@ -58,11 +59,12 @@ class DerivedPosterior:
     rank_score: float
     is_implausible: bool
     awaits_anchors: bool = False
+    caches_emptied: bool = False
 
     def columns(self) -> dict[str, Any]:
         """The columns of `CommitPosterior`."""
         numbers = statistics.columns_of(metric=self.metric, effect=self.effect, milestone=self.milestone)
-        names = ("anchor_sd", "runs", "checkers", "verdict", "standing", "dispute", "rank_score")
+        names = ("anchor_sd", "runs", "checkers", "verdict", "standing", "dispute", "caches_emptied", "rank_score")
         return numbers | {name: getattr(self, name) for name in names}
 
     def view(self) -> Posterior:
@@ -244,6 +246,11 @@ def conclude(
         rank_score=objective.sign * belief.mean,
         is_implausible=_is_implausible(contract, runs),
         awaits_anchors=_awaits_anchors(runs),
+        caches_emptied=standing is Standing.VERIFIED
+        and ancestor is not None
+        and is_found_by_roots(
+            contract, model, ancestor.belief.anchor, [run for run in runs if run.caches_emptied], SURE_OF_CLAIMS
+        ),
     )
 
 
@@ -284,8 +291,7 @@ def _rank(
         return Standing.SUSPECT
     if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
         if agreement.is_agreed(runs, model.noise_sd):
-            above = Normal(ancestor.belief.anchor_mean, ancestor.belief.anchor_variance**0.5)
-            is_found = is_found_by_roots(contract, model, above, runs, SURE_OF_CLAIMS)
+            is_found = is_found_by_roots(contract, model, ancestor.belief.anchor, runs, SURE_OF_CLAIMS)
             return Standing.VERIFIED if is_found else Standing.CORROBORATED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER

@@ -28,6 +28,7 @@ from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
 from shared.records import Trust
+from shared.runs import RunLimit
 
 
 class PosteriorRow(NamedTuple):
@@ -46,6 +47,7 @@ class PosteriorRow(NamedTuple):
     verdict: str | None
     standing: str
     dispute: str
+    caches_emptied: bool
     rank_score: float
 
 
@@ -60,7 +62,7 @@ _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
 _RUNS_OF_COMMITS = (
     select(
-        *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust", "is_check")),
+        *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust", "is_check", "limits")),
         _WORKERS.c.volunteer_id,
         _DECISIONS.c.decision,
         *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS),
@@ -152,7 +154,7 @@ def map_confirmations(
 
 
 def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
-    metric, worker_id, kind, trust, is_check, volunteer_id, decided, *rest = row
+    metric, worker_id, kind, trust, is_check, limits, volunteer_id, decided, *rest = row
     epoch = EpochRow._make(rest[RESPONSE + 2 :])
     response = read_response(*rest[:RESPONSE]) or epoch.find_unknown(contract)
     exposure = expose(epoch.seed_throughput, *rest[RESPONSE : RESPONSE + 2])
@@ -162,7 +164,7 @@ def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
     decision = HeldDecisionKind(decided) if decided else None
     return Measurement(
         metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure,
-        decision,
+        decision, RunLimit.CACHES_EMPTIED in (limits or ()),
     )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ class Measurement(NamedTuple):
     """A run that counts. `is_authors` says that it came with the commit, from the worker that made it, in a job of a
     `kind`; `trust` is what was known of that worker then. Only a run that `is_check` may verify. `exposure` is the
     logarithm of how many tokens the seed would have seen, in units of the class's reference. `decision`: a maintainer's
-    on its commit in the class."""
+    on its commit in the class. Without `caches_emptied` its processes could tell each other what they saw."""
 
     value: float
     worker_id: int
@@ -181,6 +181,7 @@ class Measurement(NamedTuple):
     kind: JobKind | None = None
     exposure: float = 0.0
     decision: HeldDecisionKind | None = None
+    caches_emptied: bool = False
 
 
 class Belief(NamedTuple):
@@ -195,6 +196,10 @@ class Belief(NamedTuple):
     @property
     def metric(self) -> Normal:
         return Normal(self.mean, sqrt(self.variance))
+
+    @property
+    def anchor(self) -> Normal:
+        return Normal(self.anchor_mean, sqrt(self.anchor_variance))
 
     @property
     def difference(self) -> Normal:

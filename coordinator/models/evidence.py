@@ -134,6 +134,7 @@ class CommitPosterior(Base):
     verdict: Mapped[str | None] = mapped_column(String(20))
     standing: Mapped[str] = mapped_column(String(20))
     dispute: Mapped[str] = mapped_column(String(20))
+    caches_emptied: Mapped[bool] = mapped_column(default=False)
     rank_score: Mapped[float]
     updated_at: Mapped[datetime]
 

@@ -49,11 +49,11 @@ class Village:
         """The coordinator's clock so many hours after the village began."""
         return use_clock(lambda: self.began + timedelta(hours=hours))
 
-    def measure(self, name: str, sha: str | None, metric: float | None) -> str:
+    def measure(self, name: str, sha: str | None, metric: float | None, **changes: object) -> str:
         """A volunteer measures a commit, or the seed; returns what its worker was worth then."""
         with self.database.write() as session:
             history, worker = self._open(session, name)
-            return history.measure(worker, sha or history.project.root_sha, metric).trust
+            return history.measure(worker, sha or history.project.root_sha, metric, **changes).trust
 
     def invent(self, name: str, metric: float, parent: str | None = None) -> str:
         """A volunteer's experiment; returns its commit."""

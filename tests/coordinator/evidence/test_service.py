@@ -298,9 +298,11 @@ def test_a_confirmed_claim_is_told(
     others_say = [run["read_as"] for run in told["runs"] if not run["is_authors"]]
     assert [run["is_in_posterior"] for run in told["runs"]] == [not run["is_authors"] for run in told["runs"]]
     assert told["runs_say"]["mean"] == pytest.approx(sum(others_say) / len(others_say), abs=1e-3)
-    assert "Its author's own result, for which it was picked, is left out now" in " ".join(told["story"])
-    assert "left out because others checked" in worker.http.get(f"/experiments/{reply.experiment_id}").text
-    assert "2 volunteers besides its author measured it. Its finding may claim the gain" in " ".join(told["story"])
+    story, page = " ".join(told["story"]), worker.http.get(f"/experiments/{reply.experiment_id}").text
+    assert "Its author's own result, for which it was picked, is left out now" in story
+    assert "left out because others checked" in page
+    assert "2 volunteers besides its author measured it." in story and "Its finding may claim the gain" in story
+    assert not told["after"]["caches_emptied"] and "one process of a run could tell the next what it saw" in page
 
 
 def _deliver_until_measured(workers: Sequence[MiniWorker], experiment_id: int | None) -> None:

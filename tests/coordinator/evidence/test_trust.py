@@ -8,8 +8,10 @@ from coordinator.cli import app
 from coordinator.db.database import Database
 from coordinator.evidence import quarantine
 from coordinator.evidence.explanation import explain
+from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.models import Event, Project, Run
 from shared.events import EventKind
+from shared.runs import RunLimit
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.swarm_data import History
 from tests.support.village import CLASS, VOLUNTEERS, Village
@@ -31,6 +33,29 @@ def test_strangers_who_agree_do_not_verify(village: Village) -> None:
     assert village.posterior(sha).standing == "corroborated"
     village.make_anchor("dan")
     assert village.measure("dan", sha, 3.2) == "anchor" and village.posterior(sha).standing == "verified"
+    village.check_numbers()
+
+
+def test_a_verified_gain_says_whether_anchors_found_it_where_no_process_tells_the_next(village: Village) -> None:
+    """What others' machines empty says nothing of what an anchor found."""
+    emptied = {"limits": list(RunLimit)}
+    for anchor in ("cy", "dan"):
+        village.make_anchor(anchor)
+    sha = village.invent("ada", 3.2)
+
+    def measure(name: str, **changes: object) -> tuple[str, bool, bool]:
+        """The standing then, whether it is said to be found with caches emptied, and whether the story says why not."""
+        village.measure(name, sha, 3.2, **changes)
+        stored = village.posterior(sha)
+        with village.database.read() as session:
+            experiment = find_experiment_by_commit(session, sha)
+            assert experiment is not None
+            evidence = explain(session, session.scalars(select(Project)).one(), experiment.id, sha, CLASS)
+        return stored.standing, stored.caches_emptied, "caches_emptied" in " ".join(evidence.story)
+
+    assert measure("bo", **emptied) == ("provisional", False, False)
+    assert measure("dan") == ("verified", False, True)
+    assert measure("cy", **emptied) == ("verified", True, False)
     village.check_numbers()
 
 
