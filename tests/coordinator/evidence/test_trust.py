@@ -37,7 +37,7 @@ def test_strangers_who_agree_do_not_verify(village: Village) -> None:
 
 
 def test_a_verified_gain_says_whether_anchors_found_it_where_no_process_tells_the_next(village: Village) -> None:
-    """What others' machines empty says nothing of what an anchor found."""
+    """Caches that others' machines empty do not count for an anchor."""
     emptied = {"limits": list(RunLimit)}
     for anchor in ("cy", "dan"):
         village.make_anchor(anchor)
