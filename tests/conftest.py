@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import Past, PostgresServer, SqliteFolder, run_postgres
+from tests.support.draws import repeat_draws
 from tests.support.examples import register_profiles
 from tests.support.leftovers import end_leftovers_with_this_process
 from tests.support.preloaded_sandbox import PreloadedSandbox, enter_sandbox
@@ -65,6 +66,12 @@ def pytest_collection_finish() -> None:
     """Leave all objects that exist now out of later garbage collections."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _repeat_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that passes by the draws of one run passes in all."""
+    repeat_draws(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")

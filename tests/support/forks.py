@@ -22,6 +22,8 @@ from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
+from tests.support.draws import repeat_draws
+
 CANARY = "canary-in-the-environment"
 """The SWARM_TOKEN of the server, which its forks have in /proc/<pid>/environ, too: no sandbox may see it."""
 
@@ -93,6 +95,7 @@ def _become(module: str, arguments: list[str], environment: Mapping[str, str], s
     tempfile.tempdir = None  # the one that was found before
     sys.argv = [module, *arguments]
     gc.enable()
+    repeat_draws()
     try:
         importlib.import_module(module).main()
     finally:
