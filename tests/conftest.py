@@ -101,9 +101,13 @@ def database_url(request: pytest.FixtureRequest, earlier: Past | None, tmp_path:
         yield folder.create_filled(tmp_path, earlier) if earlier else folder.create_migrated(tmp_path)
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    address = server.create_filled(earlier) if earlier else server.create_migrated()
+    if earlier:
+        with server.lend_filled(earlier) as address:
+            yield address
+        return
+    address = server.create_migrated()
     yield address
-    (server.drop if earlier else server.give_back)(address)
+    server.give_back(address)
 
 
 @pytest.fixture(scope="session")

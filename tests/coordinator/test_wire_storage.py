@@ -160,7 +160,7 @@ def test_an_experiment_comes_back_as_it_was_sent(
 
 
 @given(data=st.data())
-@FEW
+@settings(FEW, max_examples=choose_examples(2, 300))
 def test_whatever_is_sent_no_request_breaks_the_coordinator(
     app: FastAPI, worker: MiniWorker, database: Database, data: st.DataObject
 ) -> None:

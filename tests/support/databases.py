@@ -66,6 +66,7 @@ class PostgresServer:
         database.close()
         self._emptied: list[str] = []
         self._filled: dict[Past, str] = {}
+        self._unwritten: dict[Past, str] = {}
 
     def configure(self, setting: str, value: str) -> None:
         with self._engine.connect() as connection:
@@ -79,12 +80,24 @@ class PostgresServer:
             connection.execute(text(f"create database {name} template {template} strategy wal_log"))
         return self._engine.url.set(database=name).render_as_string(hide_password=False)
 
-    def create_filled(self, past: Past) -> str:
-        """A database's address with that past in it, which is written once."""
+    @contextmanager
+    def lend_filled(self, past: Past) -> Iterator[str]:
+        """A database's address with that past in it, which is written once. What was only read is lent again."""
         if past not in self._filled:
             self._filled[past] = self.create_migrated()
             _write(past, self._filled[past])
-        return self.create(template=_name_of(self._filled[past]))
+        address = self._unwritten.pop(past, None) or self.create(template=_name_of(self._filled[past]))
+        begun = self._next_transaction()
+        yield address
+        if self._next_transaction() == begun:
+            self._unwritten[past] = address
+        else:
+            self.drop(address)
+
+    def _next_transaction(self) -> int:
+        """The number that the server gives to the next transaction that writes."""
+        with self._engine.connect() as connection:
+            return int(connection.scalar(text("select pg_snapshot_xmax(pg_current_snapshot())::text")))
 
     def create_migrated(self) -> str:
         """A migrated, empty database's address, which no other test has had."""
