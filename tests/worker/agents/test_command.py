@@ -89,9 +89,12 @@ def test_an_experiment_without_words_is_one_all_the_same(bench: Bench) -> None:
         ("echo 'DEPTH = (' > train.py", "not valid Python"),
     ],
 )
-def test_what_cannot_be_taken_back_is_named(bench: Bench, script: str, words: str) -> None:
+def test_what_cannot_be_taken_back_is_named(
+    bench: Bench, script: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.agents.command.MAX_ROUNDS", 1)
     with pytest.raises(AgentError, match=words):
-        bench.propose(script, seconds=1)
+        bench.propose(script)
 
 
 def test_sees_only_what_was_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
