@@ -17,6 +17,7 @@ import json
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil, comb, exp, lgamma, log, pi
 from pathlib import Path
@@ -42,7 +43,7 @@ SEEDS = Path(__file__).parents[2] / "seed"
 sys.path.insert(0, str(SEEDS))
 from harness.answers import NumpyAnswers  # noqa: E402
 from harness.causality import DONORS, MAX_RMS, MAX_Z  # noqa: E402 - the harness is no package of ours
-from harness.scorer import choose_windows, compare  # noqa: E402
+from harness.scorer import Asked, choose_windows, compare  # noqa: E402
 from harness.windows import size_memories  # noqa: E402
 
 GPT_TOKENS = 2_000_000
@@ -265,12 +266,13 @@ class LocalHost:
     def renew(self) -> None:
         """It has no memory."""
 
-    def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> NumpyAnswers:
-        padded = numpy.zeros((self.rows, self._length), dtype=numpy.int64)
-        padded[: len(inputs)] = inputs
-        with self._torch.inference_mode():
-            logits = self._model(self._torch.from_numpy(padded)).numpy()
-        return NumpyAnswers(numpy.stack([logits[row, at : at + span] for row, at in enumerate(first)]))
+    def ask_each(self, questions: Iterable[Asked]) -> Iterator[NumpyAnswers]:
+        for inputs, first, span in questions:
+            padded = numpy.zeros((self.rows, self._length), dtype=numpy.int64)
+            padded[: len(inputs)] = inputs
+            with self._torch.inference_mode():
+                logits = self._model(self._torch.from_numpy(padded)).numpy()
+            yield NumpyAnswers(numpy.stack([logits[row, at : at + span] for row, at in enumerate(first)]))
 
 
 def tabulate_cpu_seconds(tree: WorkTree, size: Size) -> str:
@@ -302,7 +304,9 @@ def tabulate_scatter(trees: dict[str, WorkTree], runner: TreeRunner) -> str:
             begun = source.index("    if fault := ")
             ended = source.index("\n\n", begun)
             source = f"{source[:begun]}    return float({expression}){source[ended:]}"
-            source = source.replace("metric=nats / math.log(2) / scored_bytes", "metric=nats")
+            per_byte = "metric=nats / math.log(2) / (len(windows) * mean_bytes)"
+            assert per_byte in source
+            source = source.replace(per_byte, "metric=nats")
             report = runner.measure(replace(tree, files=tree.files | {"harness/scorer.py": source}), seed=number)
             found.append(report.reason if report.metric is None else f"{report.metric:.2g}")
         rows.append((name, runner.device_runner.hardware.hardware_class, *found))
