@@ -39,7 +39,7 @@ from worker.agents.replies import PaperReply, Statement
 from worker.agents.search_space import read_settings
 from worker.agents.secrets import Secrets, collect_secrets, renew, shorten_home
 from worker.agents.tool_room import RoomSettings, ToolRoom
-from worker.agents.tool_usage import read_usage, read_words
+from worker.agents.tool_usage import is_silent, read_usage, read_words
 from worker.agents.usage_limit import find_reset, is_usage_limit
 from worker.sandbox.base import ProcessOutcome
 from worker.sandbox.tool import ANSWER, BRIEF, WORK
@@ -126,7 +126,7 @@ class CommandAgent(Agent):
             secrets = self._collect_secrets()
             outcome, end, log = self._run_once(room, "question", prompt, list(files), deadline, secrets)
         said = read_words(outcome.log_tail).replace(prompt, "")
-        if outcome.exit_status != 0 or QUESTION_ANSWER not in said.lower():
+        if outcome.exit_status != 0 or QUESTION_ANSWER not in f"{said}{outcome.log_tail}".lower():
             # A tool that is ended because it is slow has not refused: its words may be warnings.
             advice = None if outcome.killed_for else find_refusal(said, outcome.exit_status)
             if advice == UNKNOWN_OPTION and preset is not None and preset.optional and not self._left_out:
@@ -136,7 +136,7 @@ class CommandAgent(Agent):
             end = f"{end}; all that it said: {log}"
             may_pass = bool(outcome.killed_for) or advice == PASSING
             self._raise_if_unavailable(said, end, None if may_pass else advice)
-            if outcome.exit_status != 0:
+            if outcome.exit_status != 0 or is_silent(outcome.log_tail):
                 kind = AgentUnavailable if may_pass else AgentMisconfigured
                 raise kind(f"{self.name} did not answer a small question ({end})")
 

@@ -50,7 +50,8 @@ _KINDS = (
     ),
     (
         PASSING,
-        r"\b5\d\d\b.{0,40}(?:error|overload|unavailable|gateway)|overloaded|server error|high demand|temporar(?:y|ily)",
+        r"\b5\d\d\b.{0,40}(?:error|overload|unavailable|gateway)|overloaded|server error|high demand|\btransient\b"
+        r"|temporar(?:y|ily) (?:error|unavail|fail)",
     ),
 )
 _RETRIED = re.compile(r"websocket|reconnecting|retrying")  # by which the tool may have got through

@@ -45,6 +45,14 @@ def read_words(said: str) -> str:
     return words + said[after:]
 
 
+def is_silent(said: str) -> bool:
+    """Whether a tool printed JSON in which no answer stands, but at most errors."""
+    found = [document for _, _, document in _list_documents(said)]
+    parts = (document.get("item") or document for document in found if not document.get("error"))
+    spoken = (part for part in parts if isinstance(part, dict) and part.get("type") != "error")
+    return bool(found) and not any(_words_of({"item": part, **part}).strip() for part in spoken)
+
+
 def _words_of(document: dict[str, Any]) -> str:
     error, part, item = document.get("error"), document.get("part"), document.get("item")
     data = error.get("data") if isinstance(error, dict) else None  # OpenCode's

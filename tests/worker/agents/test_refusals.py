@@ -33,6 +33,7 @@ def test_a_provider_that_is_out_of_order_and_silence_are_told_apart() -> None:
         "We’re experiencing high demand.",
     ):
         assert find_refusal(said, 1) == PASSING
+    assert find_refusal("The tool refuses to write to a temporary dir", 1) is None
     assert find_refusal("\n", 0) == find_refusal("Reconnecting... 1/5\n", 0) == SILENT
 
 

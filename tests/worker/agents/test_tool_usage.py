@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker.agents.tool_usage import read_usage, read_words
+from worker.agents.tool_usage import is_silent, read_usage, read_words
 
 CLAUDE = json.dumps({
     "type": "result", "subtype": "success", "is_error": False, "duration_ms": 5123, "num_turns": 3, "result": "Done.",
@@ -80,3 +80,18 @@ def test_errors_are_read_from_json() -> None:
     limit = {"type": "turn.failed", "error": {"message": "You've hit your usage limit. Try again in 2 hours."}}
     assert read_words(f"reading prompt\n{json.dumps(limit)}\n").split("\n")[1].startswith("You've hit your usage")
     assert "quota" in read_words(json.dumps({"error": {"type": "ApiError", "message": "quota exhausted", "code": 429}}))
+
+
+@pytest.mark.parametrize(
+    ("said", "silent"),
+    [
+        ('YOLO mode is enabled.\n{"session_id": "a", "response": "", "stats": {}}', True),
+        ('{"type":"thread.started"}\n{"type":"item.completed","item":{"type":"error","message":"Falling back"}}', True),
+        ('{"type":"item.completed","item":{"type":"agent_message","text":"It depends."}}', False),
+        ('{"type":"result","is_error":false,"result":""}', True),
+        ('{"response": "", "error": {"type": "INVALID_STREAM", "message": "an empty response"}}', True),
+        ("It depends.", False),
+    ],
+)
+def test_json_without_an_answer_is_silence(said: str, silent: bool) -> None:
+    assert is_silent(said) is silent
