@@ -11,11 +11,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-MAX_TAGS, MAX_YAML_DEPTH = 500, 9
+MAX_TAGS, MAX_YAML_DEPTH, MAX_LABEL_CHARACTERS = 500, 9, 4000
 MAX_CALLS, MAX_ENDS = 20, 5
 """Calls that are read, and ends of one that are tried."""
-
-MAX_LABEL_CHARACTERS = 4000
 
 _TAGS = re.compile(
     r"<(?P<kind>parameter|param|argument|field)(?:=|\s+name\s*=\s*)[\"']?(?P<name>[\w-]+)[\"']?[^>]*>(?P<value>.*?)</(?P=kind)>"

@@ -1,5 +1,4 @@
-"""Presets of `--agent claude`, `codex`, `gemini`, `opencode` and `aider`, written from their public documentation, and
-tried with the real programs. They stand in presets.toml."""
+"""Presets of `--agent claude`, `codex`, `gemini`, `opencode` and `aider`: presets.toml, tried with the real ones."""
 
 import tomllib
 from collections.abc import Mapping
