@@ -10,7 +10,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.admin.console import clear_errors, read_values
+from coordinator.admin.console import Number, clear_errors, read_values
 from coordinator.db.migrate import open_database
 from coordinator.events import audit as audit_log
 from coordinator.events.audit import Actor, AuditFilters
@@ -27,7 +27,6 @@ from shared.workers import Role
 
 app = typer.Typer()
 
-Finding = Annotated[int, typer.Argument(help="Its number.")]
 Name = Annotated[str, typer.Argument(help="The account's name, for example ada.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the audit log.")]
 WorkerName = Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")]
@@ -172,14 +171,14 @@ def retract_papers(name: Name, reason: Reason) -> None:
 
 
 @app.command()
-def retract_finding(finding: Finding, reason: Reason) -> None:
+def retract_finding(finding: Number, reason: Reason) -> None:
     """Retract a finding. It stays readable; searches and context packs leave it out. `restore-finding` ends that."""
     with act() as (session, actor):
         say(service.set_retraction(session, actor, finding, reason, is_on=True))
 
 
 @app.command()
-def restore_finding(finding: Finding, reason: Reason) -> None:
+def restore_finding(finding: Number, reason: Reason) -> None:
     """End the retraction of a finding."""
     with act() as (session, actor):
         say(service.set_retraction(session, actor, finding, reason, is_on=False))
@@ -253,7 +252,7 @@ def list_tokens(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke_token(token_id: Annotated[int, typer.Argument(help="As `tokens` lists it.")], reason: Reason) -> None:
+def revoke_token(token_id: Number, reason: Reason) -> None:
     """Make a token invalid at once."""
     with act() as (session, actor):
         say(service.revoke_token(session, actor, token_id, reason))
@@ -297,9 +296,7 @@ def list_invitations(as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke_invitation(
-    invitation_id: Annotated[int, typer.Argument(help="As `invitations` lists it.")], reason: Reason
-) -> None:
+def revoke_invitation(invitation_id: Number, reason: Reason) -> None:
     """End an invitation."""
     with act() as (session, actor):
         say(service.revoke_invitation(session, actor, invitation_id, reason))
@@ -348,7 +345,7 @@ def audit(
 
 
 @app.command()
-def undo(entry: Annotated[int, typer.Argument(help="Its number in `audit`.")], reason: Reason) -> None:
+def undo(entry: Number, reason: Reason) -> None:
     """Take an action back, with all that followed from it.
 
     Example:  swarm-coordinator undo 12 --reason "the wrong account"

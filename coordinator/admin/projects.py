@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.admin.console import CommandFailed, clear_errors, read_values
+from coordinator.admin.console import CommandFailed, Number, clear_errors, read_values
 from coordinator.admin.duties import Json, Reason, act, print_view, say
 from coordinator.db.migrate import open_database
 from coordinator.lineage.branches import view_branches
@@ -79,9 +79,7 @@ def set_settings(
 
 
 @app.command()
-def restore(
-    project: ProjectName, version: Annotated[int, typer.Argument(help="As `settings` lists it.")], reason: Reason
-) -> None:
+def restore(project: ProjectName, version: Number, reason: Reason) -> None:
     """Save the settings of an earlier version as a new one."""
     with act() as (session, actor):
         say(projects.restore_version(session, actor, project, version, reason))

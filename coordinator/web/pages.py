@@ -14,6 +14,7 @@ from coordinator.events.feed import Feed
 from coordinator.experiments import api as experiments_api
 from coordinator.experiments.filters import AskedOrder
 from coordinator.findings import api as findings_api
+from coordinator.findings import paper_queries
 from coordinator.findings.api import Asked, TopicName
 from coordinator.findings.topics import TopicQuery
 from coordinator.http.errors import must_find
@@ -51,6 +52,7 @@ from coordinator.web.project_page import Context, Parts
 from coordinator.web.rendering import render
 from coordinator.web.sessions import Visitor
 from coordinator.web.sign_in import base_url
+from shared.findings import FindingState
 from shared.protocol import CLEAN, Slug
 
 router = APIRouter(include_in_schema=False)
@@ -236,8 +238,11 @@ def show_finding(
     """A finding; one that is hidden shows to moderators and maintainers."""
     is_staff = visitor is not None and visitor.role in STAFF
     page = views.view_finding(session, finding_id, version, with_hidden=is_staff)
-    is_author = visitor is not None and visitor.name == page["paper"].summary.volunteer
-    page |= {"may_retract": is_staff or is_author, "here": f"/findings/{finding_id}/"}
+    summary = page["paper"].summary
+    is_own = visitor is not None and visitor.name == summary.volunteer
+    if visitor is not None and summary.state == FindingState.RETRACTED:
+        is_own = is_own and paper_queries.find_last_retractor(session, finding_id) == visitor.id
+    page |= {"may_retract": is_staff or is_own, "here": f"/findings/{finding_id}/"}
     return render("findings/finding.html", page=page)
 
 
