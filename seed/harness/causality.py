@@ -168,13 +168,17 @@ def _rms(values: numpy.ndarray) -> float:
 
 
 def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[list[int]]:
-    """The numbers below `count`, shuffled, in batches of at most `rows`, none with two neighbours in the text."""
-    batches: list[list[int]] = []
-    for index in random.permutation(count).tolist():
-        for batch in batches:
-            if len(batch) < rows and all(abs(index - other) > 1 for other in batch):
-                batch.append(index)
-                break
-        else:
-            batches.append([index])
-    return batches
+    """The numbers below `count`, shuffled, in as few batches of at most `rows` as hold no two neighbours in the text.
+
+    Each stretch of the text has a window in each batch, so all batches are equally large, but for one row.
+    """
+    batches: list[list[int]] = [[] for _ in range(min(count, max(2, -(-count // rows))))]
+    last = -1  # the batch of the window before
+    for first in range(0, count, len(batches)):
+        order = random.permutation(len(batches)).tolist()
+        while order[0] == last and count > 1:
+            order = random.permutation(len(batches)).tolist()
+        for index, batch in zip(range(first, count), order, strict=False):
+            batches[batch].append(index)
+        last = order[-1]
+    return [random.permutation(batch).tolist() for batch in batches]

@@ -17,6 +17,7 @@ Each may say `failed` instead. Needs the standard library only.
 """
 
 import faulthandler
+import gc
 import importlib
 import json
 import signal
@@ -64,6 +65,8 @@ def run(work: Callable[..., None]) -> None:
     Reports an error to the supervisor: a sentence, and the deepest frame of the edited files. A process that crashes,
     or that gets SIGQUIT before it is ended, prints its stack.
     """
+    gc.freeze()  # what was imported stays
+    gc.enable()
     faulthandler.enable()
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # it is ignored below a shell's background job
     faulthandler.register(signal.SIGQUIT, all_threads=False, chain=True)

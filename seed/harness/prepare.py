@@ -19,6 +19,7 @@ import numpy
 
 from harness.channel import Channel, Fault, run
 from harness.difficulty import describe_windows
+from harness.draw import choose_count
 from harness.tokenizer import learn
 from harness.windows import size_memories
 
@@ -36,13 +37,15 @@ def main(channel: Channel, begin: dict, train: int, validation: int, source: int
     length, byte_lengths = settings["sequence_length"], numpy.array(tokenizer.byte_lengths)
     windows, sealed_windows = (cut_windows(tokenizer.encode(b"".join(part)), length) for part in (pool, sealed))
     save_validation(validation, windows, sealed_windows, tokens, byte_lengths)
-    send_prepared(channel, len(tokenizer.byte_lengths), settings["sequence_length"])
+    send_prepared(channel, settings, windows, byte_lengths)
 
 
-def send_prepared(channel: Channel, vocab_size: int, sequence_length: int) -> None:
+def send_prepared(channel: Channel, settings: dict, windows: numpy.ndarray, byte_lengths: numpy.ndarray) -> None:
     """Send every run's facts to the supervisor. A scorer asks two hosts, so that the second cannot remember."""
-    rows, request_bytes, answer_bytes = size_memories(sequence_length, vocab_size)
-    facts = {"vocab_size": vocab_size, "sequence_length": sequence_length, "rows": rows}
+    length, vocab_size = settings["sequence_length"], len(byte_lengths)
+    count = choose_count(byte_lengths[windows[:, 1:]].sum(axis=1), settings["scored_bytes"])
+    rows, request_bytes, answer_bytes = size_memories(length, vocab_size, count)
+    facts = {"vocab_size": vocab_size, "sequence_length": length, "rows": rows}
     channel.send("prepared", facts=facts, request_bytes=request_bytes, answer_bytes=answer_bytes, hosts=2)
 
 

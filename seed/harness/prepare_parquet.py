@@ -42,7 +42,7 @@ def main(channel: Channel, begin: dict, train: int, validation: int, *sources: i
     windows = cut_windows(numpy.concatenate([numpy.empty(0, numpy.uint16), *tokens]), settings["sequence_length"])
     border = len(windows) * (100 - settings["holdout_percent"]) // 100
     save_validation(validation, windows[:border], windows[border:], numpy.concatenate(counted), byte_lengths)
-    send_prepared(channel, len(byte_lengths), settings["sequence_length"])
+    send_prepared(channel, settings, windows[:border], byte_lengths)
 
 
 def read_texts(name: str, shard: int) -> Iterator[list[str]]:

@@ -14,10 +14,14 @@ MAX_ROWS = 32
 MAX_ANSWER_BYTES = 512 * 1024 * 1024  # eight rows of 2,048 tokens with 8,192 logits each
 
 
-def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:
-    """The maximum rows of a request, and the sizes of request and answer in bytes."""
+def size_memories(length: int, vocab_size: int, count: int) -> tuple[int, int, int]:
+    """The maximum rows of a request, and the sizes of request and answer in bytes.
+
+    A host computes so many rows for each request: no more than fill the fewest requests about `count` windows.
+    """
     row_bytes = length * vocab_size * 4
-    rows = max(1, min(MAX_ROWS, MAX_ANSWER_BYTES // row_bytes))
+    most = max(1, min(MAX_ROWS, MAX_ANSWER_BYTES // row_bytes))
+    rows = -(-count // -(-count // most))
     return rows, 8 * (1 + rows + rows * length), rows * row_bytes
 
 

@@ -216,14 +216,14 @@ def measure_size(tree: WorkTree, runner: TreeRunner) -> Size:
 
 def state_size(tree: WorkTree) -> Size:
     settings = tree.contract.data.settings
-    length = int(settings["sequence_length"])
+    length, windows = int(settings["sequence_length"]), GPT_TOKENS // int(settings["sequence_length"])
     return Size(
-        windows=GPT_TOKENS // length,
+        windows=windows,
         length=length,
         vocab_size=int(settings["vocab_size"]),
         scored_bytes=int(settings["scored_bytes"]),
         share=float(settings["prefix_share"]),
-        rows=size_memories(length, int(settings["vocab_size"]))[0],
+        rows=size_memories(length, int(settings["vocab_size"]), windows)[0],
     )
 
 

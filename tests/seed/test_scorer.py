@@ -424,12 +424,13 @@ def test_rejects_what_is_no_finite_number(bad: float) -> None:
             reader(logits).of_targets(targets)
 
 
-@given(st.integers(0, 60), st.integers(1, 9), st.integers(0, 2**32))
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**32))
 def test_puts_no_neighbours_into_a_batch(count: int, rows: int, seed: int) -> None:
     batches = draw_batches(count, rows, numpy.random.default_rng(seed))
     assert sorted(index for batch in batches for index in batch) == list(range(count))
+    assert len(batches) == min(count, max(2, math.ceil(count / rows)))  # one batch would hold neighbours
     for batch in batches:
-        assert 1 <= len(batch) <= rows
+        assert count // len(batches) <= len(batch) <= rows
         assert all(later - earlier > 1 for earlier, later in pairwise(sorted(batch)))
 
 

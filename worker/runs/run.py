@@ -171,10 +171,11 @@ class ActiveRun:
         self._clock.begin_edited()
         with _blamed_on_commit(late):
             self._processes.begin_trainer(self._clock.kind)
+        self._processes.substitute_data(self._begun + self._budget.starting_seconds)  # while the edited file warms up
+        with _blamed_on_commit(late):
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
         if starts_scoring:
             self._processes.await_scoring()
-        self._processes.substitute_data(self._begun + self._budget.starting_seconds)
         # Before the answer, so that no commit gains from a slow worker.
         self._clock.start_budget()
         self._budget_begun = time.monotonic()
@@ -302,6 +303,7 @@ class ActiveRun:
                 answer, shared = self._answer(message)
             with suppress(HarnessFault):  # it may have judged an earlier answer meanwhile, as its next message says
                 processes.scorer.send(answer, shared)
+            self._check_host()  # while the scorer copies the answer
         if isinstance(message, ScoreRejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         if abs(message.metric) > MAX_READING:
@@ -324,7 +326,6 @@ class ActiveRun:
         processes.host.process.send(message)
         answered = processes.host.process.expect(Answered, deadline=self._scoring_ends)
         self._answers += 1
-        self._check_host()
         return answered, []
 
     def _from_scorer(self) -> Ask | Renew | Scored | ScoreRejected:

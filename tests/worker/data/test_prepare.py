@@ -38,7 +38,7 @@ def prepare(contract: Contract, cache: Path, files: dict[str, str] | None = None
 def test_makes_tokens_of_a_download(contract: Contract, tmp_path: Path) -> None:
     heard: list[DataProgress] = []
     data = prepare_data(contract, seed_files(), tmp_path / "cache", choose_sandbox("auto"), heard.append)
-    assert data.needs.facts == {"vocab_size": 320, "sequence_length": 32, "rows": 32}
+    assert data.needs.facts == {"vocab_size": 320, "sequence_length": 32, "rows": 27}
     train = numpy.fromfile(data.train, dtype=numpy.uint16)
     assert 50_000 < len(train) < 400_000
     assert train.max() == 319
