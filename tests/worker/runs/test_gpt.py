@@ -58,7 +58,7 @@ def test_packs_shards_into_tokens(data: PreparedData) -> None:
     validation = numpy.load(data.validation)
     windows, sealed = validation["windows"], validation["sealed_windows"]
     assert 0.78 < len(windows) / (len(windows) + len(sealed)) < 0.81
-    assert data.needs.facts == {"vocab_size": 300, "sequence_length": 64, "rows": 32}
+    assert data.needs.facts == {"vocab_size": 300, "sequence_length": 64, "rows": 17}
 
 
 def test_trains_and_is_scored_on_a_cpu(

@@ -154,7 +154,7 @@ SITUATIONS = {
     ),
     "other shape": Bad(
         edit("self.head(self.norm(x))", "self.head(self.norm(x))[:, 0 if self.training else 1 :]"),
-        "in eval mode the model returned (32, 31, 320), not logits of shape (32, 32, 320)",
+        "in eval mode the model returned (27, 31, 320), not logits of shape (27, 32, 320)",
         log="harness.channel.Fault: in eval mode the model returned",
     ),
     "late to start": Bad(
