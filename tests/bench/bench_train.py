@@ -8,9 +8,9 @@ python -m tests.bench.bench_train --toy --against d945455    gpt's files here an
 Each seed runs as a job would: first with nothing compiled (`start cold`), then with what the worker keeps compiled for
 all runs (`start warm`). All other columns are of the second run, but for two: the metric is over --seeds runs, and the
 sandbox's overhead is what tokens/s lose beside as many runs without a sandbox, which take turns with them. The
-hand-over is from the last step that was logged until the supervisor has the weights, and belongs to the budget;
-`outside` is the rest of the run's time. gpt learns random words here, which need no network; --seconds shortens the
-budgets.
+hand-over is from the last step that was logged until the supervisor has the weights, and belongs to the budget; both
+are by the budget's clock, which is CPU time for gpt-cpu. `outside` is the rest of the run's time. gpt learns random
+words here, which need no network; --seconds shortens the budgets.
 
 --toy prints what each of the seeds 1 to 3 gave for both, by CPU time: the small run of a file that was made for GPUs
 must not get worse when that changes.
@@ -245,9 +245,9 @@ def measure(name: str, tree: WorkTree, runner: TreeRunner, device: str, seeds: i
     return (
         name, hardware.hardware_class, hardware.torch_version, f"{speed:,.0f}",
         f"{100 * speed * count_operations(tree, runner) / peak:.1f}" if peak else "–",
-        f"{seconds.training:.2f} of {tree.contract.budget.training_seconds:g}",
+        f"{seconds.on_budget:.2f} of {tree.contract.budget.training_seconds:g}",
         f"{cold.seconds.starting:.1f}", f"{seconds.starting:.1f}",
-        f"{seconds.training - warm.curve[-1].seconds:.2f}", f"{seconds.scoring:.1f}",
+        f"{seconds.on_budget - warm.curve[-1].seconds:.2f}", f"{seconds.scoring:.1f}",
         f"{seconds.total - seconds.training:.1f}", f"{warm.peak_memory_mib:,}",
         f"{_describe(metrics, 4)} ({seeds})", _describe(losses, 1),
     )  # fmt: skip

@@ -1,9 +1,8 @@
 """One measurement: sandboxed processes and the budget's clock.
 
-On a CPU, trainer, scorer and first host start together, and the budget starts when they are ready, so that nothing
-else runs while the commit trains; further hosts start while the first is asked. With a GPU, scorer and hosts start
-while training ends. The trainer is ended before its result is read. While a run is scored, the trainer of the next may
-start (started_trainer.py).
+On a CPU, trainer, scorer and first host start together, then further hosts, and the budget starts when all are ready,
+so that nothing else runs while the commit trains. With a GPU, scorer and hosts start while training ends. The trainer
+is ended before its result is read. While a run is scored, the trainer of the next may start (started_trainer.py).
 """
 
 import time
@@ -166,6 +165,8 @@ class ActiveRun:
         starts_scoring = self._spec.device == "cpu" and self._will_score
         if starts_scoring:
             self._processes.start_scoring()
+            self._processes.await_scoring()
+            self._processes.start_other_hosts()  # only now: two cores have had enough to do
         trainer.await_ready()
         late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
         self._clock.begin_edited()
