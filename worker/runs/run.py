@@ -172,11 +172,10 @@ class ActiveRun:
         self._clock.begin_edited()
         with _blamed_on_commit(late):
             self._processes.begin_trainer(self._clock.kind)
-        self._processes.substitute_data(self._begun + self._budget.starting_seconds)  # while the edited file warms up
-        with _blamed_on_commit(late):
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
         if starts_scoring:
             self._processes.await_scoring()
+        self._processes.substitute_data(self._begun + self._budget.starting_seconds)
         # Before the answer, so that no commit gains from a slow worker.
         self._clock.start_budget()
         self._budget_begun = time.monotonic()
