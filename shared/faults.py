@@ -20,8 +20,7 @@ class KnownFault:
 _TABLE = (
     (
         FailureClass.COMPILER,
-        r"failed to find c compiler|no working c\+\+ compiler|execute 'cc1"
-        r"|file or directory: '(/\S*/)?(gcc|g\+\+|cc|c\+\+|clang)'",
+        r"failed to find c compiler|no working c\+\+ compiler|file or directory: '(/\S*/)?(gcc|g\+\+|cc|c\+\+|clang)'",
         "install a compiler: `apt-get install gcc g++` (`dnf install gcc gcc-c++`)",
     ),
     (
@@ -31,7 +30,7 @@ _TABLE = (
     ),
     (
         FailureClass.COMPILER,
-        r"(std(io|lib|def|int|bool)|cstdint|cmath)(\.h)?: no such file|cannot find crt[1in]\.o",
+        r"(std(io|lib|def|int|bool)|cstdint|cmath)(\.h)?: no such file|cannot find crt[1in]\.o|execute 'cc1",
         "install the C library's headers: `apt-get install libc6-dev g++` (`dnf install glibc-devel gcc-c++`)",
     ),
     (

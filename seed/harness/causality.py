@@ -104,13 +104,12 @@ class Plan:
         return [waiting[window].pop() for window in order.tolist()]
 
     def _combine(self, slots: list[list[tuple]]) -> list[Question]:
-        """Batches with a row of each slot; the last ones end with the last slot that has any left."""
+        """Batches with a row of each slot; a filler where a slot has none left."""
         donor = int(self._donors[0])
         filler = (Kind.FILLER, donor, self._length, donor, 0)
         questions = []
         for number in range(max(map(len, slots))):
-            used = max(row for row, slot in enumerate(slots) if len(slot) > number) + 1
-            rows = [slot[number] if len(slot) > number else filler for slot in slots[:used]]
+            rows = [slot[number] if len(slot) > number else filler for slot in slots]
             questions.append(Question(*numpy.array(rows, dtype=numpy.int64).T))
         return questions
 

@@ -4,13 +4,9 @@ The edited file defines `build(config) -> torch.nn.Module` and `train(ctx, model
 safetensors, never as pickle.
 """
 
-import gc
 import os
 from dataclasses import dataclass
 from types import ModuleType
-
-if __name__ == "__main__":
-    gc.disable()  # looking for garbage takes a third of the imports' time, and finds none; `run` enables it
 
 import torch
 from safetensors.torch import save

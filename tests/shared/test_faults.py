@@ -20,7 +20,7 @@ OF_A_MACHINE = [
     ("FileNotFoundError: [Errno 2] No such file or directory: 'gcc'", "compiler", "gcc"),
     ("/tmp/tmpn8c04nql/main.c:4:10: fatal error: Python.h: No such file or directory", "compiler", "python3-dev"),
     ("cuda_utils.c:5:10: fatal error: stdio.h: No such file or directory", "compiler", "libc6-dev"),
-    ("gcc: fatal error: cannot execute 'cc1': execvp: No such file or directory", "compiler", "gcc"),
+    ("gcc: fatal error: cannot execute 'cc1': execvp: No such file or directory", "compiler", "g++"),
     ("/usr/bin/ld: cannot find crti.o: No such file or directory", "compiler", "libc6-dev"),
     ("fatal error: stddef.h: No such file or directory", "compiler", "libc6-dev"),
     ("AssertionError: libcuda.so cannot found!", "driver", "ldconfig"),
