@@ -21,6 +21,7 @@ that one could tune to. docs/metric.md of the swarm derives bias and variance, a
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import zip_longest
 
 import numpy
 
@@ -107,11 +108,7 @@ class Plan:
         """Batches with a row of each slot; a filler where a slot has none left."""
         donor = int(self._donors[0])
         filler = (Kind.FILLER, donor, self._length, donor, 0)
-        questions = []
-        for number in range(max(map(len, slots))):
-            rows = [slot[number] if len(slot) > number else filler for slot in slots]
-            questions.append(Question(*numpy.array(rows, dtype=numpy.int64).T))
-        return questions
+        return [Question(*numpy.array(rows, dtype=numpy.int64).T) for rows in zip_longest(*slots, fillvalue=filler)]
 
 
 class Comparison:
@@ -167,17 +164,13 @@ def _rms(values: numpy.ndarray) -> float:
 
 
 def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[list[int]]:
-    """The numbers below `count`, shuffled, in as few batches of at most `rows` as hold no two neighbours in the text.
-
-    Each stretch of the text has a window in each batch, so all batches are equally large, but for one row.
-    """
+    """The numbers below `count`, shuffled, in as few, equal batches of at most `rows` as hold no two neighbours."""
     batches: list[list[int]] = [[] for _ in range(min(count, max(2, -(-count // rows))))]
-    last = -1  # the batch of the window before
+    order = [-1]
     for first in range(0, count, len(batches)):
-        order = random.permutation(len(batches)).tolist()
-        while order[0] == last and count > 1:
-            order = random.permutation(len(batches)).tolist()
+        last = order[-1]  # the batch of the window before
+        while (order := random.permutation(len(batches)).tolist())[0] == last and count > 1:
+            pass
         for index, batch in zip(range(first, count), order, strict=False):
             batches[batch].append(index)
-        last = order[-1]
     return [random.permutation(batch).tolist() for batch in batches]

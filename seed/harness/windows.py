@@ -15,10 +15,7 @@ MAX_ANSWER_BYTES = 512 * 1024 * 1024  # eight rows of 2,048 tokens with 8,192 lo
 
 
 def size_memories(length: int, vocab_size: int, count: int) -> tuple[int, int, int]:
-    """The maximum rows of a request, and the sizes of request and answer in bytes.
-
-    A host computes so many rows for each request: no more than fill the fewest requests about `count` windows.
-    """
+    """The rows of each request if as few as can be ask for `count`, and the sizes of request and answer in bytes."""
     row_bytes = length * vocab_size * 4
     most = max(1, min(MAX_ROWS, MAX_ANSWER_BYTES // row_bytes))
     rows = -(-count // -(-count // most))
