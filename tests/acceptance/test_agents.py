@@ -43,6 +43,7 @@ class Clumsy:
 
 TOOL = """
 brief=$1
+grep -q 'colour has a clear' "$brief" && echo Blue && exit 0
 if grep -q 'crashed before it gave a result' "$brief"; then
     grep -q ZeroDivisionError "$brief" || exit 8
     sed -i 's/ORDER = .*/ORDER = 1/' {file}

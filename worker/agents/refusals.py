@@ -62,6 +62,5 @@ def find_refusal(said: str, exit_status: int | None) -> str | None:
     """Advice about a tool that says this to a small question; None if it may work."""
     if exit_status in CANNOT_START or "bwrap: execvp" in said:
         return NOT_GRANTED
-    words = " ".join(line for line in said.lower().splitlines() if not _RETRIED.search(line))
-    words = " ".join(words.split())
+    words = " ".join(" ".join(line.split()) for line in said.lower().splitlines() if not _RETRIED.search(line)).strip()
     return next((advice for advice, pattern in _PATTERNS if pattern.search(words)), None if words else SILENT)

@@ -50,6 +50,7 @@ SPARE_SECONDS = 5.0
 PATIENCE_SECONDS = 0.5
 """Seconds that the agent may take before the device does not wait for it."""
 
+OUTLASTED_JOBS = 10  # that are reported during one draft, after which the last job does not wait for it
 MAX_HELD, MAX_HELD_WITH_SPARE = 2, 3
 """Jobs held at the same time, as the coordinator allows."""
 
@@ -73,7 +74,7 @@ class Prefetcher:
         self._drafting: GrantedLease | None = None
         self._finishing: list[Job] = []
         self._asked: deque[tuple[Future[Any], Callable[[Callable[[], Any]], None]]] = deque()
-        self._asked_at = 0.0
+        self._asked_at, self._reported_when_asked = 0.0, 0
         self._device_is_idle = False
         self._idle_reason = self._trouble = ""
         self._leaving = False
@@ -203,8 +204,9 @@ class Prefetcher:
         return self._must_leave() or is_done
 
     def _count_planned(self) -> int:
-        """Jobs that are reported or held, without one being drafted: the device does not count on that."""
-        return self.reported + len(self._list_held()) - (self._drafting is not None)
+        """Jobs that are reported or held, without one whose draft takes too long to count on."""
+        is_late = self._drafting is not None and self.reported >= self._reported_when_asked + OUTLASTED_JOBS
+        return self.reported + len(self._list_held()) - is_late
 
     def _has_enough(self, jobs: int) -> bool:
         return self._max_jobs is not None and jobs >= self._max_jobs
@@ -255,7 +257,7 @@ class Prefetcher:
         if agent is self._substitute or not lease.kind.makes_experiment:
             self._take(lease, heartbeat, prepare, is_spare=agent is self._substitute)
         else:
-            self._drafting = lease
+            self._drafting, self._reported_when_asked = lease, self.reported
             self._ask(prepare, partial(self._take, lease, heartbeat))
 
     def _take(

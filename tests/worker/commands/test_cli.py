@@ -156,7 +156,7 @@ def test_the_doctor_compares_versions_and_clocks(
 def test_the_doctor_tries_the_agent_that_a_run_with_these_flags_would_have(tell: Callable[..., Done]) -> None:
     unread = tell("doctor", "agent", "--model", "m")
     assert unread.returncode == 2 and "add --agent openai" in unread.stderr
-    assert "command false failed: exit status 1" in tell("doctor", "agent", "--agent-command", "false").stdout
+    assert "command false cannot work (exit status 1" in tell("doctor", "agent", "--agent-command", "false").stdout
 
 
 def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:

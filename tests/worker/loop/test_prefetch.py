@@ -274,10 +274,15 @@ def test_the_device_never_waits_for_a_slow_model_and_no_draft_is_lost(
 
 @pytest.mark.parametrize("answers_in", [None, 3])
 def test_the_last_job_does_not_wait_for_a_slow_model(
-    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner, answers_in: int | None
+    live: LiveCoordinator,
+    make_worker: WorkerFactory,
+    runner: FormulaRunner,
+    answers_in: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It answers when its draft is not needed any more, or during the last run: what is too much is given back."""
     assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
+    monkeypatch.setattr("worker.loop.prefetch.OUTLASTED_JOBS", 1)
     model, stop = SlowModel(), Stop()
     if answers_in is None:
         model.may_answer = stop.quiet
