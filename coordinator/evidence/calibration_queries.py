@@ -201,6 +201,9 @@ def find_vouching(session: Conn, project_id: int, hardware_class: str, volunteer
 ANCHOR_ABSENT_AFTER = timedelta(days=1)
 """An anchor that delivered nothing for so long is not waited for."""
 
+ANCHOR_FAILURES = 3
+"""An anchor whose last runs failed so often, as if the seed does not run on it, is not waited for either."""
+
 _ANCHOR_AT_WORK = (
     select(_CALIBRATIONS.c.worker_id)
     .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
@@ -208,6 +211,7 @@ _ANCHOR_AT_WORK = (
     .where(
         is_of_class(_CALIBRATIONS.c),
         _CALIBRATIONS.c.updated_at > bindparam("since"),
+        _CALIBRATIONS.c.failures_in_row < ANCHOR_FAILURES,
         _WORKERS.c.is_anchor,
         ~_IS_QUARANTINED,
     )
@@ -216,7 +220,7 @@ _ANCHOR_AT_WORK = (
 
 
 def has_anchor_at_work(session: Conn, project_id: int, hardware_class: str) -> bool:
-    """Whether an anchor that is not in quarantine measured in the class within a day."""
+    """Whether an anchor that is not in quarantine measured in the class within a day, and its runs succeed."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "since": now() - ANCHOR_ABSENT_AFTER}
     return session.scalar(_ANCHOR_AT_WORK, given) is not None
 
@@ -275,15 +279,18 @@ def list_measured(
 
 
 def list_throughputs(session: Conn, project_id: int, hardware_class: str) -> list[tuple[int, float]]:
-    """The seed's throughput on each worker of the class, with its volunteer; not on those in quarantine."""
+    """The seed's throughput on each worker of the class, with its volunteer; not on those in quarantine. Once anchors
+    measured it, theirs alone: others could change everybody's budget by made-up ones."""
     query = (
-        select(_CALIBRATIONS.c.volunteer_id, _CALIBRATIONS.c.seed_throughput)
+        select(_CALIBRATIONS.c.volunteer_id, _CALIBRATIONS.c.seed_throughput, _WORKERS.c.is_anchor)
         .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
         .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
         .where(is_of_class(_CALIBRATIONS.c, project_id, hardware_class))
         .where(_CALIBRATIONS.c.seed_throughput.is_not(None), ~_IS_QUARANTINED)
     )
-    return [(volunteer_id, throughput) for volunteer_id, throughput in session.execute(query)]
+    rows = session.execute(query).all()
+    of_anchors = [row for row in rows if row.is_anchor]
+    return [(volunteer_id, throughput) for volunteer_id, throughput, _ in of_anchors or rows]
 
 
 MAX_LEARNT = 4_000

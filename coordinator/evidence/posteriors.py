@@ -5,7 +5,7 @@ time, with a few statements each, and no further down than numbers change: the w
 generation, so a new run of the seed does not touch the whole tree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, inf, isclose
 from typing import Any, NamedTuple
@@ -184,16 +184,42 @@ def _derive(
         if one.standing is Standing.VERIFIED:
             sha = find_base(session, commit, hardware_class)
             counted_from = queries.map_measurements(session, [sha], hardware_class, contract).get(sha, [])
-            base = agreement.pool_roots(counted_from, model.noise_sd, vouched_verify=contract.evidence.vouched_verify)
-            if base.sd < inf and not is_found_by_roots(contract, model, base, runs[commit.sha], SURE_OF_CLAIMS):
+            if not is_found_on_machines(contract, model, runs[commit.sha], counted_from):
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
     return derived
 
 
+def is_found_on_machines(
+    contract: Contract, model: Model, runs: Sequence[Measurement], counted_from: Sequence[Measurement]
+) -> bool:
+    """Whether anchors find a gain by the difference of their own runs alone (decision 0031). Others' numbers, by which
+    offsets and noise are estimated, have no part in it: noise is the contract's where they say that it is less."""
+    objective, noise_sd = contract.objective, max(model.noise_sd, contract.evidence.noise_sd)
+    if contract.evidence.vouched_verify:
+        return True
+    difference = statistics.subtract(_list_anchored(runs), counted_from, noise_sd)
+    chance = statistics.probability_of_gain(difference, objective.sign, objective.min_effect)
+    return difference.sd < inf and chance >= statistics.SURE_OF_MILESTONES
+
+
+def _list_anchored(runs: Iterable[Measurement]) -> list[Measurement]:
+    return [run for run in statistics.list_checks(runs) if run.trust is Trust.ANCHOR]
+
+
+def find_missing_base(
+    session: Conn, contract: Contract, commit: CommitRow, hardware_class: str, worker_id: int
+) -> str | None:
+    """What a commit's milestone is counted from, if an anchor measured it less often than the commit, with the budget
+    of its last run."""
+    sha = find_base(session, commit, hardware_class)
+    runs = queries.map_measurements(session, [commit.sha, sha], hardware_class, contract)
+    own, base = ([run.setup for run in runs.get(one, ()) if run.worker_id == worker_id] for one in (commit.sha, sha))
+    return sha if own and base.count(own[-1]) < own.count(own[-1]) else None
+
+
 def find_base(session: Conn, commit: CommitRow, hardware_class: str) -> str:
-    """The commit from which a milestone is counted: the nearest verified ancestor, else the root. By anchors' numbers
-    of it, others who make it look bad do not make a claim of a commit that is as good."""
+    """The commit from which a milestone is counted: the nearest verified ancestor, else the root."""
     at = commit
     while at.parent_sha is not None:
         at = get_commit(session, at.parent_sha)

@@ -26,6 +26,7 @@ carries the anchor beside the commit, as a joint normal of (anchor, commit).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import erf, exp, hypot, inf, log, sqrt
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from shared.experiments import HeldDecisionKind, JobKind, Verdict
@@ -183,6 +184,11 @@ class Measurement(NamedTuple):
     decision: HeldDecisionKind | None = None
     caches_emptied: bool = False
 
+    @property
+    def setup(self) -> tuple[int, float]:
+        """The worker and the exposure, to 1 %: what two runs must have in common to be compared as they are."""
+        return self.worker_id, round(self.exposure, 2)
+
 
 class Belief(NamedTuple):
     """The joint posterior of an anchor's metric and a commit's."""
@@ -223,10 +229,10 @@ def pool(measurements: Iterable[Measurement], noise_sd: float) -> Normal:
         by_worker.setdefault(measurement.worker_id, []).append(measurement)
     total = weighted = 0.0
     for runs in by_worker.values():
-        offset = runs[0].offset
-        precision = 1 / (noise_sd**2 / len(runs) + offset.sd**2)
+        offset_sd = sum(run.offset.sd for run in runs) / len(runs)
+        precision = 1 / (noise_sd**2 / len(runs) + offset_sd**2)
         total += precision
-        weighted += precision * (sum(run.value for run in runs) / len(runs) - offset.mean)
+        weighted += precision * sum(run.value - run.offset.mean for run in runs) / len(runs)
     return Normal(weighted / total, sqrt(1 / total)) if by_worker else Normal(0.0, inf)
 
 
@@ -235,6 +241,23 @@ def combine(one: Normal, other: Normal) -> Normal:
     weights = [0.0 if said.sd == inf else said.sd**-2 for said in (one, other)]
     mean = (weights[0] * one.mean + weights[1] * other.mean) / sum(weights)
     return Normal(mean, sqrt(1 / sum(weights)))
+
+
+def subtract(measurements: Iterable[Measurement], others: Iterable[Measurement], noise_sd: float) -> Normal:
+    """The difference of two commits from workers that measured both with the same budget in the seed's tokens: each
+    worker's values as they are, since its offset is in both. Its sd is infinite without any."""
+    found, (upper, lower) = Normal(0.0, inf), map(_list_comparable, (measurements, others))
+    for key in upper.keys() & lower.keys():
+        noise = noise_sd * sqrt(1 / len(upper[key]) + 1 / len(lower[key]))
+        found = combine(found, Normal(fmean(upper[key]) - fmean(lower[key]), noise))
+    return found
+
+
+def _list_comparable(measurements: Iterable[Measurement]) -> dict[tuple[int, float], list[float]]:
+    found: dict[tuple[int, float], list[float]] = {}
+    for run in measurements:
+        found.setdefault(run.setup, []).append(run.value)
+    return found
 
 
 def split(measurements: Iterable[Measurement]) -> tuple[list[Measurement], list[Measurement]]:

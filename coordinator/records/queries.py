@@ -46,8 +46,9 @@ def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
 
 
 def count_members(session: Session, project_id: int, hardware_class: str) -> LabelledRow:
-    """The `volunteers` who measured in a class, and those of them with one of the `anchors` there."""
-    anchors = func.count(case((Worker.is_anchor, Calibration.volunteer_id)).distinct())
+    """The `volunteers` who measured in a class, and those of them with one of the `anchors` on which the seed runs."""
+    is_able = Worker.is_anchor & (Calibration.jobs_done > Calibration.seed_failed)
+    anchors = func.count(case((is_able, Calibration.volunteer_id)).distinct())
     query = (
         select(func.count(Calibration.volunteer_id.distinct()).label("volunteers"), anchors.label("anchors"))
         .join(Worker, Worker.id == Calibration.worker_id)

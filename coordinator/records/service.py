@@ -152,7 +152,7 @@ def explain_missing(session: Session, project: Project, hardware_class: str) -> 
         measured = "One volunteer" if members.volunteers == 1 else f"{members.volunteers} volunteers"
         return f"{measured} measured on this hardware. A record is checked by two others, one of them with an anchor."
     if not members.anchors and not projects.contract_of(project).evidence.vouched_verify:
-        return "No anchor measured on this hardware, so what volunteers agree on is corroborated at most."
+        return "No anchor could measure on this hardware, so what volunteers agree on is corroborated at most."
     return "Nothing that was measured on this hardware is verified yet."
 
 

@@ -52,10 +52,10 @@ class Snapshot:
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` counts how often its volunteer measured a commit in the class, or made it, and names those that it may not
-    measure; `bases` has what the gains of corroborated leaders are counted from, for an anchor; `is_alone` says that
-    nobody else is in the class. `to_confirm` is a commit that it may confirm, `to_promote` a run that it may make on a
-    rung. `expected` is the commit that the model of all runs expects most of. `elsewhere` is the leading commit of
-    another class, if it leads by more there and nobody measured it here. `jobs_held` are under way on this worker.
+    measure; `bases` has what an anchor measures before corroborated leaders, since their gains are counted from it;
+    `is_alone` says that nobody else is in the class. `to_confirm` is a commit that it may confirm, `to_promote` a run
+    that it may make on a rung. `expected` is the commit that the model of all runs expects most of. `elsewhere` is the
+    leading commit of another class, if it leads by more there and nobody measured it here. `jobs_held` are under way.
     `kinds` are those that the worker can do, `shares` the project's shares of them; `chosen` is the branch that the
     volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs under way, `fleet` all jobs, and
     `volunteers` those who hold them. `seed_workers` are the class's other workers that measured the seed or do so now;
@@ -308,8 +308,8 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         if snapshot.is_alone and leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
             break  # else its own best commits would take all of a lone worker's turns
         if _may_add(snapshot, leader) and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
-            base = snapshot.bases.get(leader.sha, leader.sha)
-            if snapshot.own.get(base, 0) < snapshot.own.get(leader.sha, 0):
+            base = snapshot.bases.get(leader.sha)
+            if base is not None and snapshot.failures_in_row < FAILURES_EXPLAINED_BY_SEED:
                 why = "An anchor's runs have to find the leading commit's gain, and those of what it is counted from."
                 return Decision(JobKind.REPLICATE, base, why)
             why = (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from coordinator.db.engine import Conn, objects_of
 from coordinator.evidence import confirmations, promotions
 from coordinator.evidence.calibration_queries import has_anchor_at_work
-from coordinator.evidence.posteriors import find_base, find_posterior
+from coordinator.evidence.posteriors import find_missing_base, find_posterior
 from coordinator.evidence.trust import is_doubted, list_due
 from coordinator.experiments import service as experiments
 from coordinator.lineage.branches import BranchRow, get_branch_by_name, is_stalled, list_branch_rows
@@ -135,8 +135,8 @@ def _take_snapshot(
     seed_waits, bases = False, dict[str, str]()
     if snapshot.is_anchor:
         waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
-        bases = {one.sha: find_base(session, one, hardware_class) for one in waiting}
-        looked_at += [project.root_sha, *bases.values()]
+        missing = {one.sha: find_missing_base(session, contract, one, hardware_class, worker.id) for one in waiting}
+        bases = {sha: base for sha, base in missing.items() if base is not None}
         is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
         seed_waits = not is_anchored and not queries.is_measuring(session, worker.id, project.root_sha)
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)

@@ -2,6 +2,7 @@
 
 python -m tests.bench.bench_trust                      all attacks; ten minutes on two idle cores
 python -m tests.bench.bench_trust --quick              the form that the tests run
+python -m tests.bench.bench_trust --parts anchors      what it costs honest volunteers that anchors find gains alone
 
 Old is the rule that agreement of strangers is enough to verify. The second table says how long sybils must be honest
 before something false is verified: with an anchor among those who verify no patience is enough; where a contract lets
@@ -11,9 +12,9 @@ before liars' measurements and leases stopped holding honest ones up, and by tho
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from logging import CRITICAL, disable
@@ -24,10 +25,12 @@ from unittest.mock import patch
 
 from coordinator.evidence import agreement, posteriors, responses, statistics
 from coordinator.evidence.promotion import find_student_quantile
+from coordinator.evidence.statistics import Measurement, Model, Normal
 from coordinator.selection import policy, queries
 from coordinator.selection import service as selection
 from coordinator.selection.parents import Candidate
 from coordinator.selection.policy import MAX_RUNS_OF_ONE_COMMIT, Snapshot
+from shared.contract import Contract
 from tests.bench.report import format_table
 from tests.bench.search_report import bound_share
 from tests.bench.sybils import Attack, Outcome, Style, open_sybils
@@ -59,6 +62,7 @@ WITH_LIARS = Attack(0, 6, liars=3, rounds=30, enough=ENOUGH)
 """Ten volunteers, of whom one is an anchor: without liars, and with three."""
 
 SEEDS = 5
+PARTS = ("attacks", "invented", "patience", "liars", "anchors")
 LIARS_HEADINGS = (
     "three liars of ten",
     "rules",
@@ -70,7 +74,19 @@ LIARS_HEADINGS = (
 
 @contextmanager
 def _believe_strangers() -> Iterator[None]:
-    with patch.object(posteriors, "is_found_by_roots", lambda *_: True):
+    """The rule that agreement of strangers is enough."""
+    with patch.multiple(posteriors, is_found_by_roots=lambda *_: True, is_found_on_machines=lambda *_: True):
+        yield
+
+
+@contextmanager
+def _believe_who_agrees_with_anchors() -> Iterator[None]:
+    """The rule that an anchor has to be among those who agree, without finding the gain by its own runs."""
+
+    def is_anchored(contract: Contract, model: Model, above: Normal, runs: Sequence[Measurement], sure: float) -> bool:
+        return agreement.is_anchored(runs, model.noise_sd)
+
+    with patch.multiple(posteriors, is_found_by_roots=is_anchored, is_found_on_machines=lambda *_: True):
         yield
 
 
@@ -92,14 +108,14 @@ def _let_liars_hold_up() -> Iterator[None]:
         stops = (at for at in given_up if not snapshot.is_anchor or leaders[at].sha in snapshot.own)
         return leaders[: next(stops, len(leaders))]
 
-    list_all = policy._list_leaders
+    list_all = policy.list_leaders
     with (
         patch.object(agreement, "believe", lambda runs, noise_sd: statistics.split(runs)),
         patch.object(selection, "is_doubted", lambda *_: False),
         patch.object(queries, "LOST_WITHIN", timedelta(0)),
         patch.multiple(responses, REDESCENDS=1, WEIGHINGS=2),
         patch.object(policy, "_may_add", may_add),
-        patch.object(policy, "_list_leaders", list_leaders),
+        patch.object(policy, "list_leaders", list_leaders),
     ):
         yield
 
@@ -143,14 +159,20 @@ def list_patient() -> Iterator[Attack]:
         yield from (attack, replace(attack, vouched_verify=True))
 
 
-def count_jobs(job: tuple[Attack, int, bool]) -> Outcome:
-    """An attack's outcome with a seed, by the rules before or the present ones."""
+RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "now": nullcontext,
+    "before": _let_liars_hold_up,
+    "an anchor agrees": _believe_who_agrees_with_anchors,
+    "strangers agree": _believe_strangers,
+}
+
+
+def count_jobs(job: tuple[Attack, int, str]) -> Outcome:
+    """An attack's outcome with a seed, by one of RULES."""
     disable(CRITICAL)
-    attack, seed, is_old = job
-    if is_old:
-        with _let_liars_hold_up():
-            return try_attack(attack, seed=seed)
-    return try_attack(attack, seed=seed)
+    attack, seed, rules = job
+    with RULES[rules]():
+        return try_attack(attack, seed=seed)
 
 
 def find_jobs(outcome: Outcome) -> int:
@@ -185,22 +207,30 @@ def describe_false(false: int, verified: int) -> str:
 def compare_liars(pool: ProcessPoolExecutor, styles: Sequence[Style], seeds: int) -> Iterator[list[str]]:
     """The rows of the table of jobs until honest gains are verified."""
     attacks = [("none", WITHOUT), *((style.value, replace(WITH_LIARS, style=style)) for style in styles)]
-    rules = {"now": False, "before": True}
-    cases = [(name, attack, rule) for rule in rules for name, attack in attacks]
-    jobs = [(attack, seed, rules[rule]) for _, attack, rule in cases for seed in range(1, seeds + 1)]
-    outcomes, without = pool.map(count_jobs, jobs), {}
+    cases = [(name, attack, rule) for rule in ("now", "before") for name, attack in attacks]
+    jobs = [(attack, seed, rule) for _, attack, rule in cases for seed in range(1, seeds + 1)]
+    outcomes, without = pool.map(count_jobs, jobs), dict[str, list[Outcome]]()
     for name, _, rule in cases:
         own = [next(outcomes) for _ in range(seeds)]
         without.setdefault(rule, own)
         yield describe_liars(name, rule, own, without[rule])
 
 
+def compare_rules(pool: ProcessPoolExecutor, seeds: int) -> Iterator[list[str]]:
+    """The rows of the table of what anchors' own runs cost honest volunteers, each beside that of the weakest rule."""
+    rules = ("strangers agree", "an anchor agrees", "now")
+    jobs = [(WITHOUT, seed, rule) for rule in rules for seed in range(1, seeds + 1)]
+    outcomes, weakest = pool.map(count_jobs, jobs), list[Outcome]()
+    for rule in rules:
+        own = [next(outcomes) for _ in range(seeds)]
+        weakest = weakest or own
+        yield describe_liars("none (ten honest)", rule, own, weakest)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small attacks")
-    parser.add_argument(
-        "--parts", nargs="+", choices=("attacks", "invented", "patience", "liars"), default=[], help="only these"
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[], help="only these")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of the part about liars")
     parser.add_argument("--styles", nargs="+", choices=[one.name.lower() for one in Style], help="of liars, only these")
     parser.add_argument("--processes", type=int, default=cpu_count() or 1, help="attacks at a time")
@@ -218,7 +248,11 @@ def main() -> None:
                     verified, false = verified + len(new.verified), false + len(new.false)
             print(format_table(HEADINGS, rows))
             print(f"False among those that an anchor verified (one-sided 95 %): {describe_false(false, verified)}.\n")
-        if given.quick or (given.parts and "liars" not in given.parts):
+        if given.quick or (given.parts and not {"liars", "anchors"} & set(given.parts)):
+            return
+        if "anchors" in given.parts:
+            rows = list(compare_rules(pool, given.seeds))
+            print(f"Jobs until {ENOUGH} honest gains are verified, by rule:\n{format_table(LIARS_HEADINGS, rows)}")
             return
         styles, rows = [Style[name.upper()] for name in given.styles or ()] or list(Style), []
         for row in compare_liars(pool, styles, given.seeds):
