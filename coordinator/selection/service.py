@@ -136,9 +136,11 @@ def _take_snapshot(
     if snapshot.is_anchor:
         waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
         missing = {one.sha: find_missing_base(session, contract, one, hardware_class, worker.id) for one in waiting}
-        bases = {sha: base for sha, base in missing.items() if base is not None}
         is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
         seed_waits = not is_anchored and not queries.is_measuring(session, worker.id, project.root_sha)
+        bases = {
+            of: base for of, base in missing.items() if base and not queries.is_measuring(session, worker.id, base)
+        }
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
     to_confirm = None
     if request.protocol >= CONFIRMING_PROTOCOL:

@@ -2,10 +2,11 @@
 normalised by the seed's throughput, each on the same swarms.
 
 python -m tests.bench.bench_machines
+python -m tests.bench.bench_machines --liars 0 --seeds 30     enough swarms for the goals, which are of honest ones
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import log, sqrt
@@ -22,6 +23,7 @@ from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, No
 from coordinator.evidence.throughput import choose_pace, find_reference
 from shared.records import Trust
 from tests.bench.report import format_table
+from tests.bench.search_report import average
 
 NOISE_SD, EFFECT_SD, OFFSET_SD, GAIN_SD, LIE = 0.0007, 0.002, 0.003, 0.15, 0.02
 MEAN_EFFECT = -0.0006
@@ -30,6 +32,9 @@ PRIOR_OFFSET_SD = 10 * NOISE_SD
 RUNS_OF_A_COMMIT = 4
 NEW_RUNS, NEW_SHARE = 16, 0.5
 PROBE_ERROR = 0.02
+LEAST_COVERED, MOST_COVERED = 60.0, 76.0
+"""Percent of truths that 68 % intervals should hold."""
+
 SEED_SLOPE = -0.08
 """Change of the seed's metric with the logarithm of the tokens that it saw: 3.9 % more steps gave 0.0031 less."""
 
@@ -212,15 +217,28 @@ HEADINGS = (
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, default=6)
+    options.add_argument("--liars", type=int, nargs="+", default=(0, 3))
     given = options.parse_args()
-    rows = []
-    for (name, gain_sd, is_paced), liars, commits in product(WORLDS, (0, 3), (20, 60)):
+    rows, goals = [], []
+    for (name, gain_sd, is_paced), liars, commits in product(WORLDS, given.liars, (20, 60)):
         for model in (ModelBefore(), Model()):
             swarms = [draw_swarm(seed, 12, liars, commits, gain_sd, is_paced=is_paced) for seed in range(given.seeds)]
-            rows.append(
-                [name, "12", str(liars), str(commits), model.name, *describe([judge(s, model) for s in swarms], liars)]
-            )
+            outcomes = [judge(swarm, model) for swarm in swarms]
+            rows.append([name, "12", str(liars), str(commits), model.name, *describe(outcomes, liars)])
+            if not liars:
+                goals.append(f"- {name}, {commits} commits, {model.name}: {', '.join(list_goals(outcomes))}")
     print(format_table(HEADINGS, rows))
+    print("\nWithout liars, by swarm (95 %):\n\n" + "\n".join(goals))
+
+
+def list_goals(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Coverages with their intervals over swarms, whose truths are independent, beside what was asked."""
+    for what, hits in (("effects", [o.effects for o in outcomes]), ("milestones", [o.milestones for o in outcomes])):
+        found = average([fmean(of_swarm) for of_swarm in hits], 100)
+        assert found is not None
+        is_shown = found.low >= LEAST_COVERED and found.high <= MOST_COVERED
+        is_missed = found.high < LEAST_COVERED or found.low > MOST_COVERED
+        yield f"{what} {found} %, {'reached' if is_shown else 'MISSED' if is_missed else 'not shown'}"
 
 
 def describe(outcomes: Sequence[Outcome], liars: int) -> list[str]:

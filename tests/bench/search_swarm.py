@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import httpx
 from fastapi import FastAPI
@@ -390,8 +391,8 @@ def open_swarm(
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
         app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
         # A run's five minutes pass in a moment here: fits may take all of it, and nothing may be a second old.
-        combinations.FIT_SHARE, frontier.TRIES_SEEN_SECONDS = inf, 0.0
-        with open_client(app) as http:
+        is_at_once = patch.object(combinations, "FIT_SHARE", inf), patch.object(frontier, "TRIES_SEEN_SECONDS", 0.0)
+        with is_at_once[0], is_at_once[1], open_client(app) as http:
             with app.state.database.write() as session:
                 create_project(session, folder / "seed")
             yield kind(app, http, landscape, workers, seed, world)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.bench.bench_trust import DAY, QUICK, describe, try_attack
+from tests.bench.bench_trust import DAY, QUICK, RULES, describe, try_attack
 from tests.bench.sybils import Attack
 
 
@@ -19,3 +19,10 @@ def test_sybils_among_honest_volunteers_verify_nothing_false() -> None:
     outcome = try_attack(Attack(4, 4, patience=2 * DAY, patient_jobs=10, rounds=12))
     assert outcome.false == set() and outcome.lies > 0
     assert len(outcome.verified) > 0, "the honest are verified all the same"
+
+
+def test_each_of_the_rules_before_can_still_be_applied() -> None:
+    """They replace what the coordinator names otherwise one day."""
+    for rules in RULES.values():
+        with rules():
+            pass

@@ -1,7 +1,7 @@
 """A project's history, written through the services: as workers would leave it, without the workers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -59,6 +59,8 @@ class History:
         self.hardware = hardware
         self.contract = projects.contract_of(project)
         self.random = Random(seed)
+        self.pace = 1.0
+        self.seed_throughput: float | None = None
 
     def add_worker(self, name: str = "w1", volunteer: str = "ada", *, is_anchor: bool = False) -> WorkerRow:
         """A worker that is registered; once an anchor, it stays one."""
@@ -159,6 +161,7 @@ class History:
         report = make_run(sha, metric, **({"curve": self._curve(metric), "hardware": self.hardware} | changes))
         self.session.flush()
         origin = RunOrigin(self.project.id, worker.id, lease.id, JobKind(lease.kind), experiment_id)
+        origin = replace(origin, pace=self.pace, seed_throughput=self.seed_throughput)
         stored = evidence.store_run(self.session, self.contract, origin, report)
         lease.result_key = report.id
         events.record(

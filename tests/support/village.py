@@ -49,10 +49,14 @@ class Village:
         """The coordinator's clock so many hours after the village began."""
         return use_clock(lambda: self.began + timedelta(hours=hours))
 
-    def measure(self, name: str, sha: str | None, metric: float | None, **changes: object) -> str:
+    def measure(
+        self, name: str, sha: str | None, metric: float | None, pace: float = 1.0, seed_throughput: float | None = None,
+        **changes: object,
+    ) -> str:  # fmt: skip
         """A volunteer measures a commit, or the seed; returns what its worker was worth then."""
         with self.database.write() as session:
             history, worker = self._open(session, name)
+            history.pace, history.seed_throughput = pace, seed_throughput
             return history.measure(worker, sha or history.project.root_sha, metric, **changes).trust
 
     def invent(self, name: str, metric: float, parent: str | None = None) -> str:

@@ -70,6 +70,45 @@ def test_volunteers_who_stand_beside_an_anchor_verify_nothing(contract: Contract
     assert stand_beside(contract, copies) == 0
 
 
+def find_on_machines(
+    contract: Contract, runs: Sequence[Measurement], base: Sequence[Measurement], learnt: float = NOISE_SD
+) -> bool:
+    """Whether anchors' own runs find a gain; `learnt` is the class's noise, as all volunteers' runs say."""
+    return posteriors.is_found_on_machines(contract, Model(learnt, contract.evidence.effect_sd), runs, base)
+
+
+def by_anchor(value: float, who: int = ANCHOR, offset: float = 0.0, exposure: float = 0.0) -> Measurement:
+    """An anchor's run; others' runs say that its machine differs by `offset`."""
+    return measure(value, who, Trust.ANCHOR)._replace(offset=Normal(offset, 0.0), exposure=exposure)
+
+
+def test_no_offset_that_others_give_an_anchor_makes_a_gain(contract: Contract) -> None:
+    """Whoever measures what one of two anchors measured, a little too low each time, gives it an offset."""
+    lifted = by_anchor(SEED, 98, offset=0.02)
+    assert not find_on_machines(contract, [lifted] * 6, [by_anchor(SEED)] * 6)
+    assert not find_on_machines(contract, [lifted] * 6, [by_anchor(SEED), by_anchor(SEED, 98, offset=0.02)])
+    assert not find_on_machines(contract, [lifted] * 6, []), "nor is it counted from what others say alone"
+    gain = by_anchor(SEED - 8 * NOISE_SD, 98, offset=0.02)
+    assert find_on_machines(contract, [gain], [by_anchor(SEED, 98, offset=0.02)]), "an honest one is found at once"
+    newcomer = measure(SEED, 98)
+    assert find_on_machines(contract, [gain], [newcomer]), "also with its run from before it was an anchor"
+
+
+def test_no_noise_that_others_make_too_small_makes_a_gain(contract: Contract) -> None:
+    """Whoever copies others' numbers repeats them exactly. By the contract's noise six runs of each find the gain."""
+    runs, base = [by_anchor(SEED - 2.5 * NOISE_SD)], [by_anchor(SEED)]
+    assert not find_on_machines(contract, runs, base, learnt=NOISE_SD / 10)
+    assert not find_on_machines(contract, runs * 2, base * 2, learnt=3 * NOISE_SD)
+    assert find_on_machines(contract, runs * 6, base * 6)
+
+
+def test_no_budget_that_others_change_makes_a_gain(contract: Contract) -> None:
+    """A run with twice the budget is not compared with one of the seed from before, by whatever slope others' say."""
+    longer = by_anchor(SEED - 0.05, exposure=0.7)
+    assert not find_on_machines(contract, [longer] * 3, [by_anchor(SEED)] * 3)
+    assert find_on_machines(contract, [longer] * 3, [by_anchor(SEED), by_anchor(SEED, exposure=0.7)])
+
+
 def list_honest(draw: Random, gain: float) -> Iterator[Measurement]:
     """A real gain's honest runs: the author's, a checker's, the anchor's, and three more, one of them the anchor's."""
     unknown = {who: draw.gauss(0, UNKNOWN.sd) for who in (AUTHOR, 2, 3, 4, ANCHOR)}

@@ -10,6 +10,7 @@ from coordinator.evidence import quarantine
 from coordinator.evidence.explanation import explain
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.models import Event, Project, Run
+from coordinator.records import service as records
 from shared.events import EventKind
 from shared.runs import RunLimit
 from tests.support.databases import ON_ONE_ENGINE
@@ -152,6 +153,21 @@ def test_nobody_waits_for_an_anchor_in_quarantine(
     village.measure("bo", sha, 3.2)
     village.measure("cy", sha, 3.2)
     assert village.posterior(sha).standing == standing
+
+
+@ON_ONE_ENGINE
+def test_where_the_seed_crashes_on_the_anchor_others_go_on_and_the_class_says_so(village: Village) -> None:
+    for failures, standing in ((2, "provisional"), (1, "corroborated")):
+        for _ in range(failures):
+            village.measure("ann", None, None)
+        village.make_anchor("ann")
+        sha = village.invent("ada", 3.2)
+        village.measure("bo", sha, 3.2)
+        village.measure("cy", sha, 3.2)
+        assert village.posterior(sha).standing == standing
+    with village.database.read() as session:
+        said = records.explain_missing(session, session.scalars(select(Project)).one(), CLASS)
+    assert said.startswith("No anchor could measure on this hardware")
 
 
 @ON_ONE_ENGINE

@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, throughput
+from coordinator.evidence.quarantine import set_anchor
 from coordinator.evidence.throughput import MAX_MOVE, choose_pace, find_reference
 from coordinator.leases import validation
 from coordinator.selection import policy
@@ -75,19 +76,24 @@ def test_a_reference_that_a_liar_set_is_put_right() -> None:
     for _ in range(12):
         before, reference = reference, find_reference([(1, 1000.0), (2, 100.0), (3, 101.0)], reference)
         assert before is not None and reference is not None and before / reference <= MAX_MOVE + 1e-9
-    assert reference == pytest.approx(101.0, rel=0.02)
+    assert reference == pytest.approx(101.0, rel=0.05)
     assert find_reference([], 7.0) == 7.0
 
 
 def test_an_epoch_takes_the_median_of_what_volunteers_measured(
     project: str, make_worker: MakeWorker, clock: Clock, database: Database
 ) -> None:
+    """Of what anchors measured, once there are any: however many others say something else, no budget follows it."""
     for name, speed in (("first", 20_000.0), ("ada", 22_000.0), ("bob", 23_000.0)):
         measure(make_worker("w", name), clock, speed, 20 * choose_pace(20_000, speed))
     with database.write() as session:
         epochs.end_epochs(session, always=True)
     assert measure(make_worker("w", "new"), clock, 11_000, 40)[0].pace == pytest.approx(2.0)
     assert measure(make_worker("w", "newer"), clock, 22_000, 20)[0].pace == pytest.approx(1.0)
+    with database.write() as session:
+        set_anchor(session, "first", "w", is_anchor=True, who="maintainer")
+        epochs.end_epochs(session, always=True)
+    assert measure(make_worker("w", "newest"), clock, 10_000, 40)[0].pace == pytest.approx(2.0)
 
 
 def test_later_workers_of_a_class_probe_the_seed_before_their_first_job(

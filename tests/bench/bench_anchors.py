@@ -1,0 +1,155 @@
+"""Attackers who know what an anchor's finding rests on: what they win by the rules before, and by those now.
+
+python -m tests.bench.bench_anchors        through the coordinator's services, on SQLite; some minutes
+
+Before, P(better) was taken of anchors' runs less the offsets, by the noise, and with the budgets that all volunteers'
+runs tell. Now it is of the differences of an anchor's own runs (decision 0031). The attackers' commits gain nothing;
+beside them an honest one gains ten times the noise.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import log
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from coordinator.app import create_app
+from coordinator.db.database import Database
+from coordinator.evidence import calibration_queries, epochs, posteriors
+from coordinator.projects.service import create_project
+from coordinator.settings import CoordinatorSettings
+from shared.experiments import Standing
+from tests.bench.report import format_table
+from tests.support.in_process import open_client
+from tests.support.seeds import write_seed
+from tests.support.village import Village
+
+NOISE_SD, SEED, GAIN = 0.005, 3.3, 0.05
+"""The noise of the village's contract, and its seed."""
+
+SYBILS = [f"sybil-{number}" for number in range(8)]
+LIE, NEAR = 0.02, 0.002
+COMMITS = 20
+SLOPE = -0.08
+SPEED = 1000.0
+
+
+class Town:
+    """A village whose honest members' runs have noise, with the anchor `dan`."""
+
+    def __init__(self, database: Database) -> None:
+        self.village, self.draw = Village(database), Random(1)
+        self.village.make_anchor("dan")
+        self.measure("dan", None, SEED)
+
+    def measure(self, name: str, sha: str | None, level: float, pace: float = 1.0, speed: float | None = None) -> float:
+        """An honest run; returns what it found."""
+        found = level + self.draw.gauss(0, NOISE_SD) + (SLOPE * log(pace) if speed else 0.0)
+        self.village.measure(name, sha, found, pace, speed)
+        return found
+
+    def share(self, name: str, lie: float) -> None:
+        """A commit that an anchor measures, and all sybils what it found but for a `lie`."""
+        sha = self.village.invent("ada", SEED)
+        found = self.measure(name, sha, SEED)
+        for sybil in SYBILS:
+            self.village.measure(sybil, sha, found + lie)
+
+    def end_epoch(self) -> None:
+        with self.village.database.write() as session:
+            epochs.end_epochs(session, always=True)
+
+    def judge(self, author: str, level: float, claimed: float, by: str, pace: float = 1.0) -> bool:
+        """Whether a commit is verified, that sybils confirm and an anchor measures three times; after each of its runs
+        one more sybil says what it found or a little less, if that is nearer to the claim."""
+        speed = SPEED if pace != 1 else None
+        sha = self.village.invent(author, claimed)
+        for sybil in SYBILS[1:3]:
+            self.village.measure(sybil, sha, claimed)
+        standings = set()
+        for sybil in SYBILS[3:6]:
+            found = self.measure(by, sha, level, pace, speed)
+            standings.add(self.village.posterior(sha).standing)
+            self.village.measure(sybil, sha, max(claimed, found - NEAR))
+            standings.add(self.village.posterior(sha).standing)
+        return Standing.VERIFIED in standings
+
+
+def give_an_offset(town: Town) -> tuple[int, bool]:
+    """They say less by LIE of what the second of two anchors measured, and so its machine seems to measure more."""
+    town.village.make_anchor("cy")
+    for sybil in SYBILS:
+        town.measure(sybil, None, SEED)
+    for at in range(16):
+        town.share("cy" if at % 2 else "dan", -LIE if at % 2 else 0.0)
+    town.end_epoch()
+    false = sum(town.judge(SYBILS[0], SEED, SEED - LIE, "cy") for _ in range(COMMITS))
+    return false, town.judge("ada", SEED - GAIN, SEED - GAIN - LIE, "cy")
+
+
+def copy(town: Town) -> tuple[int, bool]:
+    """They repeat an anchor's numbers, and so noise seems small; then they claim what noise may give an anchor, too."""
+    for at in range(8):
+        town.share("dan", 0.0)
+        if at % 4 == 3:
+            town.end_epoch()
+    false = sum(town.judge(SYBILS[0], SEED, SEED - 2 * NOISE_SD, "dan") for _ in range(COMMITS))
+    return false, town.judge("ada", SEED - GAIN, SEED - GAIN, "dan")
+
+
+def name_a_throughput(town: Town) -> tuple[int, bool]:
+    """They say that the seed is twice as fast with them as with others, whose budgets double, an anchor's too."""
+    for name in ("dan", "bo", "ada"):
+        town.measure(name, None, SEED, 1.0, SPEED)
+    for sybil in SYBILS:
+        town.village.measure(sybil, None, SEED, 1.0, 2 * SPEED)
+    for _ in range(4):
+        town.end_epoch()
+    level = SEED + SLOPE * log(2)
+    false = sum(town.judge(SYBILS[0], SEED, level, "dan", 2.0) for _ in range(COMMITS))
+    return false, False
+
+
+VOTES = [(number, SPEED) for number in range(3)] + [(number, 2 * SPEED) for number in range(3, 3 + len(SYBILS))]
+ATTACKS: dict[str, Callable[[Town], tuple[int, bool]]] = {
+    "an offset for one of two anchors": give_an_offset,
+    "copies make noise small": copy,
+    "a throughput changes budgets": name_a_throughput,
+}
+
+
+@contextmanager
+def apply_rules_before() -> Iterator[None]:
+    with (
+        patch.object(posteriors, "is_found_on_machines", lambda *_: True),
+        patch.object(calibration_queries, "list_throughputs", lambda *_: VOTES),
+    ):
+        yield
+
+
+@contextmanager
+def open_town() -> Iterator[Town]:
+    with TemporaryDirectory() as name:
+        app = create_app(CoordinatorSettings(database_url=f"sqlite:///{name}/bench.db", epoch_check_seconds=1e6))
+        with open_client(app):
+            with app.state.database.write() as session:
+                create_project(session, write_seed(Path(name) / "seed"))
+            yield Town(app.state.database)
+
+
+def main() -> None:
+    rows = []
+    for name, attack in ATTACKS.items():
+        for rules, applied in (("before", apply_rules_before), ("now", nullcontext)):
+            with applied(), open_town() as town:
+                false, is_verified = attack(town)
+            honest = "–" if attack is name_a_throughput else "verified" if is_verified else "not verified"
+            rows.append([name, rules, f"{false} of {COMMITS}", honest])
+            print(" | ".join(rows[-1]), flush=True)
+    print(format_table(("attack", "rules", "false among commits that gain nothing", "an honest gain"), rows))
+
+
+if __name__ == "__main__":
+    main()
