@@ -210,8 +210,8 @@ def _list_anchored(runs: Iterable[Measurement]) -> list[Measurement]:
 def find_missing_base(
     session: Conn, contract: Contract, commit: CommitRow, hardware_class: str, worker_id: int
 ) -> str | None:
-    """What a commit's milestone is counted from, if an anchor measured it less often than the commit, with the budget
-    of its last run."""
+    """The commit that a milestone is counted from, if an anchor measured that one less often with the budget of its
+    last run."""
     sha = find_base(session, commit, hardware_class)
     runs = queries.map_measurements(session, [commit.sha, sha], hardware_class, contract)
     own, base = ([run.setup for run in runs.get(one, ()) if run.worker_id == worker_id] for one in (commit.sha, sha))
