@@ -201,9 +201,6 @@ def find_vouching(session: Conn, project_id: int, hardware_class: str, volunteer
 ANCHOR_ABSENT_AFTER = timedelta(days=1)
 """An anchor that delivered nothing for so long is not waited for."""
 
-ANCHOR_FAILURES = 3
-"""An anchor whose last runs failed so often, as if the seed does not run on it, is not waited for either."""
-
 _ANCHOR_AT_WORK = (
     select(_CALIBRATIONS.c.worker_id)
     .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
@@ -211,7 +208,7 @@ _ANCHOR_AT_WORK = (
     .where(
         is_of_class(_CALIBRATIONS.c),
         _CALIBRATIONS.c.updated_at > bindparam("since"),
-        _CALIBRATIONS.c.failures_in_row < ANCHOR_FAILURES,
+        _CALIBRATIONS.c.failures_in_row < 3,  # else the seed may not run on it at all
         _WORKERS.c.is_anchor,
         ~_IS_QUARANTINED,
     )

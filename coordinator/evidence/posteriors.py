@@ -5,9 +5,9 @@ time, with a few statements each, and no further down than numbers change: the w
 generation, so a new run of the seed does not touch the whole tree.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import hypot, inf, isclose
+from math import hypot, isclose
 from typing import Any, NamedTuple
 
 from coordinator.db.engine import Conn
@@ -193,27 +193,18 @@ def _derive(
 def is_found_on_machines(
     contract: Contract, model: Model, runs: Sequence[Measurement], counted_from: Sequence[Measurement]
 ) -> bool:
-    """Whether anchors find a gain by the difference of their own runs alone (decision 0031). Others' numbers, by which
-    offsets and noise are estimated, have no part in it: noise is the contract's where they say that it is less."""
+    """Whether anchors find a gain by the difference of their own runs alone (decision 0031): others' numbers, by which
+    offsets and noise are estimated, have no part in it. Noise is at least the contract's."""
     objective, noise_sd = contract.objective, max(model.noise_sd, contract.evidence.noise_sd)
-    if contract.evidence.vouched_verify:
-        return True
-    difference = statistics.subtract(_list_anchored(runs), counted_from, noise_sd)
-    chance = statistics.probability_of_gain(difference, objective.sign, objective.min_effect)
-    return difference.sd < inf and chance >= statistics.SURE_OF_MILESTONES
+    checks = [run for run in statistics.list_checks(runs) if run.trust is Trust.ANCHOR]
+    difference = statistics.subtract(checks, counted_from, noise_sd)
+    return contract.evidence.vouched_verify or statistics.is_proven(difference, objective.sign, objective.min_effect)
 
 
-def _list_anchored(runs: Iterable[Measurement]) -> list[Measurement]:
-    return [run for run in statistics.list_checks(runs) if run.trust is Trust.ANCHOR]
-
-
-def find_missing_base(
-    session: Conn, contract: Contract, commit: CommitRow, hardware_class: str, worker_id: int
-) -> str | None:
-    """The commit that a milestone is counted from, if an anchor measured that one less often with the budget of its
-    last run."""
-    sha = find_base(session, commit, hardware_class)
-    runs = queries.map_measurements(session, [commit.sha, sha], hardware_class, contract)
+def find_missing_base(session: Conn, contract: Contract, commit: CommitRow, name: str, worker_id: int) -> str | None:
+    """The base of a commit's milestone, if an anchor measured that less often with the budget of its last run."""
+    sha = find_base(session, commit, name)
+    runs = queries.map_measurements(session, [commit.sha, sha], name, contract)
     own, base = ([run.setup for run in runs.get(one, ()) if run.worker_id == worker_id] for one in (commit.sha, sha))
     return sha if own and base.count(own[-1]) < own.count(own[-1]) else None
 
@@ -332,11 +323,9 @@ def is_found_by_roots(
     Others may stand up to 2 sd to one side of an anchor and agree with it, and can see its number before they report
     theirs. So they add to what anchors find, and never make up for it.
     """
-    vouched_verify = contract.evidence.vouched_verify
-    said = agreement.pool_roots(runs, model.noise_sd, vouched_verify=vouched_verify)
+    said = agreement.pool_roots(runs, model.noise_sd, vouched_verify=contract.evidence.vouched_verify)
     difference = Normal(said.mean - above.mean, hypot(said.sd, above.sd))
-    gain = statistics.probability_of_gain(difference, contract.objective.sign, contract.objective.min_effect)
-    return said.sd < inf and gain >= sure
+    return statistics.probability_of_gain(difference, contract.objective.sign, contract.objective.min_effect) >= sure
 
 
 def find_ancestor(

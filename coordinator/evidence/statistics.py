@@ -243,20 +243,13 @@ def combine(one: Normal, other: Normal) -> Normal:
     return Normal(mean, sqrt(1 / sum(weights)))
 
 
-def subtract(measurements: Iterable[Measurement], others: Iterable[Measurement], noise_sd: float) -> Normal:
-    """The difference of two commits from workers that measured both with the same budget in the seed's tokens: each
-    worker's values as they are, since its offset is in both. Its sd is infinite without any."""
-    found, (upper, lower) = Normal(0.0, inf), map(_list_comparable, (measurements, others))
-    for key in upper.keys() & lower.keys():
-        noise = noise_sd * sqrt(1 / len(upper[key]) + 1 / len(lower[key]))
-        found = combine(found, Normal(fmean(upper[key]) - fmean(lower[key]), noise))
-    return found
-
-
-def _list_comparable(measurements: Iterable[Measurement]) -> dict[tuple[int, float], list[float]]:
-    found: dict[tuple[int, float], list[float]] = {}
-    for run in measurements:
-        found.setdefault(run.setup, []).append(run.value)
+def subtract(measurements: Sequence[Measurement], others: Sequence[Measurement], noise_sd: float) -> Normal:
+    """The difference of two commits by what workers measured of both with one budget; its sd may be infinite."""
+    found = Normal(0.0, inf)
+    for setup in dict.fromkeys(run.setup for run in measurements):
+        own, base = ([run.value for run in some if run.setup == setup] for some in (measurements, others))
+        if base:
+            found = combine(found, Normal(fmean(own) - fmean(base), noise_sd * sqrt(1 / len(own) + 1 / len(base))))
     return found
 
 

@@ -15,8 +15,7 @@ from statistics import median
 from shared.contract import MAX_PACE, MIN_PACE
 
 SAME_REFERENCE = 0.05
-"""A reference that would move by a smaller share stays: each move changes what runs of this class measure, and anchors
-measure again what gains are counted from."""
+"""A reference that would move by a smaller share stays: each move changes what runs of this class measure."""
 
 MAX_MOVE = 1.25
 """Largest factor by which a reference moves in an epoch; one that was wrong at first is put right in some."""

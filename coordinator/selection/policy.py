@@ -320,8 +320,7 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
 
 
 def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
-    """Whether this worker may add a run to a commit that is not settled. Anchors' own runs must find what they verify
-    (decision 0031), so those are counted for an anchor, however many others made."""
+    """Whether this worker may add a run to a commit that is not settled: an anchor's own runs are counted (0031)."""
     if snapshot.is_anchor and not snapshot.is_alone:
         own = snapshot.own.get(leader.sha, 0)
         return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
