@@ -139,10 +139,7 @@ _WORKER = (
     )
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .join(_OWN_VOUCHING, true())
-    .outerjoin(
-        _CALIBRATIONS,
-        and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)),
-    )
+    .outerjoin(_CALIBRATIONS, and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)))
     .outerjoin(
         _RECORDS,
         and_(_RECORDS.c.volunteer_id == _WORKERS.c.volunteer_id, _RECORDS.c.project_id == bindparam("project_id")),
@@ -356,9 +353,6 @@ def list_newcomers(session: Conn, epoch: EpochRow) -> list[tuple[int, int, str]]
     query = (
         select(_CALIBRATIONS.c.worker_id, _RUNS.c.id, _RUNS.c.commit_sha)
         .join(_RUNS, _RUNS.c.id == _CALIBRATIONS.c.through_run_id)
-        .where(
-            is_of_same_class(_CALIBRATIONS.c, epoch),
-            _CALIBRATIONS.c.through_run_id > epoch.through_run_id,
-        )
+        .where(is_of_same_class(_CALIBRATIONS.c, epoch), _CALIBRATIONS.c.through_run_id > epoch.through_run_id)
     )
     return [(worker_id, run_id, sha) for worker_id, run_id, sha in session.execute(query)]

@@ -96,10 +96,7 @@ def list_held(session: Session, project_id: int | None) -> list[HeldResult]:
         .join(Project, Project.id == CommitPosterior.project_id)
         .join(Worker, Worker.id == Experiment.worker_id)
         .join(Volunteer, Volunteer.id == Worker.volunteer_id)
-        .outerjoin(
-            HeldDecision,
-            is_of_commit(HeldDecision, CommitPosterior.commit_sha, CommitPosterior.hardware_class),
-        )
+        .outerjoin(HeldDecision, is_of_commit(HeldDecision, CommitPosterior.commit_sha, CommitPosterior.hardware_class))
         .where(or_(CommitPosterior.standing == Standing.HELD, HeldDecision.decision.is_not(None)))
         .order_by(CommitPosterior.updated_at.desc())
         .limit(MAX_LISTED)

@@ -71,17 +71,12 @@ _RUNS_OF_COMMITS = (
     )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .join(_EPOCHS, is_of_same_class(_EPOCHS.c, _RUNS.c))
+    .outerjoin(_DECISIONS, is_of_commit(_DECISIONS.c, _RUNS.c.commit_sha, _RUNS.c.hardware_class))
     .outerjoin(
-        _DECISIONS,
-        is_of_commit(_DECISIONS.c, _RUNS.c.commit_sha, _RUNS.c.hardware_class),
-    )
-    .outerjoin(
-        _CALIBRATIONS,
-        and_(is_of_same_class(_CALIBRATIONS.c, _RUNS.c), _CALIBRATIONS.c.worker_id == _RUNS.c.worker_id),
+        _CALIBRATIONS, and_(is_of_same_class(_CALIBRATIONS.c, _RUNS.c), _CALIBRATIONS.c.worker_id == _RUNS.c.worker_id)
     )
     .where(
-        _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
-        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)), _RUNS.c.hardware_class == bindparam("hardware_class")
     )
     .order_by(_RUNS.c.id)
 )

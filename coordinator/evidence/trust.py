@@ -77,12 +77,7 @@ class RunTrust(NamedTuple):
 
 
 def record_run(
-    session: Conn,
-    contract: Contract,
-    epoch: EpochRow,
-    origin: RunOrigin,
-    worker: WorkerEvidence,
-    report: RunReport,
+    session: Conn, contract: Contract, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, report: RunReport
 ) -> RunTrust:
     """Compare a run that is about to be stored with those of its commit."""
     record, is_vouched = worker.record, worker.vouching.is_enough

@@ -72,10 +72,7 @@ _OTHERS = _BRANCHES.alias()
 _COUNT_WITHOUT_GAIN = (
     update(_BRANCHES)
     .where(_BRANCHES.c.id == bindparam("branch_id"))
-    .values(
-        experiments=_BRANCHES.c.experiments + 1,
-        experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1,
-    )
+    .values(experiments=_BRANCHES.c.experiments + 1, experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1)
     .returning(
         _BRANCHES.c.state,
         _BRANCHES.c.experiments_without_gain,

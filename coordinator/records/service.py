@@ -167,11 +167,7 @@ def view_commit(
     is_root = row.commit_sha == project.root_sha
     gain = None if is_root else find_difference(session, project.root_sha, row.commit_sha, row.hardware_class)
     return RecordCommit(
-        sha=row.commit_sha,
-        experiment_id=experiment_id,
-        title=title,
-        posterior=posterior,
-        **columns_of(gain=gain),
+        sha=row.commit_sha, experiment_id=experiment_id, title=title, posterior=posterior, **columns_of(gain=gain)
     )
 
 

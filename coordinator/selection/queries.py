@@ -179,10 +179,7 @@ _HISTORY = (
     .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine, _WORKERS.c.is_anchor)
     .add_columns(_CALIBRATIONS.c.offset_mean.is_not(None))
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
-    .outerjoin(
-        _CALIBRATIONS,
-        and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)),
-    )
+    .outerjoin(_CALIBRATIONS, and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)))
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
 _SEED_WORKERS = select(
