@@ -190,11 +190,7 @@ _BEST = (
             _FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id
         )
     )
-    .where(
-        is_of_class(_POSTERIORS.c),
-        _POSTERIORS.c.standing == bindparam("standing"),
-        IS_SHOWN,
-    )
+    .where(is_of_class(_POSTERIORS.c), _POSTERIORS.c.standing == bindparam("standing"), IS_SHOWN)
     .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
     .limit(BEST)
 )
