@@ -273,7 +273,7 @@ def list_measured(
 
 
 def list_throughputs(session: Conn, project_id: int, hardware_class: str) -> list[tuple[int, float]]:
-    """The seed's throughput by volunteer, on the class's workers that are not in quarantine; on anchors alone, if any."""
+    """The seed's throughput on a class's workers not in quarantine, by volunteer; on anchors alone, if any."""
     query = (
         select(_CALIBRATIONS.c.volunteer_id, _CALIBRATIONS.c.seed_throughput, _WORKERS.c.is_anchor)
         .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
