@@ -129,10 +129,7 @@ def approve(project: ProjectName, name: Name, reason: Reason) -> None:
 
 @branch_app.command()
 def rename(
-    project: ProjectName,
-    name: Name,
-    new_name: Annotated[str, typer.Argument(help="Its new name.")],
-    reason: Reason,
+    project: ProjectName, name: Name, new_name: Annotated[str, typer.Argument(help="Its new name.")], reason: Reason
 ) -> None:
     """Give a branch another name."""
     with act() as (session, actor):
@@ -153,10 +150,7 @@ def share(
 
 @branch_app.command()
 def move(
-    project: ProjectName,
-    name: Name,
-    sha: Annotated[str, typer.Argument(help="The commit, whole.")],
-    reason: Reason,
+    project: ProjectName, name: Name, sha: Annotated[str, typer.Argument(help="The commit, whole.")], reason: Reason
 ) -> None:
     """Let a branch go on from another commit."""
     with act() as (session, actor):

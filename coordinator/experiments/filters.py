@@ -12,16 +12,7 @@ from coordinator.db.engine import Conn
 from coordinator.experiments.failures import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.experiments.text_index import text_index_of
 from coordinator.http.parameters import Moment
-from coordinator.models import (
-    Branch,
-    Commit,
-    CommitPosterior,
-    Experiment,
-    Finding,
-    FindingTag,
-    Volunteer,
-    Worker,
-)
+from coordinator.models import Branch, Commit, CommitPosterior, Experiment, Finding, FindingTag, Volunteer, Worker
 from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass
 from shared.protocol import CLEAN, Number

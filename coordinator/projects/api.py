@@ -12,13 +12,7 @@ from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.projects import service
 from shared.experiments import MAX_STEPS
-from shared.projects import (
-    BranchMoveView,
-    BranchRequest,
-    BranchView,
-    CommitFiles,
-    ProjectView,
-)
+from shared.projects import BranchMoveView, BranchRequest, BranchView, CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, Page, Sha, Slug
 
 router = APIRouter(prefix=API_PREFIX, tags=["projects"], dependencies=KNOWN_ONLY)
