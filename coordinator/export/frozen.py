@@ -148,12 +148,15 @@ def _copy(source: Session, target: Session, table: Table, chosen: ColumnElement[
 
 
 def _copy_objects(source: Session, target: Session, project_id: int) -> None:
+    # While an object waits for its base, SQLite looks with each further one whether it is what some object waits for.
+    target.execute(text("CREATE INDEX waiting_objects ON git_objects (base_sha)"))
     with list_history(source, project_id) as objects:
         for listed in objects.read_chunks(ROWS_AT_ONCE):
             rows = list_stored_objects(source, [one.sha for one in listed])
             target.execute(
                 insert(table_of(StoredObject)), sorted((row._asdict() for row in rows), key=itemgetter("sha"))
             )
+    target.execute(text("DROP INDEX waiting_objects"))
 
 
 def _hide(target: Session, settings: str) -> None:

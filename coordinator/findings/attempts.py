@@ -1,30 +1,46 @@
-"""Judges whether an experiment tried what is asked for: the same step, another of the same axis, or neither. Pure."""
+"""Judges whether an experiment tried what is asked for: the same step, another of the same axis, or neither. Pure.
+
+A question and a title are compared by shares of their words, by their values and by their directions, which are summed
+with weights. `tests/bench/fit_tried.py` fits these to labelled questions, and says how well those of each session are
+answered with weights of the other sessions'.
+"""
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from math import isclose
 from typing import NamedTuple
 
 from coordinator.experiments.tokenizer import list_words
-from coordinator.findings.axes import ACTIVATIONS, is_same_axis, name_key, words_of
-from coordinator.findings.steps import NO_AXIS, VALUE, NamedStep, drop_verbs, is_same_value, list_steps, read_value
+from coordinator.findings.axes import ACTIVATIONS, NAMES, list_names, stem_name, words_of
+from coordinator.findings.steps import (
+    DIMENSIONS,
+    NO_AXIS,
+    PARTS,
+    VALUE,
+    NamedStep,
+    first_clause,
+    is_verb,
+    list_steps,
+    normalise,
+    read_value,
+)
 from shared.experiments import AxisDirection
 from shared.findings import Likeness
 
-FACTOR = re.compile(r"([\d.]+)x")
-COVERED, PARTLY = 0.99, 0.5
-"""Share of a phrase's words that an experiment must have to have tried it, and to be near."""
+LONG, MANY = 4, 3
+"""Letters of a word that may stand within others, as hugepages in huge pages; number of words in common from which on
+more say nothing more."""
 
+HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 NUMBER_WORD = re.compile(r"n?\d.*")
-MIN_SHARED, MOST, HALF = 2, 0.7, 0.5
-"""Number of words that a question shares with an experiment, and shares of the words of both, without a value and
-beside an equal one: tests/coordinator/findings/tried.py has the questions by which they were chosen."""
-
-WAYS = words_of("schedul anneal adapt curriculum cyclic perlay learn dynam automat")
-"""Stems of words that say how a quantity varies: to anneal one is no step of its value."""
-
-LONG, JOINED = 7, 5  # letters of a word that may be written as two, in a title and in a question
+FACTORS = {
+    "double": 2.0, "doubled": 2.0, "doubling": 2.0, "twice": 2.0, "triple": 3.0, "tripled": 3.0, "halve": 0.5,
+    "halved": 0.5, "halving": 0.5, "half": 0.5, "third": 1 / 3, "quarter": 0.25, "fifth": 0.2, "tenth": 0.1,
+}  # fmt: skip
+LIMITS = words_of("without schedul anneal adapt curriculum cyclic dynam automat onli except learn")
+"""Stems of words that make another step of one: to anneal a quantity is no step of its value."""
 
 BASELINE = "baseline"
 """Beginning of the title of an experiment that changed nothing."""
@@ -39,171 +55,187 @@ class Attempt(NamedTuple):
     value: str = ""
 
 
-class TitleWords(NamedTuple):
-    """The words of a title, the initials of several in a row, by which they may be asked for, and its letters."""
+class Reading(NamedTuple):
+    """What a text says: its words, with those of each of its parts, the values that it names, and its directions."""
 
-    words: frozenset[str]
-    initials: frozenset[str]
+    text: str
+    words: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...]
     letters: str
+    values: frozenset[float]
+    factors: frozenset[float]
+    ratios: frozenset[float]
+    limits: frozenset[str]
+    valued: int
+    """Number of its steps that name a value: all must have been made."""
 
-    def count(self, key: frozenset[str]) -> int:
-        """How many of the words it has: in one with others, too, as hugepages in huge pages."""
-        known = self.words | self.initials
-        return sum(word in known or (len(word) >= LONG and word in self.letters) for word in key)
-
-
-class AskedStep(NamedTuple):
-    """A step that is asked for, with the key of its axis."""
-
-    step: NamedStep
-    key: frozenset[str]
+    directions: frozenset[AxisDirection]
 
 
-def list_asked(steps: Sequence[NamedStep]) -> list[AskedStep]:
-    """Steps with a key; others say nothing that could be looked for."""
-    asked = [AskedStep(_name_activation(step), name_key(_axis_of(step))) for step in steps]
-    return [one for one in asked if one.key]
+class Features(NamedTuple):
+    """How a question and an experiment compare: shares of 1 of the words, numbers of words, and what is true as 1."""
+
+    always: float
+    asked: float
+    """Of the question's words, those that the experiment has."""
+    both: float
+    """The same times the share of the words of a part of the title that the question has."""
+    shared: float
+    is_same_value: float
+    same_value_of_same: float
+    is_other_value: float
+    is_value_unknown: float
+    is_against: float
+    is_taken_away: float
+    is_apart: float
+    is_limited: float
 
 
-def _name_activation(step: NamedStep) -> NamedStep:
-    """The step with the activation as its value, where only the axis names one."""
-    named = [word for word in _split(step.axis) if word in ACTIVATIONS]
-    return step if step.value or not named else step._replace(value=named[0])
+WEIGHTS = Features(-5.0, 3.3, 1.4, 1.4, 2.4, 1.8, -6.1, -1.3, -2.4, -2.0, -0.3, -0.8)
+OF_WORDS = 4
+"""Number of the first features, which compare words only."""
+
+PARTLY, PART = 0.5, 0.15
+"""Share of a question's words that an experiment must have to be near; what a share of a part of a title is less."""
 
 
-def _axis_of(step: NamedStep) -> str:
-    """A step's axis in words; that of a change of the activation is no other."""
-    words = {*_split(step.value), *_split(step.old)}
-    return "activation" if words & ACTIVATIONS else step.axis
-
-
-def _split(text: str) -> list[str]:
-    return [*sorted(name_word(word) for word in re.split(r"[\s_]+", text.casefold()) if word), name_word(text)]
-
-
-def name_word(text: str) -> str:
-    """A value that is a word, as it is compared."""
-    word = re.sub(r"[\s_^]+", "", text.casefold())
-    return {"relu²": "relu2", "squaredrelu": "relu2", "relusquared": "relu2", "swish": "silu"}.get(word, word)
-
-
-def list_initials(text: str) -> frozenset[str]:
-    """The initials of three or four words in a row: `utd` of update-to-data ratio, as people abbreviate them."""
-    words = re.findall(r"[a-z]+", text.casefold())
-    runs = (words[at : at + size] for size in (3, 4) for at in range(len(words) - size + 1))
-    return frozenset("".join(word[0] for word in run) for run in runs)
+def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Reading:
+    """Read a text whose steps are known."""
+    dimensions = DIMENSIONS & {step.axis for step in steps}  # wider: the width
+    words = tuple(dict.fromkeys([*_list_words(text), *dimensions]))
+    old = {number for step in steps if (number := read_value(step.old)) is not None}
+    factors = {FACTORS[word] for word in re.findall(r"[a-z]+", text.casefold()) if word in FACTORS}
+    new = set(_list_numbers(said or text)) - old
+    return Reading(
+        text, words, _list_parts(text), "".join(word for word in words if word not in NAMES),
+        frozenset(new), frozenset(factors), frozenset(value / before for value in new for before in old if before),
+        LIMITS & {*list_words(first_clause(text))[1:]},
+        sum(read_value(step.value) is not None for step in steps),
+        frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=20_000)
-def _read_title(title: str) -> TitleWords:
-    return TitleWords(name_key(title), list_initials(title), re.sub(r"[^a-z0-9]", "", title.casefold()))
+def read_attempt(attempt: Attempt) -> Reading:
+    """Read what an experiment did, from its title and its step."""
+    steps, clause = list(list_steps(attempt.title)), first_clause(attempt.title)
+    clause = clause if _list_numbers(clause) else normalise(attempt.title).partition("(")[0]
+    if attempt.axis == NO_AXIS:
+        return read_question(attempt.title, steps, clause)
+    stated = NamedStep(attempt.axis, AxisDirection(attempt.direction), attempt.value)
+    title = read_question(attempt.title, [*steps, stated], clause)
+    axis, value = _list_words(attempt.axis), read_value(attempt.value)
+    return title._replace(
+        words=(*title.words, *axis), parts=(*title.parts, axis) if axis else title.parts,
+        values=title.values | ({value} if value is not None else set()),
+    )  # fmt: skip
+
+
+def _list_parts(text: str) -> tuple[tuple[str, ...], ...]:
+    """The words of a text's step, and of each part of it."""
+    clause = first_clause(text)
+    return tuple(dict.fromkeys(words for part in (clause, *PARTS.split(clause)) if (words := _list_words(part))))
 
 
 @lru_cache(maxsize=20_000)
-def read_steps(attempt: Attempt) -> list[AskedStep]:
-    """The steps that an experiment made, as stated and as its title says."""
-    stated = [NamedStep(attempt.axis, AxisDirection(attempt.direction), attempt.value)]
-    return list_asked([*list_steps(attempt.title), *(stated if attempt.axis != NO_AXIS else [])])
+def _list_words(text: str) -> tuple[str, ...]:
+    """The words of a text, in their order, that name neither a change nor a number; an activation names its axis."""
+    names = [name for name in list_names(normalise(text)) if not is_verb(name) and name not in FACTORS]
+    words = [stem for name in names if (stem := stem_name(name)) and not NUMBER_WORD.fullmatch(stem)]
+    return tuple(dict.fromkeys([*words, "activation"] if ACTIVATIONS & {*words} else words))
 
 
-def judge(asked: Sequence[AskedStep], attempt: Attempt, text: str = "") -> Likeness | None:
-    """How an experiment resembles what is asked for; None where it does not. Of several steps it must have all, or all
-    words of it must stand in the `text` of the question."""
-    made, title = read_steps(attempt), _read_title(attempt.title)
-    if not asked or attempt.title.casefold().startswith(BASELINE):
+def _list_numbers(text: str) -> list[float]:
+    plain = normalise(text)
+    return [number for value in VALUE.findall(plain) if (number := read_value(value)) is not None]
+
+
+def judge(asked: Reading, attempt: Attempt) -> Likeness | None:
+    """How an experiment resembles what is asked for; None where it does not."""
+    if attempt.title.casefold().startswith(BASELINE):
         return None
-    found = [_judge_step(one, made, title) for one in asked]
-    if all(likeness is Likeness.SAME_STEP for likeness in found) or _is_said_whole(asked, made, text, attempt.title):
+    features = compare(asked, read_attempt(attempt))
+    terms = [weight * feature for weight, feature in zip(WEIGHTS, features, strict=True)]
+    if sum(terms) >= 0:
         return Likeness.SAME_STEP
-    best = next((likeness for likeness in Likeness if likeness in found), None)
-    return Likeness.SAME_AXIS if best is Likeness.SAME_STEP else best
+    if sum(terms[:OF_WORDS]) >= 0:
+        return Likeness.SAME_AXIS
+    return Likeness.ALIKE if features.asked >= PARTLY else None
 
 
-def _is_said_whole(asked: Sequence[AskedStep], made: Sequence[AskedStep], text: str, title: str) -> bool:
-    """Whether what is asked for holds all words of what was made, two at least, or half of the words of both are
-    shared, and its value, or without any value nearly all."""
-    if {one.step.direction for one in (*asked, *made)} >= {AxisDirection.UP, AxisDirection.DOWN}:
+def compare(asked: Reading, made: Reading) -> Features:
+    """Compare a question with an experiment."""
+    asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
+    known = sum(_has(made, word) for word in asked.words)
+    of_asked = known / (len(asked.words) or 1)
+    # A part of a title says less than the whole.
+    shares = [sum(_has(asked, word) for word in part) / len(part) for part in made.parts]
+    of_made = max((share - (PART if number else 0) for number, share in enumerate(shares)), default=0.0)
+    said = made.values | made.factors | made.ratios
+    agreed = sum(any(_is_close(one, other) for other in said) for one in asked.values)
+    by_factor = (*product(asked.factors, said), *product(asked.ratios, made.factors))
+    is_same = agreed >= max(1, asked.valued) or any(_is_close(one, other) for one, other in by_factor)
+    return Features(
+        always=1,
+        asked=of_asked,
+        both=of_asked * of_made,
+        shared=min(known, MANY),
+        is_same_value=is_same,
+        same_value_of_same=is_same * of_made,
+        is_other_value=bool(asked.values and made.values) and not is_same,
+        is_value_unknown=bool(asked.values) and not made.values,
+        is_against=_is_against(asked.directions, made.directions) or _is_against(made.directions, asked.directions),
+        is_taken_away=_is_taken_away(asked, made) or _is_taken_away(made, asked),
+        is_apart=of_asked < 1 and 1 not in shares and not is_same,
+        is_limited=bool(asked.limits - made.limits),
+    )
+
+
+def _is_against(one: frozenset[AxisDirection], other: frozenset[AxisDirection]) -> bool:
+    return AxisDirection.UP in one and AxisDirection.DOWN in other and AxisDirection.UP not in other
+
+
+def _is_taken_away(one: Reading, other: Reading) -> bool:
+    """Whether one text takes a thing away, and the other only has it, or has it at some value."""
+    return AxisDirection.DOWN in one.directions - other.directions and not one.values
+
+
+def _is_close(one: float, other: float) -> bool:
+    """Whether two numbers are the same, where thousands may be of 1024."""
+    return any(
+        isclose(one, other * factor, rel_tol=1e-3 if one >= 1000 else 1e-6) for factor in (1, *KIBI * (one >= 1000))
+    )
+
+
+KIBI = (1.024, 1 / 1.024, 1.024**2, 1.024**-2)
+
+
+def _has(reading: Reading, word: str) -> bool:
+    if word in reading.words:
+        return True
+    if word in NAMES or len(word) < LONG:
         return False
-    wanted, numbers = read_content(text)
-    first = made[0].step if made else None
-    letters = _read_title(text).letters
-    for other in (title, title.partition("(")[0], f"{first.axis} {first.value}" if first else ""):
-        had, values = read_content(other)
-        if wanted & WAYS - had:
-            continue
-        shared = len(wanted & had) + sum(len(word) >= JOINED and word in letters for word in had - wanted)
-        is_agreed = any(isclose(one, value) for one in numbers for value in values)
-        share = 2 * shared / (len(wanted) + len(had) or 1)
-        is_whole = shared >= MIN_SHARED and (shared >= COVERED * len(had) or (shared > MIN_SHARED and share >= MOST))
-        if (is_agreed and (is_whole or share >= HALF)) or (is_whole and not numbers):
-            return True
-    return False
+    return word in reading.letters or any(
+        len(other) >= LONG and other not in NAMES and word.startswith(other) for other in reading.words
+    )
+
+
+def _abbreviate(one: Reading, other: Reading) -> Reading:
+    """A text with the other's abbreviations in place of the words whose initials they are: LM, and language model."""
+    text = HUMP.sub(" ", one.text).casefold()
+    runs = _list_initials(text)
+    short = {*re.findall(r"(?<![a-z])[a-z]{2,4}(?![a-z])", other.text.casefold())} - NAMES
+    found = [
+        word for word in sorted(short, key=len, reverse=True) if word in runs and not re.search(rf"\b{word}\b", text)
+    ]
+    for word in found:
+        text = re.sub(r"\W+".join(runs[word]), word, text)
+    return one._replace(words=_list_words(text), parts=_list_parts(text)) if found else one
 
 
 @lru_cache(maxsize=20_000)
-def read_content(text: str) -> tuple[frozenset[str], tuple[float, ...]]:
-    """The words of a text that name no verb of change and no number, and all its numbers."""
-    plain = drop_verbs(text)
-    words = frozenset(word for word in name_key(plain) if not NUMBER_WORD.fullmatch(word))
-    numbers = (read_value(value) for value in VALUE.findall(plain))
-    return words, tuple(number for number in numbers if number is not None)
-
-
-def _judge_step(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:
-    found = [likeness for other in made if (likeness := _compare(asked, other))]
-    best = next((likeness for likeness in Likeness if likeness in found), None)
-    if best is Likeness.SAME_STEP:
-        return best
-    by_words = _compare_words(asked, made, title)
-    is_valued = read_value(asked.step.value) is not None
-    return by_words if best is None or (is_valued and by_words is Likeness.SAME_STEP) else best
-
-
-def _compare(asked: AskedStep, made: AskedStep) -> Likeness | None:
-    is_kind = asked.key < made.key  # a learning rate, and that of the matrices
-    if not is_kind and not is_same_axis(asked.key, made.key):
-        return None
-    one, other = asked.step, made.step
-    if one.value and is_kind and not is_same_axis(asked.key, made.key):
-        return Likeness.SAME_AXIS
-    if one.value:
-        return Likeness.SAME_STEP if _is_same_value(one, other) else Likeness.SAME_AXIS
-    is_against = {one.direction, other.direction} == {AxisDirection.UP, AxisDirection.DOWN}
-    is_part = is_kind and one.direction is AxisDirection.DOWN and not _moves(other)
-    return Likeness.SAME_AXIS if is_against or is_part else Likeness.SAME_STEP
-
-
-def _moves(made: NamedStep) -> bool:
-    """Whether an experiment took a thing away or gave it another value: one with it is no answer to one without."""
-    return made.direction is AxisDirection.DOWN or bool(made.value)
-
-
-def _is_same_value(asked: NamedStep, made: NamedStep) -> bool:
-    if is_same_value(asked.value, made.value) or name_word(asked.value) == name_word(made.value):
-        return True
-    short, long = sorted((list_words(value) for value in (asked.value, made.value)), key=len)
-    if short and read_value(asked.value) is None and {*short} <= {*long}:
-        return True  # Huber, and the Huber loss
-    if ACTIVATIONS.intersection(_split(asked.value)) and made.value:
-        return bool(ACTIVATIONS.intersection(_split(asked.value)) & set(_split(made.value)))
-    if made.value.lstrip().startswith("-") and asked.direction is AxisDirection.DOWN:
-        return is_same_value(asked.value, made.value.lstrip(" -"))  # a change by so much
-    factor, before, after = FACTOR.fullmatch(asked.value), read_value(made.old), read_value(made.value)
-    if factor and before and after:
-        return abs(after / before - float(factor[1])) < 0.01
-    return False
-
-
-def _compare_words(asked: AskedStep, made: Sequence[AskedStep], title: TitleWords) -> Likeness | None:
-    """Of a step whose axis is a phrase: its words among those of the experiment, and its value among the values."""
-    share = title.count(asked.key) / len(asked.key)
-    if share < COVERED and not title.words & list_initials(asked.step.axis):
-        return Likeness.ALIKE if share > PARTLY else None
-    if read_value(asked.step.value) is None:
-        is_part = asked.step.direction is AxisDirection.DOWN and not any(_moves(other.step) for other in made)
-        return Likeness.SAME_AXIS if is_part else Likeness.SAME_STEP
-    valued = [other for other in made if other.step.value]
-    if len({other.step.value for other in valued}) > 1:
-        valued = [other for other in valued if other.key & asked.key]
-    is_same = any(is_same_value(asked.step.value, other.step.value) for other in valued)
-    return Likeness.SAME_STEP if is_same else Likeness.SAME_AXIS
+def _list_initials(text: str) -> dict[str, tuple[str, ...]]:
+    """Two to four words in a row by their initials."""
+    words = re.findall(r"[a-z]+", text)
+    runs = (tuple(words[at : at + size]) for size in (4, 3, 2) for at in range(len(words) - size + 1))
+    return {"".join(word[0] for word in run): run for run in runs}

@@ -16,7 +16,9 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"(layer|batch|group|rms|instance|spectral) ?norm(aliz(ation|e|ed|ing))?", r"\1norm"),
     (r"fus(es|ed|ing|ion)", "fuse"), (r"environments?|envs", "env"), (r"discount( (factor|rate))?", "gamma"),
     (r"squeeze (and )?excit(ation|e)s?|se (block|layer|module)s?", "squeezeexcite"),
-    (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"bfloat16", "bf16"),
+    (r"mixed precision|autocast|amp", "mixedprecision"), (r"half precision|float ?16", "fp16"), (r"float ?8", "fp8"),
+    (r"bfloat16", "bf16"),
+    (r"matrix multipl\w+|gemms?|matmuls", "matmul"),
     (r"(\d) bits?|int (\d)|q(\d)( \d| k( \w)?)?", r"int\1\2\3"), (r"look ?backs?( windows?)?", "lookback"),
     (r"(image|input) (size|resolution)s?|resolutions?|images", "resolution"),
     (r"annealing|(lr|learning rate) schedules?|schedules?|schedulers?", "schedule"),
@@ -35,29 +37,31 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"tokens per (batch|step)", "batch"), (r"mini ?batch(es)?", "batch"),
     (r"blend(ing|ed|s)?", "stack"), (r"recency", "recent"),
     (r"feed ?forward( (layers?|networks?))?|ffns?|mlps?|hidden layers?", "mlp"),
-    (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|(cap|capping) (of|on)( the)? logits?",
+    (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|cap(s|ped|ping)?( of| on)?( the)? logits?",
      "softcap"), (r"warm ?downs?|cool ?downs?", "warmdown"), (r"warm ?ups?", "warmup"),
     (r"lr warmup", "warmup"), (r"lr (warmdown|decay)", "warmdown"), (r"muon lr|lr of muon", "matrix lr"),
     (r"max grad(ient)? norm|(grad(ient)?s?)( norm)? clip(ping|s|ped)?|clip(ping|s|ped)?( the)? grad(ient)?s?( norm)?",
      "gradclip"), (r"gqa|(grouped|multi) quer(y|ies) attention|(grouped )?(kv|key value) heads?", "kvheads"),
+    (r"unembed(ding)?s?|(lm|output) ?head|output embeddings?", "lmhead"),
     (r"head (dim(ension)?|size)s?|heads of (dim(ension)?|size)", "headdim"),
     (r"(number of |n |num )?(attention )?heads?", "heads"),
     (r"(per )?device batch( size)?s?|micro ?batch( size)?", "devicebatch"),
     (r"(total |global )?batch(es)?( size)?s?|bs", "batch"),
-    (r"(number of |n |num |more |fewer |extra |additional )layers?|^(\d+ )?layers?$|depths?|deeper", "depth"),
+    (r"(number of |n |num |more |fewer |extra |additional )layers?|(^|\d+ )layers?$|\d+ layers|depths?|deeper",
+     "depth"),
     (r"model (dim|width)|n embd?|d model|hidden (size|dim|units?)", "width"),
     (r"activations?( functions?)?|non ?linearit(y|ies)", "activation"),
     (r"(squared|square) relu|relu squared|relu ?2|relu²", "relu2"),
     (r"q ?k norm(ali[sz]ation)?|normali[sz]e[sd]? (the )?(queries and keys|q and k|keys and queries)|q and k norm",
      "qknorm"), (r"(queries|q) and (keys|k)|(keys|k) and (queries|q)", "qk"),
-    (r"value embeddings?|ve", "valueembedding"), (r"unembed(ding)?s?|(lm|output) ?head|output embeddings?", "lmhead"),
+    (r"value embeddings?|ve", "valueembedding"),
     (r"input (and|output embeddings?|embeddings?)", "embedding"), (r"per layer", "perlay"),
     (r"mse|mean squared errors?|squared loss", "squared error"), (r"gaps|nans|missing (values?|data)", "missing"),
     (r"imput(e|es|ed|ing|ation)", "interpolate"), (r"(token |word |input )?embed(ding)?s?|emb|wte", "embedding"),
     (r"(short |sliding |attention )*windows?( pattern)?|attention pattern", "window"),
     (r"(weight )?ty(ing|e|ed)|ties?|tied|shar(e|ed|ing)", "tie"), (r"beta ?2|second moment( decay)?|b2", "beta2"),
     (r"beta ?1|b1", "beta1"), (r"eps(ilon)?", "eps"),
-    (r"seq(uence)?s? len(gth)?|context (length|size)|n ?ctx|^context$", "seqlen"),
+    (r"seq(uence)?s? len(gth)?|context( (length|size))?|n ?ctx", "seqlen"),
     (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"), (r"dropout( rate)?", "dropout"),
     (r"experts?|moe", "expert"),
     (r"ema|exponential moving averages?", "ema"), (r"(moving|rolling) (averages?|means?)", "rollingmean"),
@@ -71,6 +75,7 @@ FILLERS = words_of(
     "test tests tested apply applied get rid put give make new other different some more less algorithm "
     "optimisation optimization search method approach technique training train model network instead via help "
     "their each num n nr probability prob p rate variable variables over per during across enable "
+    "how about happen happens rather place hurt hurts lead leads "
     "helps improve better beat beats outperform outperforms here first nonzero sample samples observation observations "
     "float floats objective several few many module modules one global expansion multiplier mult kept keep all block "
     "blocks"
@@ -79,9 +84,6 @@ FILLERS = words_of(
 
 WEAK = {"quantiz", "layer", "resolution"}
 """Words that tell an axis only where no other one does."""
-
-OPTIONAL = {"adam", "adamw", "logit", "rope", "muon", "attention", "optimizer", "gate", "window"}
-"""Words that say whose quantity it is: one of two names may leave them out."""
 
 SURFACE = {
     "weightdecay": "weight decay wd", "lr": "lr learning rate", "finallr": "final lr", "rope": "rope rotary",
@@ -101,13 +103,7 @@ SURFACE = {
 @lru_cache(maxsize=20_000)
 def name_key(text: str) -> frozenset[str]:
     """The words that tell an axis from others, with one word for all that mean the same."""
-    text = re.sub(r"['\N{RIGHT SINGLE QUOTATION MARK}]s\b", "", text)
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|[_/()\[\],:;.'\"-]+", " ", text.replace("^2", "2")).casefold()
-    plain = re.sub(r"is(e|ed|es|er|ing|ation|ations)\b", r"iz\1", " ".join(plain.split()))
-    for pattern, name in _SYNONYMS:
-        plain = pattern.sub(name, plain)
-    words = [word for word in plain.split() if word not in STOP_WORDS and not {word, word.removesuffix("s")} & FILLERS]
-    key = {stem for word in words for stem in ([word] if word in _NAMES else list_words(word)[:1])}
+    key = {stem_name(word) for word in list_names(text)}
     if key & ACTIVATIONS:
         key = (key - ACTIVATIONS - {"mlp"}) | {"activation"}
     if "activation" in key:
@@ -115,9 +111,19 @@ def name_key(text: str) -> frozenset[str]:
     return frozenset(key - WEAK or key)
 
 
-_NAMES = frozenset(name for _, name in _PHRASES) | ACTIVATIONS
+def list_names(text: str) -> list[str]:
+    """A text's words in their order, with one for all that mean the same, and without fillers."""
+    text = re.sub(r"['\N{RIGHT SINGLE QUOTATION MARK}]s\b", "", text)
+    plain = re.sub(r"(?<=[a-z]{3})(?=[A-Z][a-z]{3})|[_/()\[\],:;.'\"=<>→-]+", " ", text.replace("^2", "2")).casefold()
+    plain = re.sub(r"(?<!ra)is(e|ed|es|er|ing|ation|ations)\b", r"iz\1", " ".join(plain.split()))
+    for pattern, name in _SYNONYMS:
+        plain = pattern.sub(name, plain)
+    return [word for word in plain.split() if word not in STOP_WORDS and not {word, word.removesuffix("s")} & FILLERS]
 
 
-def is_same_axis(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two keys are of one axis: one of them may leave out whose quantity it is."""
-    return one == other or (bool(one & other - OPTIONAL) and (one ^ other) <= OPTIONAL and (one < other or other < one))
+def stem_name(word: str) -> str:
+    """A word's stem; a name of an axis is one."""
+    return word if word in NAMES else next(iter(list_words(word)), "")
+
+
+NAMES = frozenset(name for _, name in _PHRASES) | ACTIVATIONS

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from coordinator.experiments.filters import Filters
 from coordinator.experiments.tokenizer import list_words
 from coordinator.findings import queries, search
-from coordinator.findings.attempts import AskedStep, Attempt, judge, list_asked
+from coordinator.findings.attempts import Attempt, Reading, judge, read_question
 from coordinator.findings.axes import SURFACE
 from coordinator.findings.search import Ranked
 from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
@@ -34,6 +34,11 @@ class ParsedQuestion(NamedTuple):
     kind: QuestionKind
     words: str
     steps: list[NamedStep]
+
+    def read(self) -> Reading:
+        """What is asked for; of a diff, its constants and their values."""
+        said = ", ".join(f"{step.axis} {step.value}" for step in self.steps)
+        return read_question(said if self.kind is QuestionKind.DIFF else self.words, self.steps)
 
 
 def parse_question(text: str) -> ParsedQuestion:
@@ -87,7 +92,7 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     Search only proposes: whether a finding was the same step, another of its axis, or neither is judged by the steps.
     """
     parsed = parse_question(question.text[:MAX_CHARACTERS])
-    asked = list_asked(parsed.steps)
+    asked = parsed.read()
     filters = Filters(project_id=project.id, hardware_class=question.hardware_class)
     ranking = search.rank(session, similarity, f"{parsed.words} {_list_surface(asked)}".strip(), filters, CANDIDATES)
     ranks = {one.finding_id: one for one in ranking.items}
@@ -113,20 +118,18 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     )  # fmt: skip
 
 
-def _list_surface(asked: Sequence[AskedStep]) -> str:
+def _list_surface(asked: Reading) -> str:
     """Further words by which findings on the axes that are asked for may go."""
-    return " ".join(dict.fromkeys(SURFACE.get(word, word) for one in asked for word in sorted(one.key)))
+    return " ".join(SURFACE.get(word, word) for word in asked.words)
 
 
-def _judge(parsed: ParsedQuestion, asked: Sequence[AskedStep], attempt: Attempt) -> Likeness | None:
+def _judge(parsed: ParsedQuestion, asked: Reading, attempt: Attempt) -> Likeness | None:
     if list_words(parsed.words) == list_words(attempt.title):
         return Likeness.SAME_STEP
-    return judge(asked, attempt, parsed.words if parsed.kind is QuestionKind.SENTENCE else "")
+    return judge(asked, attempt)
 
 
-def _find_running(
-    session: Session, project_id: int, parsed: ParsedQuestion, asked: Sequence[AskedStep]
-) -> Iterator[TriedNow]:
+def _find_running(session: Session, project_id: int, parsed: ParsedQuestion, asked: Reading) -> Iterator[TriedNow]:
     for stored in queries.list_running_proposals(session, project_id):
         proposal = Proposal.model_validate(stored)
         attempt = Attempt(proposal.title, proposal.axis, proposal.direction, proposal.value)
@@ -139,7 +142,7 @@ _VERDICTS = {
 }  # fmt: skip
 
 
-def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked: Sequence[AskedStep]) -> str:
+def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked: Reading) -> str:
     now = f" Running now: {count_noun(len(running), 'similar job')}." if running else ""
     if not before:
         return f"Not tried: no finding is about this.{now}"
@@ -149,12 +152,12 @@ def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked
     return f"{_begin(likeness, asked)} {_describe(hits[0])}{others}.{now}"
 
 
-def _begin(likeness: Likeness, asked: Sequence[AskedStep]) -> str:
+def _begin(likeness: Likeness, asked: Reading) -> str:
     if likeness is Likeness.SAME_STEP:
         return "Tried:"
     if likeness is Likeness.ALIKE:
         return "Near, not the same. Much of its words has"
-    at = "at another value" if any(one.step.value for one in asked) else "in the other direction"
+    at = "at another value" if asked.values else "in the other direction"
     return f"Near: the same was tried {at}, in"
 
 

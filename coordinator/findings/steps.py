@@ -7,7 +7,6 @@ axis is compared by its words, in which abbreviations and synonyms of the field 
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from math import isclose
 from typing import NamedTuple
 
 from coordinator.experiments.tokenizer import list_words
@@ -54,6 +53,8 @@ _DIMENSIONS = {
     "deepen": "depth", "shallower": "depth",
 }  # fmt: skip
 """Quantities of a network as a whole, by the words that change them."""
+
+DIMENSIONS = frozenset(_DIMENSIONS.values())
 
 _FACTORS = {"double": "2x", "doubled": "2x", "doubling": "2x", "twice": "2x", "triple": "3x", "tripled": "3x",
             "halve": "0.5x", "halved": "0.5x", "halving": "0.5x", "half": "0.5x"}  # fmt: skip
@@ -122,11 +123,14 @@ _REWRITES = [
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
+        (r"(?<=\d)[ -]?(?:hours?|hrs?|h)\b", "h"), (r"(?<=\d)[ -]?minutes?\b", "min"), (r"(?<=\d)[ -]?seconds?\b", "s"),
+        (r"\bbasis points\b", "bps"),
         (r"(?<=\d)-(?=(?:fold|step|layer|day|epoch|head|token|minute|hour|round|model|group)s?\b)", " "),
         (rf"(?<=\b(?:of|to|at|by|is) )({'|'.join(_WORD_NUMBERS)})\b", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\bunit (norm|length|variance)\b", r"\1 1"), (r"\bnot (?:use|using)\b|\bwithout using\b", "without"),
         (r"\b(?:leav|tak|throw|strip|rip)(?:e|es|ing)? (?:out|away)\b|\b(?:do|doing|did) away with\b|"
-         r"\bg[eo]t(?:ting)? rid of\b", "remove"),
+         r"\bg[eo]t(?:ting)? rid of\b|\bfilter(?:ed|ing)? out\b", "remove"),
+        (r"\b(?:tak|leav)(?:e|ing) (.+?) out\b", r"remove \1"),
         (r"\bas (?:high|low|much|many|large|small|far|long) as\b|\b(?:up|down) (?:at|by)\b", "to"),
         (r"\b(?:to |in )?([1-8])[ -]bits?\b", r"int\1"),
         (r"\b(warm|cool)(?:ing)?[ -](up|down)\b", r"\1\2"), (r"\bhalf[ -]precision\b", "fp16"),
@@ -157,10 +161,11 @@ _COMMENT = re.compile(
 )
 _CONTEXT = re.compile(
     r"\s(?:after|because|since|when|while|before|vs\.?|versus|but|so|which|that|on top of|below|above|"
-    r"in the (?:mlp|model)|help|helps|helped|(?:work\s+)?(?:better|worse) than)\b.*",
+    r"in the (?:mlp|model)|help|helps|helped|hurts?|no (?:improvement|gain|change|difference|better)|identical to|"
+    r"(?:work\s+)?(?:better|worse) than)\b.*",
     re.IGNORECASE,
 )
-_PARTS = re.compile(r",\s|,(?=[A-Za-z_]+\s*=)|\s\+\s|\s&\s|\+(?=[a-z])|\s(?:and|plus|with)\s(?!the\s)", re.IGNORECASE)
+PARTS = re.compile(r",\s|,(?=[A-Za-z_]+\s*=)|\s\+\s|\s&\s|\+(?=[a-z])|\s(?:and|plus|with)\s(?!the\s)", re.IGNORECASE)
 _RESULT = re.compile(r"\s[\N{EM DASH}\N{EN DASH}]+\s|;\s|\n|\?|!|\.\s")
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*\s*=\s*[\w.-]+")
 _JOINED = re.compile(r"\s\+\s|\s&\s|\+(?=[a-z])|,\s|\sand\s|\splus\s", re.IGNORECASE)
@@ -182,7 +187,7 @@ _CONSTANT = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+|[A-Z]{3,}[A-Z0-9]*
 
 def read_change(description: str) -> NamedStep:
     """The one change that a description names. One that names several, or none, has the axis `other`."""
-    clause = _clean(description)
+    clause = first_clause(description)
     steps = list(list_steps(description))
     valued = [step for step in steps if step.value]
     parts = [part for part in _JOINED.split(clause) if part.strip()]
@@ -209,17 +214,16 @@ def read_change(description: str) -> NamedStep:
 
 def list_steps(text: str) -> Iterator[NamedStep]:
     """The steps that a text names, those of its first clause only: what follows tells what came of it."""
-    clause = _clean(text)
-    steps = [step for part in _PARTS.split(clause) if (step := _read_part(part.strip(" .,:"))) is not None]
+    clause = first_clause(text)
+    steps = [step for part in PARTS.split(clause) if (step := _read_part(part.strip(" .,:"))) is not None]
     whole = _read_part(clause.strip(" .,:")) if len(steps) > 1 and not any(step.value for step in steps) else None
     yield from [whole] if whole is not None else steps
 
 
-def drop_verbs(text: str) -> str:
-    """A text up to its first comment, as patterns expect it, without words that only say that something changes."""
+def normalise(text: str) -> str:
+    """A text up to its first comment, written as patterns expect it."""
     plain = _RESULT.split(_rewrite(text[:MAX_TEXT]))[0]
-    plain = _COUNTS.sub(lambda found: _WORD_NUMBERS[found[0].casefold()], plain)
-    return " ".join(word for word in plain.split() if not _find_turn(word.casefold().strip(",.:()")))
+    return _COUNTS.sub(lambda found: _WORD_NUMBERS[found[0].casefold()], plain)
 
 
 def _rewrite(text: str) -> str:
@@ -229,7 +233,8 @@ def _rewrite(text: str) -> str:
     return f"{said[2]} {said[1]}{text[said.end() :]}" if said and _find_turn(said[2].casefold()) else text
 
 
-def _clean(text: str) -> str:
+def first_clause(text: str) -> str:
+    """A text up to its first comment, without labels and what questions begin with, as patterns expect it."""
     plain = text[:MAX_TEXT].strip().rstrip(" .?!")
     text = _rewrite(_ASIDE.sub(r"\1\2", _LABEL.sub("", _CHATTER.sub("", plain))))
     clause = next((part.strip() for part in _COMMENT.split(text) if part and part.strip()), "")
@@ -261,6 +266,11 @@ def _read_part(part: str) -> NamedStep | None:
                 return NamedStep(axis, turn or AxisDirection.CHANGE, found["new"])
     axis, turn, factor = _read_axis(part)
     return NamedStep(axis, turn or AxisDirection.CHANGE, factor) if axis else None
+
+
+def is_verb(word: str) -> bool:
+    """Whether a word only says that something changes."""
+    return bool(_find_turn(word.casefold()))
 
 
 @lru_cache(maxsize=20_000)
@@ -327,17 +337,3 @@ _UNITS = {
     "min": 60.0, "h": 3600.0,
 }  # fmt: skip
 """Factors of units; another one says of what the number is, and counts as one."""
-
-
-def is_same_value(one: str, other: str) -> bool:
-    """Whether two values are the same, however they are written: `0.40` and `.4`, `2^18`, `262144` and `262K`."""
-    if not one.strip() or not other.strip():
-        return False
-    numbers = read_value(one), read_value(other)
-    if numbers[0] is None or numbers[1] is None:
-        return list_words(one) == list_words(other)
-    tolerance = 1e-3 if re.search(r"[km]\b", f"{one} {other}", re.IGNORECASE) else 1e-9
-    if isclose(numbers[0], numbers[1], rel_tol=tolerance):
-        return True
-    is_binary = re.search(r"\dk\b", f"{one} {other}", re.IGNORECASE) is not None
-    return is_binary and (isclose(numbers[0] * 1.024, numbers[1]) or isclose(numbers[0], numbers[1] * 1.024))

@@ -208,7 +208,7 @@ def run_search(engine: str, findings: int) -> Iterator[tuple[str, ...]]:
         yield from run_lists(engine, findings, http, LISTS)
 
 
-ACCURACY_HEADINGS = ("questions", "number", "recall of tried", "false tried", "answered rightly")
+ACCURACY_HEADINGS = ("questions", "number", "recall of tried", "false tried", "answered rightly", "at first sight")
 
 
 def measure_answers() -> Iterator[tuple[str, ...]]:
@@ -226,10 +226,11 @@ def measure_answers() -> Iterator[tuple[str, ...]]:
                 asked = {"project": question.session, "text": question.text}
                 return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
 
-            for part in QUESTION_PARTS:
+            for part, goal in QUESTION_PARTS.items():
                 found = measure(part, ask)
                 shares = (found.recall, found.false_tried, found.exact)
-                yield part, str(found.questions), *(f"{share:.3f}" for share in shares)
+                at_first = " and ".join(f"{share:.3f}" for share in goal.at_first or ())
+                yield part, str(found.questions), *(f"{share:.3f}" for share in shares), at_first
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from tests.support.seeds import write_seed
 
 def test_the_questions_are_many_and_a_third_is_of_what_nobody_tried() -> None:
     questions = read_questions()
-    never = sum(one.verdict is TriedVerdict.NOT_TRIED for one in questions)
+    never = sum(one.verdict is not TriedVerdict.TRIED for one in questions)
     assert len(questions) >= 120 and 3 * never >= len(questions) and {one.session for one in questions} == set(SESSIONS)
 
 
@@ -37,9 +37,9 @@ def test_what_was_tried_is_found_and_nothing_else_is_called_so(
         asked = {"project": question.session, "text": question.text}
         return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
 
-    for part, recall in QUESTION_PARTS.items():
+    for part, goal in QUESTION_PARTS.items():
         if part != "held" and database.engine.dialect.name == "postgresql":
             continue  # what differs is where candidates come from
         with subtests.test(msg=part):
             found = measure(part, ask)
-            assert found.recall >= recall and found.false_tried <= 0.05, found
+            assert found.recall >= goal.recall and found.false_tried <= goal.false_tried, found
