@@ -20,8 +20,8 @@ from coordinator.findings.steps import (
     PARTS,
     VALUE,
     NamedStep,
+    find_turn,
     first_clause,
-    is_verb,
     list_steps,
     normalise,
     read_value,
@@ -33,17 +33,12 @@ LONG, MANY = 4, 3
 """Letters of a word that may stand within others, as hugepages in huge pages; number of words in common from which on
 more say nothing more."""
 
-HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
-NUMBER_WORD = re.compile(r"n?\d.*")
 FACTORS = {
     "double": 2.0, "doubled": 2.0, "doubling": 2.0, "twice": 2.0, "triple": 3.0, "tripled": 3.0, "halve": 0.5,
     "halved": 0.5, "halving": 0.5, "half": 0.5, "third": 1 / 3, "quarter": 0.25, "fifth": 0.2, "tenth": 0.1,
 }  # fmt: skip
 LIMITS = words_of("without schedul anneal adapt curriculum cyclic dynam automat onli except learn")
 """Stems of words that make another step of one: to anneal a quantity is no step of its value."""
-
-BASELINE = "baseline"
-"""Beginning of the title of an experiment that changed nothing."""
 
 
 class Attempt(NamedTuple):
@@ -55,8 +50,8 @@ class Attempt(NamedTuple):
     value: str = ""
 
 
-class Reading(NamedTuple):
-    """What a text says: its words, with those of each of its parts, the values that it names, and its directions."""
+class ReadText(NamedTuple):
+    """A text as read: its words, with those of each of its parts, values, directions, and number of valued steps."""
 
     text: str
     words: tuple[str, ...]
@@ -67,8 +62,6 @@ class Reading(NamedTuple):
     ratios: frozenset[float]
     limits: frozenset[str]
     valued: int
-    """Number of its steps that name a value: all must have been made."""
-
     directions: frozenset[AxisDirection]
 
 
@@ -77,9 +70,7 @@ class Features(NamedTuple):
 
     always: float
     asked: float
-    """Of the question's words, those that the experiment has."""
     both: float
-    """The same times the share of the words of a part of the title that the question has."""
     shared: float
     is_same_value: float
     same_value_of_same: float
@@ -99,14 +90,13 @@ PARTLY, PART = 0.5, 0.15
 """Share of a question's words that an experiment must have to be near; what a share of a part of a title is less."""
 
 
-def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Reading:
+def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> ReadText:
     """Read a text whose steps are known."""
-    dimensions = DIMENSIONS & {step.axis for step in steps}  # wider: the width
-    words = tuple(dict.fromkeys([*_list_words(text), *dimensions]))
+    words = tuple(dict.fromkeys([*_list_words(text), *DIMENSIONS & {step.axis for step in steps}]))  # wider: the width
     old = {number for step in steps if (number := read_value(step.old)) is not None}
     factors = {FACTORS[word] for word in re.findall(r"[a-z]+", text.casefold()) if word in FACTORS}
     new = set(_list_numbers(said or text)) - old
-    return Reading(
+    return ReadText(
         text, words, _list_parts(text), "".join(word for word in words if word not in NAMES),
         frozenset(new), frozenset(factors), frozenset(value / before for value in new for before in old if before),
         LIMITS & {*list_words(first_clause(text))[1:]},
@@ -116,7 +106,7 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
 
 
 @lru_cache(maxsize=20_000)
-def read_attempt(attempt: Attempt) -> Reading:
+def read_attempt(attempt: Attempt) -> ReadText:
     """Read what an experiment did, from its title and its step."""
     steps, clause = list(list_steps(attempt.title)), first_clause(attempt.title)
     clause = clause if _list_numbers(clause) else normalise(attempt.title).partition("(")[0]
@@ -140,8 +130,8 @@ def _list_parts(text: str) -> tuple[tuple[str, ...], ...]:
 @lru_cache(maxsize=20_000)
 def _list_words(text: str) -> tuple[str, ...]:
     """The words of a text, in their order, that name neither a change nor a number; an activation names its axis."""
-    names = [name for name in list_names(normalise(text)) if not is_verb(name) and name not in FACTORS]
-    words = [stem for name in names if (stem := stem_name(name)) and not NUMBER_WORD.fullmatch(stem)]
+    names = [name for name in list_names(normalise(text)) if not find_turn(name) and name not in FACTORS]
+    words = [stem for name in names if (stem := stem_name(name)) and not re.fullmatch(r"n?\d.*", stem)]
     return tuple(dict.fromkeys([*words, "activation"] if ACTIVATIONS & {*words} else words))
 
 
@@ -150,9 +140,9 @@ def _list_numbers(text: str) -> list[float]:
     return [number for value in VALUE.findall(plain) if (number := read_value(value)) is not None]
 
 
-def judge(asked: Reading, attempt: Attempt) -> Likeness | None:
+def judge(asked: ReadText, attempt: Attempt) -> Likeness | None:
     """How an experiment resembles what is asked for; None where it does not."""
-    if attempt.title.casefold().startswith(BASELINE):
+    if attempt.title.casefold().startswith("baseline"):  # it changed nothing
         return None
     features = compare(asked, read_attempt(attempt))
     terms = [weight * feature for weight, feature in zip(WEIGHTS, features, strict=True)]
@@ -163,7 +153,7 @@ def judge(asked: Reading, attempt: Attempt) -> Likeness | None:
     return Likeness.ALIKE if features.asked >= PARTLY else None
 
 
-def compare(asked: Reading, made: Reading) -> Features:
+def compare(asked: ReadText, made: ReadText) -> Features:
     """Compare a question with an experiment."""
     asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
     known = sum(_has(made, word) for word in asked.words)
@@ -175,59 +165,35 @@ def compare(asked: Reading, made: Reading) -> Features:
     agreed = sum(any(_is_close(one, other) for other in said) for one in asked.values)
     by_factor = (*product(asked.factors, said), *product(asked.ratios, made.factors))
     is_same = agreed >= max(1, asked.valued) or any(_is_close(one, other) for one, other in by_factor)
+    up, down, both_ways = AxisDirection.UP, AxisDirection.DOWN, ((asked, made), (made, asked))
     return Features(
-        always=1,
-        asked=of_asked,
-        both=of_asked * of_made,
-        shared=min(known, MANY),
-        is_same_value=is_same,
-        same_value_of_same=is_same * of_made,
-        is_other_value=bool(asked.values and made.values) and not is_same,
-        is_value_unknown=bool(asked.values) and not made.values,
-        is_against=_is_against(asked.directions, made.directions) or _is_against(made.directions, asked.directions),
-        is_taken_away=_is_taken_away(asked, made) or _is_taken_away(made, asked),
-        is_apart=of_asked < 1 and 1 not in shares and not is_same,
-        is_limited=bool(asked.limits - made.limits),
-    )
-
-
-def _is_against(one: frozenset[AxisDirection], other: frozenset[AxisDirection]) -> bool:
-    return AxisDirection.UP in one and AxisDirection.DOWN in other and AxisDirection.UP not in other
-
-
-def _is_taken_away(one: Reading, other: Reading) -> bool:
-    """Whether one text takes a thing away, and the other only has it, or has it at some value."""
-    return AxisDirection.DOWN in one.directions - other.directions and not one.values
+        1, of_asked, of_asked * of_made, min(known, MANY), is_same, is_same * of_made,
+        bool(asked.values and made.values) and not is_same, bool(asked.values) and not made.values,
+        any(up in one.directions and down in two.directions and up not in two.directions for one, two in both_ways),
+        any(down in one.directions - two.directions and not one.values for one, two in both_ways),
+        of_asked < 1 and 1 not in shares and not is_same, bool(asked.limits - made.limits),
+    )  # fmt: skip
 
 
 def _is_close(one: float, other: float) -> bool:
     """Whether two numbers are the same, where thousands may be of 1024."""
-    return any(
-        isclose(one, other * factor, rel_tol=1e-3 if one >= 1000 else 1e-6) for factor in (1, *KIBI * (one >= 1000))
-    )
+    factors = (1, 1.024, 1 / 1.024, 1.024**2, 1.024**-2) if one >= 1000 else (1,)
+    return any(isclose(one, other * factor, rel_tol=1e-3 if one >= 1000 else 1e-6) for factor in factors)
 
 
-KIBI = (1.024, 1 / 1.024, 1.024**2, 1.024**-2)
+def _has(text: ReadText, word: str) -> bool:
+    if word in text.words or word in NAMES or len(word) < LONG:
+        return word in text.words
+    known = (other for other in text.words if len(other) >= LONG and other not in NAMES)
+    return word in text.letters or any(word.startswith(other) for other in known)
 
 
-def _has(reading: Reading, word: str) -> bool:
-    if word in reading.words:
-        return True
-    if word in NAMES or len(word) < LONG:
-        return False
-    return word in reading.letters or any(
-        len(other) >= LONG and other not in NAMES and word.startswith(other) for other in reading.words
-    )
-
-
-def _abbreviate(one: Reading, other: Reading) -> Reading:
+def _abbreviate(one: ReadText, other: ReadText) -> ReadText:
     """A text with the other's abbreviations in place of the words whose initials they are: LM, and language model."""
-    text = HUMP.sub(" ", one.text).casefold()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", one.text).casefold()
     runs = _list_initials(text)
-    short = {*re.findall(r"(?<![a-z])[a-z]{2,4}(?![a-z])", other.text.casefold())} - NAMES
-    found = [
-        word for word in sorted(short, key=len, reverse=True) if word in runs and not re.search(rf"\b{word}\b", text)
-    ]
+    short = sorted({*re.findall(r"(?<![a-z])[a-z]{2,4}(?![a-z])", other.text.casefold())} - NAMES, key=len)[::-1]
+    found = [word for word in short if word in runs and not re.search(rf"\b{word}\b", text)]
     for word in found:
         text = re.sub(r"\W+".join(runs[word]), word, text)
     return one._replace(words=_list_words(text), parts=_list_parts(text)) if found else one

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from coordinator.experiments.filters import Filters
 from coordinator.experiments.tokenizer import list_words
 from coordinator.findings import queries, search
-from coordinator.findings.attempts import Attempt, Reading, judge, read_question
+from coordinator.findings.attempts import Attempt, ReadText, judge, read_question
 from coordinator.findings.axes import SURFACE
 from coordinator.findings.search import Ranked
 from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
@@ -35,8 +35,8 @@ class ParsedQuestion(NamedTuple):
     words: str
     steps: list[NamedStep]
 
-    def read(self) -> Reading:
-        """What is asked for; of a diff, its constants and their values."""
+    def read(self) -> ReadText:
+        """The question as it is compared: of a diff, its constants and their values."""
         said = ", ".join(f"{step.axis} {step.value}" for step in self.steps)
         return read_question(said if self.kind is QuestionKind.DIFF else self.words, self.steps)
 
@@ -118,18 +118,18 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     )  # fmt: skip
 
 
-def _list_surface(asked: Reading) -> str:
+def _list_surface(asked: ReadText) -> str:
     """Further words by which findings on the axes that are asked for may go."""
     return " ".join(SURFACE.get(word, word) for word in asked.words)
 
 
-def _judge(parsed: ParsedQuestion, asked: Reading, attempt: Attempt) -> Likeness | None:
+def _judge(parsed: ParsedQuestion, asked: ReadText, attempt: Attempt) -> Likeness | None:
     if list_words(parsed.words) == list_words(attempt.title):
         return Likeness.SAME_STEP
     return judge(asked, attempt)
 
 
-def _find_running(session: Session, project_id: int, parsed: ParsedQuestion, asked: Reading) -> Iterator[TriedNow]:
+def _find_running(session: Session, project_id: int, parsed: ParsedQuestion, asked: ReadText) -> Iterator[TriedNow]:
     for stored in queries.list_running_proposals(session, project_id):
         proposal = Proposal.model_validate(stored)
         attempt = Attempt(proposal.title, proposal.axis, proposal.direction, proposal.value)
@@ -142,7 +142,7 @@ _VERDICTS = {
 }  # fmt: skip
 
 
-def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked: Reading) -> str:
+def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked: ReadText) -> str:
     now = f" Running now: {count_noun(len(running), 'similar job')}." if running else ""
     if not before:
         return f"Not tried: no finding is about this.{now}"
@@ -152,7 +152,7 @@ def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked
     return f"{_begin(likeness, asked)} {_describe(hits[0])}{others}.{now}"
 
 
-def _begin(likeness: Likeness, asked: Reading) -> str:
+def _begin(likeness: Likeness, asked: ReadText) -> str:
     if likeness is Likeness.SAME_STEP:
         return "Tried:"
     if likeness is Likeness.ALIKE:

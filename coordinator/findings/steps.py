@@ -230,7 +230,7 @@ def _rewrite(text: str) -> str:
     for pattern, by in _REWRITES:
         text = pattern.sub(by, text)
     said = _PASSIVE.match(text)
-    return f"{said[2]} {said[1]}{text[said.end() :]}" if said and _find_turn(said[2].casefold()) else text
+    return f"{said[2]} {said[1]}{text[said.end() :]}" if said and find_turn(said[2].casefold()) else text
 
 
 def first_clause(text: str) -> str:
@@ -268,13 +268,8 @@ def _read_part(part: str) -> NamedStep | None:
     return NamedStep(axis, turn or AxisDirection.CHANGE, factor) if axis else None
 
 
-def is_verb(word: str) -> bool:
-    """Whether a word only says that something changes."""
-    return bool(_find_turn(word.casefold()))
-
-
 @lru_cache(maxsize=20_000)
-def _find_turn(word: str) -> str:
+def find_turn(word: str) -> str:
     """`up`, `down` or `neutral` for a verb in any form, and what counts as one; empty for other words."""
     forms = (word, *list_words(word)[:1]) if word.isalpha() else (word,)
     return next((name for name, known in _TURNS.items() if not known.isdisjoint(forms)), "")
@@ -289,7 +284,7 @@ def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
     words, factor, dimension = text.strip(" :=,").split(), "", ""
     while words:
         word = words[0].casefold().strip(",.:")
-        kind = _find_turn(word)
+        kind = find_turn(word)
         if kind in ("up", "down"):
             turn = turn or AxisDirection(kind)
             factor = factor or _FACTORS.get(word, "")
@@ -300,7 +295,7 @@ def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
     while words and words[-1].casefold() in _NEUTRAL | _AFTERWARDS:
         last = words.pop().casefold()
         if turn is None:
-            turn = next((way for way in AxisDirection if _find_turn(last) == way), None)
+            turn = next((way for way in AxisDirection if find_turn(last) == way), None)
         factor, dimension = factor or _FACTORS.get(last, ""), dimension or _DIMENSIONS.get(last, "")
     axis = " ".join(words)
     return dimension if dimension and not name_key(axis) else axis, turn, factor
