@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from coordinator.evidence import agreement, statistics
 from coordinator.evidence.agreement import MEDIAN_SQUARE
-from coordinator.evidence.statistics import Belief, EffectPrior, Measurement
+from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, find_share
 from shared.experiments import JobKind
 
 PRIOR_EFFECTS = 16.0
@@ -137,12 +137,9 @@ def _find_median(values: Sequence[float], weights: Sequence[float]) -> float:
 
 def _estimate_tails(effects: Sequence[MeasuredEffect], weights: Sequence[float], mean: float, sd: float) -> float:
     """The share of effects that come from the wide part of the prior, by expectation maximisation."""
-    share = MIN_TAILS
+    prior, share, total = EffectPrior(mean, sd), MIN_TAILS, sum(weights)
+    against = [prior.compare_parts(effect.mean, effect.variance, effect.steps) for effect in effects]
     for _ in range(TAIL_ROUNDS):
-        prior = EffectPrior(mean, sd, share)
-        wide = (
-            weight * prior.probability_wide(effect.mean, effect.variance, effect.steps)
-            for effect, weight in zip(effects, weights, strict=True)
-        )
-        share = min(max(sum(wide) / sum(weights), MIN_TAILS), MAX_TAILS)
+        wide = (weight * find_share(share, odds) for odds, weight in zip(against, weights, strict=True))
+        share = min(max(sum(wide) / total, MIN_TAILS), MAX_TAILS)
     return share

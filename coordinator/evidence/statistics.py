@@ -101,12 +101,18 @@ class EffectPrior(NamedTuple):
 
     def probability_wide(self, effect: float, variance: float, steps: int) -> float:
         """P(an effect belongs to the wide part), where it was measured with a variance."""
-        if self.tail_share == 0:
-            return 0.0
+        return find_share(self.tail_share, self.compare_parts(effect, variance, steps)) if self.tail_share else 0.0
+
+    def compare_parts(self, effect: float, variance: float, steps: int) -> float:
+        """The logarithm of how much likelier an effect is in the narrow part than in the wide one."""
         square = (effect - steps * self.mean) ** 2
         narrow, wide = (steps * (scale * self.sd) ** 2 + variance for scale in (1.0, TAIL_SCALE))
-        odds = log(1 / self.tail_share - 1) + (log(wide / narrow) - square / narrow + square / wide) / 2
-        return 1 / (1 + exp(min(odds, 700.0)))
+        return (log(wide / narrow) - square / narrow + square / wide) / 2
+
+
+def find_share(tail_share: float, log_odds: float) -> float:
+    """P(an effect belongs to the wide part) by the share of that part, above 0, and what the effect says against it."""
+    return 1 / (1 + exp(min(log(1 / tail_share - 1) + log_odds, 700.0)))
 
 
 class Response(NamedTuple):
