@@ -18,7 +18,7 @@ from coordinator.http.errors import SwarmError
 from shared.mistakes import describe_mistake
 
 Model = TypeVar("Model", bound=BaseModel)
-Number = Annotated[int, typer.Argument(min=1, max=2**31 - 1, help="Its number.")]
+Number = Annotated[int, typer.Argument(min=0, max=2**31 - 1, help="Its number.")]
 ShowProgress = Callable[[str, int, int], None]
 """Called with the name of a task, the amount done, and the total."""
 
