@@ -40,6 +40,12 @@ _TABLE = (
     ),
     (
         FailureClass.DRIVER,
+        r"lib(nvrtc|nvjitlink|nccl|cu(dnn|blas|fft|sparse|rand|solver|dart))[\w-]*\.so\S*: cannot open"
+        r"|unable to load any of \{?libcudnn",
+        "install torch again with the libraries that come with it: `pip install --force-reinstall torch`",
+    ),
+    (
+        FailureClass.DRIVER,
         r"no kernel image is available|too old to be supported by the triton|not compatible with the current pytorch",
         "install a torch that was built for this GPU: for CUDA 12.6 if it is older than Turing "
         "(`pip install torch --index-url https://download.pytorch.org/whl/cu126`), for CUDA 12.8 or later if it is a "

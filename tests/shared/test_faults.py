@@ -25,6 +25,11 @@ OF_A_MACHINE = [
     ("fatal error: stddef.h: No such file or directory", "compiler", "libc6-dev"),
     ("AssertionError: libcuda.so cannot found!", "driver", "ldconfig"),
     ("/usr/bin/ld: cannot find -lcuda: No such file or directory", "driver", "ldconfig"),
+    (
+        "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory",
+        "driver",
+        "--force-reinstall",
+    ),
     ("OSError: libcuda.so.1: cannot open shared object file: No such file or directory", "driver", "ldconfig"),
     (
         "RuntimeError: CUDA error: no kernel image is available for execution on the device" + ASYNCHRONOUS,
