@@ -24,6 +24,10 @@ from tests.support.tokens import create_token
 
 BIN = Path(sys.executable).parent
 TIMEOUT_SECONDS = 240
+MOST_IDLE = 0.03
+"""Share of the time that a device may be idle where runs are as long as agents need."""
+ALSO_LONG = pytest.mark.parametrize("levels", [0, pytest.param(8, marks=pytest.mark.large)], indirect=True)
+"""Runs of a moment, and of 8 s. `pytest -m large tests/acceptance/test_tools.py` takes minutes for the latter."""
 
 
 @dataclass
@@ -111,10 +115,16 @@ def codec(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iter
 
 
 @pytest.fixture
-def levels(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """A volunteer on the project of levels, whose runs take a second and whose jobs are all to improve."""
+def levels(request: pytest.FixtureRequest, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
+    """A volunteer on the project of levels, whose jobs are all to improve. A parameter is how many seconds a training
+    takes longer."""
     seed = write_sealed_seed(tmp_path / "seed")
     contract = (seed / "swarm.toml").read_text()
     (seed / "swarm.toml").write_text(contract.replace("replicate = 4", "replicate = 0"))
+    if seconds := getattr(request, "param", 0):
+        trainer = seed / "harness/trainer.py"
+        expect = '    channel.expect("started")'
+        slow = trainer.read_text().replace(expect, f"{expect}; time.sleep({seconds})")
+        trainer.write_text(f"import time\n{slow}")
     with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
         yield volunteer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Volunteer
+from tests.acceptance.conftest import ALSO_LONG, MOST_IDLE, Volunteer
 from tests.support.chat_server import PAPER, Body, Response, refuse, say, serve_chat
 from tests.support.device_time import read_device_time
 
@@ -47,11 +47,15 @@ class Fickle:
         return say(words | {"predicted_effect": None, "refuted_by": "No change.", "edits": [edit], "files": []})
 
 
-def test_the_device_works_all_night_and_each_finding_names_its_author(levels: Volunteer) -> None:
+@ALSO_LONG
+def test_the_device_works_all_night_and_each_finding_names_its_author(
+    levels: Volunteer, request: pytest.FixtureRequest
+) -> None:
     with serve_chat(Fickle()) as server:
-        done = levels.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS)
+        done = levels.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=JOBS, seconds=900)
     time = read_device_time(done.stderr.splitlines())
     sys.stderr.write(f"{JOBS} jobs, {time.seconds:.0f} s, device idle {time.idle_share:.1%}, {time.waits} waits\n")
+    assert time.idle_share < MOST_IDLE or not request.node.get_closest_marker("large")
     assert time.waits == 0 and "the job failed" not in done.stderr
     experiments = levels.list_experiments()
     assert len(experiments) >= JOBS / 2

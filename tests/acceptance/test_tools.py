@@ -1,13 +1,15 @@
 """A worker with each coding tool for 20 jobs, a tenth of the answers bad, on one coordinator with a tiny project."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from tests.acceptance.conftest import Volunteer
+from tests.acceptance.conftest import ALSO_LONG, MOST_IDLE, Volunteer
 from tests.support.coding_tools import STAND_INS, StandIn, install
+from tests.support.device_time import read_device_time
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
@@ -35,7 +37,8 @@ def work(levels: Volunteer, tool: StandIn, jobs: int, plan: list[str]) -> str:
     return one.work("--agent", tool.name, "--name", tool.name, jobs=jobs, seconds=900).stderr
 
 
-def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer) -> None:
+@ALSO_LONG
+def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer, request: pytest.FixtureRequest) -> None:
     with ThreadPoolExecutor(len(STAND_INS)) as pool:
         messages = list(pool.map(lambda tool: work(levels, tool, JOBS, PLAN), STAND_INS.values()))
     said = dict(zip(STAND_INS, messages, strict=True))
@@ -50,6 +53,9 @@ def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer) -> No
         if author != "search":
             assert experiment.finding.claim.startswith((f"Written by {author}.", experiment.title))
     for name, lines in said.items():
+        idle = read_device_time(lines.splitlines()).idle_share
+        sys.stderr.write(f"{name}: {JOBS} jobs, device idle {idle:.1%}\n")
+        assert idle < MOST_IDLE or not request.node.get_closest_marker("large"), name
         # How many depends on the machine; one draft or finding is lost to questions, one to a leak.
         assert by_author[name] >= 4, by_author
         assert lines.count("the search agent proposes instead") <= 4, lines
