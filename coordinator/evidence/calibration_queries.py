@@ -28,6 +28,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.base import UtcDateTime, is_of_class, is_of_commit, is_of_same_class
+from coordinator.models.evidence import FAILING
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
@@ -205,7 +206,7 @@ _ANCHOR_AT_WORK = (
     .where(
         is_of_class(_CALIBRATIONS.c),
         _CALIBRATIONS.c.updated_at > bindparam("since"),
-        _CALIBRATIONS.c.failures_in_row < 3,  # else the seed may not run on it at all
+        _CALIBRATIONS.c.failures_in_row < FAILING,  # else the seed may not run on it at all
         _WORKERS.c.is_anchor,
         ~_IS_QUARANTINED,
     )

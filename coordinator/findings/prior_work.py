@@ -24,7 +24,7 @@ _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
 
 
-NEWEST = 150
+NEWEST = 200
 """Number of a project's newest findings that are compared whatever their words are."""
 
 

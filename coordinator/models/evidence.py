@@ -90,9 +90,10 @@ class Run(Base):
 
 
 _VERIFIED, IS_VERIFIED = text("standing = 'verified'"), text("commit_posteriors.standing = 'verified'")
-_HELD, _DISPUTED, _FAILING = text("standing = 'held'"), text("dispute <> 'none'"), text("failures_in_row >= 3")
+FAILING = 3  # failures in a row from which a worker is failing
+_HELD, _DISPUTED, _FAILING = text("standing = 'held'"), text("dispute <> 'none'"), text(f"failures_in_row >= {FAILING}")
 IS_HELD, IS_DISPUTED = text("commit_posteriors.standing = 'held'"), text("commit_posteriors.dispute <> 'none'")
-IS_FAILING = text("calibrations.failures_in_row >= 3")
+IS_FAILING = text(f"calibrations.{_FAILING}")
 """Conditions of the indexes of what waits for moderators, as SQLite must read them to use these indexes."""
 
 
