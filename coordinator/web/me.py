@@ -125,11 +125,12 @@ def label_token(
 @router.post("/me/profile", dependencies=[CsrfChecked])
 def change_profile(
     request: Request, visitor: SignedIn, database: CurrentDatabase, listed: Annotated[bool | None, Form()] = None,
-    cited_as: Annotated[CitedName | None, Form()] = None,
+    cited_as: Annotated[CitedName, Form()] = "",
 ) -> Response:  # fmt: skip
     """Stand on the leaderboard or on none, and be named in citations of snapshots or not."""
     check(visitor, Permission.WORK)
-    asked = Profile(is_listed=listed, cited_as=cited_as, reason="Chosen by its owner.")
+    name = cited_as if listed is None else None  # the page has a form for each; an empty field arrives as none
+    asked = Profile(is_listed=listed, cited_as=name, reason="Chosen by its owner.")
     with suppress(moderation.NothingChangesError), database.write() as session:
         moderation.change_profile(session, _act_for_oneself(visitor), visitor.name, asked)
     return redirect(

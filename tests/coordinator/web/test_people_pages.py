@@ -64,9 +64,14 @@ def test_the_leaderboard_leaves_out_who_wants_that_and_who_is_stopped(
     for _ in range(2):  # the second time it is like that already
         ada.post("/me/profile", cited_as=" Ada <Lovelace> ")
     assert 'value="Ada &lt;Lovelace&gt;"' in ada.get("/me").text
+    ada.post("/me/profile", listed="true")
+    assert 'value="Ada &lt;Lovelace&gt;"' in ada.get("/me").text, "the other form leaves it"
+    ada.post("/me/profile", cited_as="")
+    assert "Lovelace" not in ada.get("/me").text
     boss, mod = (make_person(database, http, role, Role(role)) for role in ("maintainer", "moderator"))
     entries = boss.get("/audit?key=ada").json()["items"]
-    changes: list[dict[str, object]] = [{"cited_as": "Ada <Lovelace>"}, {"is_unlisted": False}, {"is_unlisted": True}]
+    changes: list[dict[str, object]] = [{"cited_as": None}, {"cited_as": "Ada <Lovelace>"}]
+    changes += [{"is_unlisted": False}, {"is_unlisted": True}]
     assert [one["after"] for one in entries] == changes
     wish = {"is_listed": False, "reason": "It was asked for by mail."}
     assert [mod.post(f"/accounts/{name}/profile", wish).status_code for name in ("moderator", "ada")] == [200, 403]
