@@ -2,7 +2,7 @@
 
 `{result}` is the whole result, `{effect}` child minus parent, `{fall}` and `{rise}` the size of an effect whose
 direction the words name, `{metric}` and `{parent}` the two metrics, `{runs}` the number of runs, and `{replication}`
-what that number means. Findings from before placeholders have the words of `_OLD` instead.
+what that number means; some end in `_percent`. Findings from before placeholders have the words of `_OLD` instead.
 """
 
 import re
@@ -25,9 +25,12 @@ _OLD: tuple[tuple[str, str], ...] = (
 _OLD_PATTERNS = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), words) for pattern, words in _OLD]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d*\.?\d+|[:.]$")
+_ONE = r"(?:one|a single|single|1) (?:run|seed|measurement)"
 _ONE_RUN = re.compile(
-    r"(?:(?<=\()|(?<=\bin )|(?<=\bon )|(?<=\bfrom )|(?<=\bafter )|(?<=\bonly )|(?<=, )|^)(?:one|a single|1) run"
-    r"(?=[),.;:]|$| (?:it|this|that|alone|only|so far|with one seed)\b)",
+    r"(?:(?<=\()|(?<=\bin )|(?<=\bon )|(?<=\bfrom )|(?<=\bafter )|(?<=\bonly )|(?<=\bjust )|(?<=[,.;:] )|^)"
+    rf"{_ONE}(?:,? (?:with|on|and) {_ONE}| (?:with|on) (?:one|a single) (?:GPU|machine|worker|card))*"
+    r"(?=[),.;:]|$| (?:it|this|that|alone|only|so far)\b)|\b(?:one|single)(?=-run\b)|"
+    r"(?:(?<=\(n=)|(?<=\(n = ))1(?=\))",
     re.IGNORECASE,
 )
 """A result's number of runs, and not what a run is or takes ("the noise of one run", "one run takes 5 minutes")."""
@@ -37,7 +40,8 @@ def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:
     """A finding's words with the numbers of its experiment as of now; `outcome` is that of its first run."""
     text = _replace_old_words(text)
     if posterior is not None and posterior.runs > 1:
-        text = _ONE_RUN.sub(count_noun(posterior.runs, "run"), text)
+        many = count_noun(posterior.runs, "run")
+        text = _ONE_RUN.sub(lambda found: many if " " in found[0] else many.split()[0], text)
     text = _PLACEHOLDER.sub(lambda found: _write(found[0], found[1], posterior, outcome), text)
     return text.strip()
 
@@ -116,10 +120,11 @@ def _say_effect(posterior: Posterior) -> str:
     return format_effect(posterior.effect_mean, posterior.effect_sd, unknown="an unknown effect")
 
 
-def _say_parent(posterior: Posterior) -> str:
+def _say_parent(posterior: Posterior, scale: float = 1.0) -> str:
     if posterior.effect_mean is None:
         return "an unknown value"
-    return f"{posterior.metric_mean - posterior.effect_mean:.{decimals_for(posterior.metric_sd)}f}".replace("-", MINUS)
+    parent = scale * (posterior.metric_mean - posterior.effect_mean)
+    return f"{parent:.{decimals_for(scale * posterior.metric_sd)}f}".replace("-", MINUS)
 
 
 def _say_replication(posterior: Posterior) -> str:
@@ -138,6 +143,8 @@ _WRITERS: Mapping[str, Callable[[Posterior], str]] = {
     "fall_percent": _say_share(-1.0),
     "rise_percent": _say_share(1.0),
     "metric": lambda posterior: format_measure(posterior.metric_mean, posterior.metric_sd),
+    "metric_percent": lambda posterior: f"{format_measure(100 * posterior.metric_mean, 100 * posterior.metric_sd)} %",
+    "parent_percent": lambda posterior: _say_parent(posterior, 100.0) + " %",
     "parent": _say_parent,
     "runs": _say_runs,
     "replication": _say_replication,

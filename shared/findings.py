@@ -200,9 +200,10 @@ class Paper(Message):
 
     `written_effect_*` and `written_verdict` are what its author knew; None for findings from before they were kept.
     `confirmed_citations` counts citing experiments that are improvements and were measured by others, too. `pace` is
-    the first run's tokens a second over its parent's. `confounded` names the constants that changed together, none
-    where only one did: the effect does not tell which of them it is due to. A combination's `parts` are expected to add
-    up to `predicted_sum`, child minus parent; `interaction` is the effect minus that, new values' effects included.
+    the first run's tokens a second over its parent's. `confounded` names the constants that changed together, or one
+    and `code`; none where only one thing did. The effect does not tell which of them it is due to. A combination's
+    `parts` are expected to add up to `predicted_sum`, child minus parent; `interaction` is the effect minus that, new
+    values' effects included.
     """
 
     summary: FindingSummary

@@ -109,7 +109,10 @@ class _Tools:
         """One finding: claim, evidence as of now, mechanism, caveats, what would refute it, follow-ups."""
         paper = self._client.get_paper(finding_id)
         words = paper.words
-        parts = {"why": words.mechanism, "but": words.caveats, "refuted by": words.refuted_by, "next": words.follow_ups}
+        parts = {
+            "why": words.mechanism, "but": words.caveats, "changed together": ", ".join(paper.confounded),
+            "refuted by": words.refuted_by, "next": words.follow_ups,
+        }  # fmt: skip
         lines = [_line(paper.summary), f"experiment {paper.summary.experiment_id}, commit {paper.sha[:12]}"]
         lines += [f"{name}: {text}" for name, text in parts.items() if text]
         lines += [change.words for change in paper.changes]

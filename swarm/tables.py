@@ -12,14 +12,7 @@ from rich.text import Text
 from shared.findings import FindingSummary, Paper, SearchHit, Tried
 from shared.formatting import format_effect, format_measure, format_ratio
 from shared.projects import ProjectView
-from shared.records import (
-    Comparison,
-    ExperimentDetail,
-    LineageStep,
-    PromotionView,
-    Record,
-    RecordCommit,
-)
+from shared.records import Comparison, ExperimentDetail, LineageStep, PromotionView, Record, RecordCommit
 from shared.runs import RunView
 from shared.topics import TopicSummary
 from swarm.output import NOTHING, count_runs, format_gain, format_metric, make_table
@@ -136,7 +129,8 @@ def _show_text(paper: Paper, console: Console) -> None:
     words = paper.words
     console.print(Text(f"\nFinding {words.id}, by {words.agent}: {words.claim}", style="bold"))
     parts = {
-        "": words.mechanism, "But": words.caveats, "Refuted by": words.refuted_by, "Next": words.follow_ups,
+        "": words.mechanism, "But": words.caveats, "Changed together": ", ".join(paper.confounded),
+        "Refuted by": words.refuted_by, "Next": words.follow_ups,
     }  # fmt: skip
     for name, text in parts.items():
         if text:

@@ -240,7 +240,7 @@ def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> Seq
     return session.execute(query.order_by(Experiment.id.desc()).limit(limit)).all()
 
 
-def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: int) -> list[Finding]:
+def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: int) -> Sequence[int]:
     """The newest findings of a topic that propose something, and from which nobody went on along this topic.
 
     Somebody did if an experiment on the topic started from their commit, or read them.
@@ -255,9 +255,9 @@ def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: i
         .exists()
     )
     query = (
-        select(Finding)
+        select(Finding.id)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .where(Experiment.project_id == project_id, Experiment.topic == topic, Finding.follow_ups != "")
         .where(IS_SHOWN, ~built_on, ~read)
     )
-    return list(session.scalars(query.order_by(Experiment.id.desc()).limit(limit)))
+    return session.scalars(query.order_by(Experiment.id.desc()).limit(limit)).all()

@@ -1,5 +1,6 @@
 """Papers: findings with the current evidence on their experiments, and how that evidence changed."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from statistics import fmean
@@ -9,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
-from coordinator.experiments.lookup import find_settings
 from coordinator.findings import paper_queries, queries, service
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.queries import FindingRow
 from coordinator.findings.steps import list_steps
 from coordinator.http.errors import NotFoundError
+from coordinator.lineage import service as lineage
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Project, Volunteer, view_of
+from coordinator.novelty.fingerprint import fingerprint
 from coordinator.projects import service as projects
 from shared.experiments import Assignment, Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import EvidenceChange, FindingView, Note, Paper, Trend
@@ -26,6 +28,9 @@ from shared.records import ExperimentEvidence
 CONCLUDED = frozenset({Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE})
 STRENGTHENED_BELOW = 0.75
 """An effect of the same size is strengthened when its sd falls below this share of the sd as written."""
+
+
+_CONSTANT = re.compile(r"(?m)^([A-Z][A-Z0-9_]*)[ \t]*(?::[^=\n]+)?=(?!=)[ \t]*([^#\n]*\b)")
 
 
 class Written(NamedTuple):
@@ -118,39 +123,33 @@ def view_paper(session: Session, finding_id: int, *, with_hidden: bool = False) 
     written = _read_written(finding, sign)
     citations, confirmed = paper_queries.count_all_citations(session, finding.id)
     return view_of(
-        Paper,
-        experiment,
-        summary=summary,
-        words=experiments.view_finding(finding, summary.posterior, row.outcome),
-        sha=experiment.commit_sha,
-        parent_id=paper_queries.find_parent_id(session, experiment.parent_sha),
-        evidence=classes,
-        runs=sum(known.runs for known in classes),
-        volunteers=paper_queries.count_volunteers(session, experiment.commit_sha),
-        pace=finding.pace,
-        written_effect_mean=finding.written_effect_mean,
-        written_effect_sd=finding.written_effect_sd,
-        written_verdict=finding.written_verdict,
-        trend=judge(written, summary.posterior, sign),
+        Paper, experiment, summary=summary, words=experiments.view_finding(finding, summary.posterior, row.outcome),
+        sha=experiment.commit_sha, parent_id=paper_queries.find_parent_id(session, experiment.parent_sha),
+        evidence=classes, runs=sum(known.runs for known in classes),
+        volunteers=paper_queries.count_volunteers(session, experiment.commit_sha), pace=finding.pace,
+        written_effect_mean=finding.written_effect_mean, written_effect_sd=finding.written_effect_sd,
+        written_verdict=finding.written_verdict, trend=judge(written, summary.posterior, sign),
         changes=list(_list_changes(session, row, written, sign)) if written else [],
-        confounded=_list_confounded(session, experiment),
-        **_view_combination(session, experiment, summary.posterior),
-        citations=citations,
-        confirmed_citations=confirmed,
-        notes=[view_note(note, author) for note, author in paper_queries.list_notes(session, finding.id)],
-        as_of=now(),
-    )
+        confounded=_list_confounded(session, experiment), **_view_combination(session, experiment, summary.posterior),
+        citations=citations, confirmed_citations=confirmed,
+        notes=[view_note(note, author) for note, author in paper_queries.list_notes(session, finding.id)], as_of=now(),
+    )  # fmt: skip
 
 
 def _list_confounded(session: Session, experiment: Experiment) -> list[str]:
-    """The constants that changed together against the parent; none where only one did."""
-    before = find_settings(session, experiment.parent_sha)
-    own = experiment.settings
-    changed = [name for name in own if name in before and own[name] != before[name]]
-    if not changed:  # the root's settings are not known: what the axis names
-        changed = [name for name in experiment.axis.split(" and ") if name in own]
-    if not changed:
+    """The constants that changed together against the parent, or one and `code`; none where only one thing did."""
+    paths = projects.contract_of(session.get_one(Project, experiment.project_id)).files.editable
+    shas = experiment.parent_sha, experiment.commit_sha
+    before, after = (lineage.read_files(session, experiment.project_id, sha, paths) for sha in shas)
+    changed, is_code = list[str](), False
+    for path in before.keys() & after.keys():
+        was, now_is = (dict(_CONSTANT.findall(files[path])) for files in (before, after))
+        changed += [name for name, value in now_is.items() if was.get(name, value) != value]
+        is_code |= len({fingerprint({path: _CONSTANT.sub(r"\1 = 0", files[path])}) for files in (before, after)}) > 1
+    if not changed:  # a description, whose code may be lost
         changed = [step.axis for step in list_steps(experiment.title) if step.value]
+    elif is_code:
+        changed.append("code")
     return list(dict.fromkeys(changed)) if len(set(changed)) > 1 else []
 
 

@@ -25,6 +25,7 @@ from shared.experiments import Proposal
 from shared.findings import FindingDraft, FindingState, FindingSummary
 from shared.protocol import Page, now
 from shared.runs import RunReport
+from shared.topics import OpenFollowUp
 
 ROWS_AT_ONCE = 1_000
 
@@ -184,24 +185,23 @@ def view_summaries(session: Conn, rows: Sequence[FindingRow]) -> list[FindingSum
     return [_view_summary(row, citations[row.finding.id]) for row in rows]
 
 
+def view_follow_ups(session: Session, ids: Sequence[int]) -> list[OpenFollowUp]:
+    """The follow-ups of findings in the order of `ids`, the same words once, with the numbers as of now."""
+    found: dict[str, OpenFollowUp] = {}
+    for row in queries.list_by_ids(session, ids):
+        text = write_out(row.finding.follow_ups, evidence.view_posterior(row.posterior), row.outcome)
+        one = OpenFollowUp(finding_id=row.finding.id, experiment_id=row.experiment.id, text=text)
+        found.setdefault(" ".join(text.split()), one)
+    return [one for words, one in found.items() if words]
+
+
 def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
     finding, experiment, posterior = row.finding, row.experiment, evidence.view_posterior(row.posterior)
     return view_of(
-        FindingSummary,
-        finding,
-        claim=write_out(finding.claim, posterior, row.outcome),
-        project=row.project,
-        state=FindingState.HIDDEN if finding.is_hidden else finding.state,
-        title=experiment.title,
-        axis=experiment.axis,
-        topic=experiment.topic,
-        direction=experiment.direction,
-        value=experiment.value,
-        branch=row.branch,
-        volunteer=row.volunteer,
-        outcome=row.outcome,
+        FindingSummary, finding, claim=write_out(finding.claim, posterior, row.outcome), project=row.project,
+        state=FindingState.HIDDEN if finding.is_hidden else finding.state, title=experiment.title,
+        axis=experiment.axis, topic=experiment.topic, direction=experiment.direction, value=experiment.value,
+        branch=row.branch, volunteer=row.volunteer, outcome=row.outcome,
         failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None, finding.pace),
-        posterior=posterior,
-        citations=citations,
-        done_at=experiment.done_at,
-    )
+        posterior=posterior, citations=citations, done_at=experiment.done_at,
+    )  # fmt: skip

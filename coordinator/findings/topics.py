@@ -21,17 +21,7 @@ from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.protocol import CLEAN, Page, now
-from shared.topics import (
-    OpenFollowUp,
-    Topic,
-    TopicEffect,
-    TopicElsewhere,
-    TopicLevel,
-    TopicPool,
-    TopicSort,
-    TopicSummary,
-    name_topic,
-)
+from shared.topics import Topic, TopicEffect, TopicElsewhere, TopicLevel, TopicPool, TopicSort, TopicSummary, name_topic
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100
@@ -109,24 +99,14 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     ids = [finding_id for side in sides.values() for finding_id in side[:most_each]]
     summaries = {one.id: one for one in service.view_summaries(session, queries.list_by_ids(session, ids))}
     papers = {side: [summaries[one] for one in found if one in summaries] for side, found in sides.items()}
-    follow_ups = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
+    proposing = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
     return Topic(
-        summary=_view_summary(row, project.name),
-        effects=effects,
-        pools=list(_pool_effects(effects)),
-        levels=list(_estimate_levels(effects)),
-        elsewhere=_list_elsewhere(session, project, slug),
-        gains=paper_queries.count_gains(session, project.id, slug),
-        findings_for=papers[True],
-        findings_against=papers[False],
-        open_findings=papers[None],
-        untested=list(list_untested(effects, sign)),
-        follow_ups=[
-            OpenFollowUp(finding_id=one.id, experiment_id=one.experiment_id, text=one.follow_ups)
-            for one in {" ".join(one.follow_ups.split()): one for one in reversed(follow_ups)}.values()
-        ][::-1],
-        as_of=now(),
-    )
+        summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(effects)),
+        levels=list(_estimate_levels(effects)), elsewhere=_list_elsewhere(session, project, slug),
+        gains=paper_queries.count_gains(session, project.id, slug), findings_for=papers[True],
+        findings_against=papers[False], open_findings=papers[None], untested=list(list_untested(effects, sign)),
+        follow_ups=service.view_follow_ups(session, proposing), as_of=now(),
+    )  # fmt: skip
 
 
 def list_effects(

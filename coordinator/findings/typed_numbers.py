@@ -1,8 +1,9 @@
 """Finds results that an author typed into a finding's words, and puts placeholders in their place. Pure.
 
 A number is taken for a result if it agrees with what was measured to the digits that were typed, and stands nowhere in
-the proposal: a constant's new value stays as it is. After "by" or "from" a number may differ a little more, because the
-author knew another number of the parent than the coordinator has when the result comes.
+the proposal: a constant's new value stays as it is, and what is told "as first measured". After "by" or "from" a number
+may differ a little more, because the author knew another number of the parent than the coordinator has when the
+result comes.
 """
 
 import re
@@ -21,7 +22,8 @@ NEAR = 0.5
 
 LONGEST_CLAIM = 200
 _NUMBER = re.compile(
-    r"(?P<sign>(?<![\w.])[-+\N{MINUS SIGN}])?(?<![\w.])(?P<number>\d*\.\d+(?:e-?\d+)?|\d+e-\d+)"
+    r"(?P<sign>(?<![\w.])[-+\N{MINUS SIGN}])?(?<![\w.])"
+    r"(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+(?:e-?\d+)?|\d+e-\d+|\d{4,}|(?<=\bby )\d{2,3})"
     r"(?:\s*(?:±|\+/-)\s*\d*\.?\d+)?(?P<percent>\s?%)?(?!\w|\.\d)"
 )
 _COMMENT = re.compile(r"\s[\N{EM DASH}\N{EN DASH}-]+\s|;|\(|:\s")
@@ -43,7 +45,7 @@ def replace_results(draft: FindingDraft, proposal: "Proposal | Experiment", meas
     kept = _list_kept(proposal)
     words = {name: _replace(getattr(draft, name), kept, measured) for name in WORDS}
     if len(words["claim"]) > LONGEST_CLAIM:
-        del words["claim"]
+        words["claim"] = words["claim"][:LONGEST_CLAIM].rpartition(" ")[0] + "…"
     return draft.model_copy(update=words)
 
 
@@ -57,8 +59,10 @@ def _list_kept(proposal: "Proposal | Experiment") -> frozenset[float]:
 
 def _replace(text: str, kept: frozenset[float], measured: MeasuredResult) -> str:
     def name(found: re.Match[str]) -> str:
-        value = float(found["number"])
+        value = float(found["number"].replace(",", ""))
         if any(isclose(value, one, rel_tol=1e-9) for one in kept):
+            return found[0]
+        if "as first measured" in text[text.rfind(". ", 0, found.start()) + 1 : found.start()]:
             return found[0]
         before = text[max(0, found.start() - 12) : found.start()].casefold()
         if found["percent"]:
@@ -69,8 +73,8 @@ def _replace(text: str, kept: frozenset[float], measured: MeasuredResult) -> str
 
 
 def _name_result(found: re.Match[str], value: float, before: str, measured: MeasuredResult) -> str | None:
-    last = _last_place(found["number"])
-    is_precise = len(found["number"].split("e")[0].replace(".", "").lstrip("0")) >= 2
+    number = found["number"].replace(",", "")
+    last, is_precise = _last_place(number), len(number.split("e")[0].replace(".", "").lstrip("0")) >= 2
     for metric in measured.metrics:
         if metric is not None and is_precise and abs(value - abs(metric)) <= last:
             return "{metric}"
@@ -86,10 +90,15 @@ def _name_result(found: re.Match[str], value: float, before: str, measured: Meas
 
 
 def _name_share(found: re.Match[str], value: float, measured: MeasuredResult) -> str | None:
+    number, last = found["number"], _last_place(found["number"].replace(",", ""))
     for effect in measured.effects if measured.parent else ():
         share = 100 * effect / abs(measured.parent or 1.0)
-        if abs(value - abs(share)) <= _last_place(found["number"]):
+        if abs(value - abs(share)) <= last:
             return "{rise_percent}" if found["sign"] or effect > 0 else "{fall_percent}"
+    for name, known in (*(("metric", one) for one in measured.metrics), ("parent", measured.parent)):
+        is_share = known is not None and abs(known) <= 1
+        if known is not None and len(number) > 3 and abs(value - (100 if is_share else 1) * abs(known)) <= last:
+            return f"{{{name}_percent}}" if is_share else f"{{{name}}}{found['percent']}"
     return None
 
 

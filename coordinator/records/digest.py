@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
+from coordinator.findings import service as findings
 from coordinator.http.errors import NotFoundError, must_find
 from coordinator.models import Project, StoredDigest
 from coordinator.projects import service as projects
@@ -19,7 +20,6 @@ from coordinator.records import digest_queries as queries
 from coordinator.records.digest_queries import Span
 from shared.digests import Digest, DigestClaim, DigestPerson, DigestSummary, LeaderStep
 from shared.protocol import Message, now
-from shared.topics import OpenFollowUp
 
 WEEK = timedelta(days=7)
 FINAL_AFTER = timedelta(minutes=5)
@@ -97,7 +97,7 @@ def make(session: Session, project: Project, week: str) -> Digest:
         session, span, queries.is_refuted(session, span), queries.by_prediction(span), MAX_CLAIMS
     )
     disputed = queries.list_claims(session, span, queries.is_contradicted(span), queries.by_effect(span), MAX_CLAIMS)
-    questions = queries.list_open_questions(session, span, MAX_QUESTIONS)
+    proposing, questions_in_all = queries.list_open_questions(session, span, MAX_QUESTIONS)
     work = queries.count_work(session, span)
     people = sorted(work.items(), key=lambda one: (-one[1].experiments - one[1].runs, one[0]))
     return Digest(
@@ -108,7 +108,7 @@ def make(session: Session, project: Project, week: str) -> Digest:
         milestones=[DigestClaim.model_validate(row) for row in milestones[0]], milestones_in_all=milestones[1],
         refuted=[DigestClaim.model_validate(row) for row in refuted[0]], refuted_in_all=refuted[1],
         contradicted=[DigestClaim.model_validate(row) for row in disputed[0]], contradicted_in_all=disputed[1],
-        open_questions=[OpenFollowUp.model_validate(row) for row in questions[0]], open_questions_in_all=questions[1],
+        open_questions=findings.view_follow_ups(session, proposing), open_questions_in_all=questions_in_all,
         people=[DigestPerson(name=name, **counts._asdict()) for name, counts in people[:MAX_PEOPLE]],
         people_in_all=len(people),
     )  # fmt: skip

@@ -150,25 +150,21 @@ def list_leaders(session: Session, span: Span, limit: int) -> list[dict[str, Any
     return [dict(row) for row in rows][::-1]
 
 
-def list_open_questions(session: Session, span: Span, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Follow-ups that the week's findings propose and nobody tried: no experiment on the topic started from their
-    commit or read them. The newest `limit` of them, and the number of all."""
+def list_open_questions(session: Session, span: Span, limit: int) -> tuple[list[int], int]:
+    """The findings of the week whose follow-ups nobody tried: no experiment on the topic started from their commit or
+    read them. The newest `limit` of them, and the number of all."""
     later = _EXPERIMENTS.alias("later")
     own = and_(later.c.project_id == _EXPERIMENTS.c.project_id, later.c.topic == _EXPERIMENTS.c.topic)
     built_on = select(later.c.id).where(own, later.c.parent_sha == _EXPERIMENTS.c.commit_sha).exists()
     was_read = select(later.c.id).join(_CITATIONS, _CITATIONS.c.experiment_id == later.c.id)
     is_tried = or_(built_on, was_read.where(own, _CITATIONS.c.finding_id == _FINDINGS.c.id).exists())
     query = (
-        select(
-            _FINDINGS.c.id.label("finding_id"), _FINDINGS.c.experiment_id, _FINDINGS.c.follow_ups.label("text"),
-            func.count().over().label("in_all"),
-        )
+        select(_FINDINGS.c.id, func.count().over())
         .join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
         .where(in_week(session, _FINDINGS, span), _FINDINGS.c.follow_ups != "", IS_SHOWN, ~is_tried)
-    )  # fmt: skip
-    rows = [dict(row) for row in session.execute(query.order_by(_FINDINGS.c.id.desc()).limit(limit)).mappings()]
-    in_all = rows[0]["in_all"] if rows else 0
-    return [{name: row[name] for name in ("finding_id", "experiment_id", "text")} for row in rows], in_all
+    )
+    rows = session.execute(query.order_by(_FINDINGS.c.id.desc()).limit(limit)).all()
+    return [row[0] for row in rows], rows[0][1] if rows else 0
 
 
 def count_work(session: Session, span: Span) -> dict[str, Counts]:

@@ -65,8 +65,13 @@ def test_what_a_run_is_and_takes_is_no_number_of_runs() -> None:
         "more than one run",
     ):
         assert write_out(words, BETTER) == words
-    assert write_out("It helped (one run)", BETTER) == "It helped (3 runs)"
-    assert write_out("Only one run so far.", BETTER) == "Only 3 runs so far."
+    for words, said in (
+        ("It helped (one run)", "It helped (3 runs)"), ("Only one run so far.", "Only 3 runs so far."),
+        ("One run on one GPU with a single seed; noise is likely.", "3 runs; noise is likely."),
+        ("Worse (n=1). Just a single seed.", "Worse (n=3). Just 3 runs."), ("A single-run result", "A 3-run result"),
+    ):  # fmt: skip
+        assert write_out(words, BETTER) == said and fits(words, said)
+    assert write_out("{metric_percent} after {parent_percent}", BETTER) == "320.00 ± 0.50 % after 329.10 %"
 
 
 def test_other_braces_and_other_words_stay_as_they_are() -> None:

@@ -13,6 +13,7 @@ from coordinator.db.database import Database
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.papers import Written, judge, list_rival_changes
 from coordinator.models import CommitPosterior, Experiment, Finding, Project
+from coordinator.records import digest
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
 from shared.formatting import format_measure
@@ -75,7 +76,10 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
 ) -> None:
     """A template's claim, one with typed results, and one from before placeholders: never a number that is not so."""
     template = author.write("A 1 -> 2", claim="A 1 -> 2: val_bpb {result}", caveats="{replication}", metric=3.2)
-    typed = author.write("B 1 -> 2", claim="B at 2 is better by 0.1, val_bpb 3.2", axis="B", metric=3.2)
+    ahead = "Go on from 3.2: try 4."
+    typed = author.write(
+        "B 1 -> 2", claim="B at 2 is better by 0.1, val_bpb 3.2", axis="B", metric=3.2, follow_ups=ahead
+    )
     old = author.write("C 1 -> 2", axis="C", metric=3.2)
     with database.write() as session:
         row = session.get_one(Finding, old)
@@ -89,9 +93,9 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
             author.measure(number, 3.31, volunteer)
     for number in (template, typed, old):
         paper = read(http, number)
-        now = paper.summary.posterior
-        assert now is not None and now.effect_mean is not None and now.effect_sd is not None and now.runs == 3
-        size = format_measure(abs(now.effect_mean), now.effect_sd)
+        known = paper.summary.posterior
+        assert known is not None and known.effect_mean is not None and known.effect_sd is not None and known.runs == 3
+        size = format_measure(abs(known.effect_mean), known.effect_sd)
         exported = http.get(f"{API_PREFIX}/projects/tiny/export/findings.jsonl")
         doors = {
             "summary": paper.summary.claim,
@@ -103,11 +107,17 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
             "export": " ".join(json.loads(line)["claim"] for line in exported.text.splitlines()),
             "experiment": http.get(f"{API_PREFIX}/experiments/{paper.summary.experiment_id}").text,
             "report": http.get(f"/findings/{number}/report").text,
+            "topic": http.get(f"/topics/tiny/{paper.summary.topic}").text,
         }
         for name, text in doors.items():
             assert size in text, (name, text)
             assert "{result}" not in text and "by 0.1000" not in text and "by 0.1," not in text, (name, text)
     assert read(http, template).words.caveats == "3 runs; 2 other volunteers measured it, too."
+    with database.read() as session:
+        made = digest.make(session, session.query(Project).one(), digest.name_week(now()))
+    asked = [one["text"] for one in http.get(f"{API_PREFIX}/topics/tiny/b").json()["follow_ups"]]
+    assert asked == [one.text for one in made.open_questions] == [read(http, typed).words.follow_ups] != [ahead]
+    assert "Go on from 3.2" in asked[0] and "±" in asked[0]
 
 
 @ON_ONE_ENGINE
@@ -117,6 +127,35 @@ def test_constants_that_changed_together_are_named(http: TestClient, author: Aut
     assert read(http, alone).confounded == [] and read(http, together).confounded == ["LR", "DECAY"]
     page = http.get(f"/findings/{together}").text
     assert "<bdi>LR</bdi> and <bdi>DECAY</bdi> changed together" in page
+
+
+@ON_ONE_ENGINE
+@pytest.mark.parametrize(
+    ("edits", "named"),
+    [
+        ({"LR = 0.1": "LR = 0.2  # faster", "DEPTH: int = 2": "DEPTH: int = 3", "WD=0": "WD=1"}, ["LR", "DEPTH", "WD"]),
+        ({"LR = 0.1": "LR = 0.2", "return x": "return x + x"}, ["LR", "code"]),
+        ({"LR = 0.1": "LR = 0.2", "return x": "return x  # as it is"}, []),
+        ({"return x": "return SCALE * x", "WD=0": "WD=0\nSCALE = 2"}, []),
+    ],
+)
+def test_what_changed_together_is_read_from_the_code(
+    http: TestClient, database: Database, author: Author, edits: dict[str, str], named: list[str]
+) -> None:
+    """Whatever the agent says that it changed."""
+    code = "LR = 0.1\nDEPTH: int = 2\nWD=0\n\n\ndef f(x):\n    return x\n"
+    with database.write() as session:
+        past = History(session, session.query(Project).one())
+        ada, proposal = past.add_worker("ada-1"), make_proposal("Learn faster")
+        parent = past.add_experiment(ada, past.project.root_sha, 3.2, proposal, edit=lambda text: code)
+
+        def change(text: str) -> str:
+            for old, new in edits.items():
+                text = text.replace(old, new)
+            return text
+
+        past.add_experiment(ada, parent.commit_sha, 3.1, proposal, edit=change)
+    assert read(http, 2).confounded == named
 
 
 @ON_ONE_ENGINE

@@ -28,6 +28,11 @@ def replace(claim: str) -> str:
         ("val_bpb 1.032 (-0.0031 ± 0.0006)", "val_bpb {metric} ({effect})"),
         ("a gain of 0.30%", "a gain of {fall_percent}"),
         ("lowers it by about 0.0028", "lowers it by about {fall}"),
+        (
+            "It fell by 0.0031. Alone, as first measured: A -0.0031",
+            "It fell by {fall}. Alone, as first measured: A -0.0031",
+        ),
+        (f"{'Long ' * 36}at 1.0321, by 0.0031", f"{'Long ' * 36}at {{metric}}, by…"),
     ],
 )
 def test_typed_results_become_placeholders(typed: str, stored: str) -> None:
@@ -35,9 +40,22 @@ def test_typed_results_become_placeholders(typed: str, stored: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "stored", "measured"),
+    [
+        ("5,301 tokens/s, up by 31 from 5270", "{metric} tokens/s, up by {rise} from {parent}", (5301.3, 5270.2)),
+        ("accuracy 94.1 % after 93.2%", "accuracy {metric_percent} after {parent_percent}", (0.9412, 0.932)),
+        ("an error of 21.4%, 2048 steps", "an error of {metric}%, 2048 steps", (21.41, 22.0)),
+    ],
+)
+def test_large_numbers_and_shares_are_results_too(typed: str, stored: str, measured: tuple[float, float]) -> None:
+    known = MeasuredResult((measured[0],), measured[1], (measured[0] - measured[1],), 0.001)
+    assert replace_results(FindingDraft(claim=typed, agent="x"), PROPOSAL, known).claim == stored
+
+
+@pytest.mark.parametrize(
     "words",
     ["LR 0.003 is too low, 0.0035 is not", "DECAY 0.1 with 8 layers", "0.0029 of all tokens", "BETA from 0.9 to 0.95",
-     "in 5 of 12 runs, v1.0321.4", "10 % dropout"],
+     "in 5 of 12 runs, v1.0321.4", "10 % dropout", "by 16 heads in 2,048 steps"],
 )  # fmt: skip
 def test_other_numbers_stay(words: str) -> None:
     assert replace(words) == words
