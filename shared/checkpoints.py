@@ -43,6 +43,16 @@ def public_of(secret: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
+def fingerprint(public: bytes) -> str:
+    """16 digits that stand for a log's first key in its origin, so that no log of another key has its name."""
+    return sha256(public.hex().encode()).hexdigest()[:16]
+
+
+def head_of_sums(origin: str, sums: bytes) -> Checkpoint:
+    """The statement that signs a snapshot's checksums: their hash and number, under a name that no log has."""
+    return Checkpoint(f"{origin}/sums", sums.count(b"\n"), sha256(sums).digest())
+
+
 def format_key(origin: str, public: bytes) -> str:
     """A public key as a verifier key: `ORIGIN+ID+BASE64`."""
     return f"{origin}+{_id_of(origin, public).hex()}+{b64encode(ED25519 + public).decode()}"

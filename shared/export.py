@@ -10,7 +10,7 @@ from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
 from shared.runs import RunOutcome
 
 HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint"
-MANIFEST_FILE, SUMS_FILE = "manifest.json", "SHA256SUMS"
+MANIFEST_FILE, SUMS_FILE, SIGNED_SUMS_FILE = "manifest.json", "SHA256SUMS", "SHA256SUMS.note"
 SNAPSHOT_FILE, SNAPSHOT_DATABASE = "snapshot.json", "snapshot.db"
 
 

@@ -14,13 +14,14 @@ from typing import Any
 from shared import checkpoints
 from shared.checkpoints import Checkpoint, CheckpointError
 from shared.claims import WORDS, fits
-from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, SUMS_FILE
+from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, SIGNED_SUMS_FILE, SNAPSHOT_FILE, SUMS_FILE
 from shared.findings import NoteKind
 from shared.history import LeafKind, ResultLeaf, hash_text, hash_words, read_leaf, write_canonical
 from shared.merkle import GrowingTree
 from swarm.listing import CommandError
 
 RUNS, FINDINGS = "runs.jsonl", "findings.jsonl"
+NO_PAPER = 0, "", 0
 MAX_NAMED = 20
 """Rows that are named one by one; of further ones the number is told."""
 
@@ -35,13 +36,17 @@ class Verification:
 
 @dataclass
 class _Log:
-    """The contents of a log: its keys by place, digests of runs and papers, and which findings are retracted."""
+    """The contents of a log: its keys by place, digests of runs, papers (version, digest, experiment), and which of
+    them are retracted. `makers` are account and worker of each experiment; `quarantined` are such, or whole accounts.
+    """
 
     tree: GrowingTree = field(default_factory=GrowingTree)
     keys: list[str] = field(default_factory=list)
     runs: dict[int, str] = field(default_factory=dict)
-    papers: dict[int, tuple[int, str]] = field(default_factory=dict)
+    papers: dict[int, tuple[int, str, int]] = field(default_factory=dict)
     retracted: set[int] = field(default_factory=set)
+    makers: dict[int, tuple[str, str]] = field(default_factory=dict)
+    quarantined: set[tuple[str, str | None]] = field(default_factory=set)
     restored: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     root_before: bytes | None = None
@@ -52,18 +57,18 @@ def verify_folder(folder: Path, since: Path | None, key: str | None) -> Verifica
     verdict = Verification()
     try:
         note = (folder / CHECKPOINT_FILE).read_text(encoding="utf-8")
+        since = since / CHECKPOINT_FILE if since and since.is_dir() else since
         old_note = since.read_text(encoding="utf-8") if since else None
         verdict.problems += _check_sums(folder)
         head = _parse(note, CHECKPOINT_FILE)
         old = _parse(old_note, str(since)) if old_note is not None else None
         log = _read_log(folder / HISTORY_FILE, old.size if old else None)
-        verdict.problems += [*_check_head(log, head, note, key), *log.wrong]
+        verdict.problems += [*_check_head(log, head, note, key), *log.wrong, *_check_signed_sums(folder, log, head)]
         if old is not None and old_note is not None:
             verdict.problems += _check_since(log, head, old, old_note)
         verdict.problems += _check_runs(folder, log, verdict.notes)
-        if (folder / FINDINGS).exists():
-            verdict.problems += _check_findings(folder, log)
-    except (OSError, UnicodeDecodeError) as error:
+        verdict.problems += _check_findings(folder, log, verdict.notes)
+    except (OSError, ValueError) as error:
         raise CommandError(f"{folder} cannot be verified: {error}. It must hold {CHECKPOINT_FILE}.") from error
     verdict.notes.append(f"log        {head.origin}, {log.tree.size} entries, {len(log.runs)} results")
     verdict.notes += [f"key        {one}" for one in log.keys]
@@ -88,10 +93,13 @@ def _check_sums(folder: Path) -> Iterator[str]:
     """Every file has the checksum that the folder states."""
     if (folder / SUMS_FILE).exists():
         lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
-        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        sums = {name or line: digest for line in lines for digest, _, name in [line.partition("  ")]}
     else:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        sums = {name: entry["sha256"] for name, entry in manifest.items()}
+        try:
+            manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+            sums = {name: entry["sha256"] for name, entry in manifest.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CommandError(f"{folder / MANIFEST_FILE} is no list of checksums.") from error
     for name, digest in sums.items():
         path = folder / name
         if not path.is_file():
@@ -121,28 +129,33 @@ def _read_log(file: Path, old_size: int | None) -> _Log:
 
 def _take(log: _Log, kind: LeafKind, content: dict[str, Any]) -> None:
     if kind is LeafKind.LOG and not log.tree.size:
-        log.keys.append(content["key"])
+        log.keys.append(str(content["key"]))
     elif kind is LeafKind.LOG:
         log.wrong.append(f"entry {log.tree.size} begins a log, in the midst of one")
     elif kind is LeafKind.KEY:
-        if not log.keys or not checkpoints.is_endorsed(content["key"], content["signed"], log.keys[-1]):
+        if not log.keys or not checkpoints.is_endorsed(str(content["key"]), content["signed"], log.keys[-1]):
             log.wrong.append(f"the key of entry {log.tree.size} has no signature of the key before it")
-        log.keys.append(content["key"])
+        log.keys.append(str(content["key"]))
     elif kind is LeafKind.RESULT:
         if content["id"] in log.runs:
             log.wrong.append(f"run {content['id']} was entered again, at entry {log.tree.size}: what it was counts")
             return
         log.runs[content["id"]] = hash_text(write_canonical(content))
+        if content.get("experiment_id"):
+            log.makers.setdefault(content["experiment_id"], (content["volunteer"], content["worker"]))
     elif kind is LeafKind.PAPER:
         number, version = content["finding_id"], content["version"]
-        if version <= log.papers.get(number, (0, ""))[0]:
+        if version <= log.papers.get(number, NO_PAPER)[0]:
             log.wrong.append(f"version {version} of finding {number} was entered again, at entry {log.tree.size}")
             return
-        log.papers[number] = (version, content["words_sha256"])
+        log.papers[number] = (version, content["words_sha256"], content["experiment_id"])
     elif kind is LeafKind.NOTE and content["kind"] == NoteKind.RETRACTION:
         log.retracted.add(content["finding_id"])
     elif kind is LeafKind.NOTE and content["kind"] == NoteKind.RESTORATION:
         log.retracted.discard(content["finding_id"])
+    elif kind is LeafKind.MODERATION and "in_quarantine" in content:
+        change = log.quarantined.add if content["in_quarantine"] else log.quarantined.discard
+        change((content["volunteer"], content["worker"]))
     elif kind is LeafKind.RESTORED:
         log.restored.append(log.tree.size)
 
@@ -156,19 +169,22 @@ def _check_head(log: _Log, head: Checkpoint, note: str, key: str | None) -> Iter
         )
     if not log.keys:
         yield "the log does not begin with its key"
-    elif not _is_signed(note, head, log.keys[-1:]):
+    elif not head.origin.endswith(f"/{checkpoints.fingerprint(checkpoints.parse_key(log.keys[0])[1])}"):
+        yield f"the log's name {head.origin} is that of another first key"
+    if log.keys and not _is_signed(note, head.origin, log.keys[-1:]):
         yield "the checkpoint has no signature of the log's newest key"
     if key is not None and key.strip() not in log.keys:
         yield f"the log was never signed by the key that you named; its keys are {', '.join(log.keys)}"
 
 
-def _is_signed(note: str, head: Checkpoint, keys: list[str]) -> bool:
+def _is_signed(note: str, origin: str, keys: list[str]) -> bool:
+    """Whether one of the keys, which are those of the log `origin`, signed a note."""
     for key in keys:
         try:
-            origin, public = checkpoints.parse_key(key)
+            of, public = checkpoints.parse_key(key)
         except CheckpointError:
             continue
-        if origin == head.origin and checkpoints.is_signed_by(note, public):
+        if of == origin and checkpoints.is_signed_by(note, public):
             return True
     return False
 
@@ -178,13 +194,23 @@ def _check_since(log: _Log, head: Checkpoint, old: Checkpoint, old_note: str) ->
     before = ", which says that it was restored from a backup" if log.restored else ""
     if old.origin != head.origin:
         yield f"the older checkpoint is of another log, {old.origin}"
-    elif not _is_signed(old_note, old, log.keys):
+    elif not _is_signed(old_note, head.origin, log.keys):
         yield "the older checkpoint has no signature of a key of this log"
     elif old.size > head.size:
         yield f"the older checkpoint has {old.size} entries, the log{before} only {head.size}: entries were removed"
     elif log.root_before != old.root:
         what = f"the first {old.size} entries are not those of the older checkpoint"
         yield f"history was rewritten: {what}, in this log{before}"
+
+
+def _check_signed_sums(folder: Path, log: _Log, head: Checkpoint) -> Iterator[str]:
+    """The checksums of a snapshot are those that its coordinator signed."""
+    if not (folder / SUMS_FILE).exists() and not (folder / SNAPSHOT_FILE).exists():
+        return
+    note = (folder / SIGNED_SUMS_FILE).read_text(encoding="utf-8")
+    signed, sums = _parse(note, SIGNED_SUMS_FILE), (folder / SUMS_FILE).read_bytes()
+    if signed != checkpoints.head_of_sums(head.origin, sums) or not _is_signed(note, head.origin, log.keys):
+        yield f"{SIGNED_SUMS_FILE} is no signature of {SUMS_FILE} by a key of the log"
 
 
 def _read_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -251,13 +277,30 @@ def _has_words(row: dict[str, Any], words_sha256: str) -> bool:
         return False
 
 
-def _check_findings(folder: Path, log: _Log) -> Iterator[str]:
+def _check_findings(folder: Path, log: _Log, notes: list[str]) -> Iterator[str]:
+    """Each paper has the words that were entered, and each entry its paper, unless a quarantine hides it."""
+    if not (folder / FINDINGS).exists():
+        yield f"{FINDINGS} is missing, so papers cannot be compared with the log"
+        return
+    is_frozen, newest, beyond, left = (folder / SUMS_FILE).exists(), max(log.papers, default=0), 0, dict(log.papers)
     for row in _read_rows(folder / FINDINGS):
         number, version = row["id"], row.get("version")
-        known, words = log.papers.get(number, (0, ""))
-        if known > (version or 0):
+        left.pop(number, None)
+        known, words, experiment_id = log.papers.get(number, NO_PAPER)
+        if known == version and known:
+            if row.get("experiment_id") != experiment_id or not _has_words(row, words):
+                yield f"finding {number} has other words than were entered"
+        elif known > version if isinstance(version, int) else True:
             yield f"finding {number} has version {version}, the log has version {known}"
-        elif known == version and not _has_words(row, words):
-            yield f"finding {number} has other words than were entered"
+        elif is_frozen or (not known and number < newest):
+            yield f"version {version} of finding {number} was never entered in the log"
+        else:
+            beyond += 1
         if number in log.retracted and row.get("state") == "published":
             yield f"finding {number} was retracted, and {FINDINGS} has it as published"
+    for number, (_, _, experiment_id) in left.items():
+        account, worker = log.makers.get(experiment_id, ("", ""))
+        if log.quarantined.isdisjoint({(account, worker), (account, None)}):
+            yield f"finding {number} is in the log and not in {FINDINGS}, and its author is not in quarantine"
+    if beyond:
+        notes.append(f"not covered {beyond} versions of findings that are newer than the checkpoint")

@@ -20,7 +20,7 @@ from coordinator.models import Finding, HistoryEntry, HistoryHead, HistoryKey, P
 from coordinator.models.history import IS_PENDING
 from shared import checkpoints
 from shared.checkpoints import Checkpoint
-from shared.history import LeafKind, hash_text, write_leaf
+from shared.history import LeafKind, write_leaf
 from shared.merkle import GrowingTree, Range, Subtree, join, split
 from shared.protocol import now
 
@@ -171,7 +171,20 @@ def describe_key(session: Session, project: Project) -> str:
 
 def find_origin(session: Session, project: Project) -> str:
     """The name of a project's log. It stays the same wherever the coordinator is reached and whatever signs."""
-    return f"swarm/{project.name}/{hash_text(_list_keys(session)[0].public.hex())[:16]}"
+    return f"swarm/{project.name}/{checkpoints.fingerprint(_list_keys(session)[0].public)}"
+
+
+def sign_sums(session: Session, project: Project, sums: bytes) -> str:
+    """The signature of a snapshot's checksums by the key that signs now."""
+    secret = _list_keys(session)[-1].secret
+    return checkpoints.sign(checkpoints.head_of_sums(find_origin(session, project), sums), [secret] if secret else [])
+
+
+def has_pending(session: Session, project_id: int) -> bool:
+    """Whether entries of a project have no place yet."""
+    return bool(
+        session.scalar(select(exists().select_from(_ENTRIES).where(IS_PENDING, _ENTRIES.c.project_id == project_id)))
+    )
 
 
 def _sign(

@@ -44,6 +44,7 @@ The snapshot `{name}` of the project `{project}` of a research swarm, as of {dat
 | `{history}`, `{checkpoint}` | the signed log of all results |
 | `{contract}` | the contract: metric, limits, editable files |
 | `snapshot.json` | epochs in which the evidence was frozen, and counts |
+| `{sums}`, `{sums}.note` | checksums of all files, and their signature by the log's key |
 
 A metric's effect is metric(child) - metric(parent), with the offsets of workers removed. Results of different
 hardware classes do not compare.

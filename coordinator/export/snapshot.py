@@ -29,6 +29,7 @@ from shared.contract import CONTRACT_FILE
 from shared.export import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
+    SIGNED_SUMS_FILE,
     SNAPSHOT_DATABASE,
     SNAPSHOT_FILE,
     SUMS_FILE,
@@ -48,23 +49,28 @@ def write_snapshot(
     """Write a snapshot to a new folder. It is complete or absent. Raises SnapshotError, NotFoundError."""
     if folder.exists():
         raise SnapshotError(f"{folder} exists already; name another folder.")
-    history.append_pending(database)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        with database.scan() as session:
-            project = projects.get_project(session, project_name)
-            if settings_of(project).data_licence is DataLicence.UNSTATED:
-                raise SnapshotError(
-                    f"{project_name} states no licence of its data. Ask those who have a say, then: "
-                    f'swarm-coordinator project set {project_name} --data-licence CC-BY-4.0 --reason "as agreed".'
-                )
-            freeze(session, project, unfinished / SNAPSHOT_DATABASE)
+        while not (unfinished / SNAPSHOT_DATABASE).exists():
+            history.append_pending(database)
+            with database.scan() as session:
+                project = projects.get_project(session, project_name)
+                if settings_of(project).data_licence is DataLicence.UNSTATED:
+                    raise SnapshotError(
+                        f"{project_name} states no licence of its data. Ask those who have a say, then: "
+                        f'swarm-coordinator project set {project_name} --data-licence CC-BY-4.0 --reason "as agreed".'
+                    )
+                if not history.has_pending(session, project.id):  # else a result came in between
+                    freeze(session, project, unfinished / SNAPSHOT_DATABASE)
         with closing(Database(f"sqlite:///{unfinished / SNAPSHOT_DATABASE}")) as frozen:
             view = _write_files(frozen, unfinished, project_name, name, url, report)
         compact(unfinished / SNAPSHOT_DATABASE)
-        _write_sums(unfinished)
+        sums = _write_sums(unfinished)
+        with database.read() as session:
+            note = history.sign_sums(session, projects.get_project(session, project_name), sums)
+        (unfinished / SIGNED_SUMS_FILE).write_text(note, encoding="utf-8")
         unfinished.rename(folder)
     except OSError as error:
         raise SnapshotError(f"{folder} cannot be written: {error.strerror}.") from error
@@ -115,28 +121,21 @@ def _describe(session: Session, project: Project, name: str) -> SnapshotView:
     epochs = session.scalars(select(EvidenceEpoch).order_by(EvidenceEpoch.hardware_class)).all()
     count = {model: session.scalar(select(func.count(model.id))) or 0 for model in (Experiment, Run, Finding)}
     return SnapshotView(
-        name=name,
-        project=project.name,
-        title=settings_of(project).title,
-        question=project.question,
-        as_of=head.signed_at,
-        licence=settings_of(project).data_licence,
-        people=citation.list_people(session, settings_of(project).title),
-        experiments=count[Experiment],
-        runs=count[Run],
-        findings=count[Finding],
-        origin=checkpoint.origin,
-        log_size=checkpoint.size,
-        log_root=checkpoint.root.hex(),
-        epochs=[view_of(FrozenEpoch, epoch) for epoch in epochs],
+        name=name, project=project.name, title=settings_of(project).title, question=project.question,
+        as_of=head.signed_at, licence=settings_of(project).data_licence,
+        people=citation.list_people(session, settings_of(project).title), experiments=count[Experiment],
+        runs=count[Run], findings=count[Finding], origin=checkpoint.origin, log_size=checkpoint.size,
+        log_root=checkpoint.root.hex(), epochs=[view_of(FrozenEpoch, epoch) for epoch in epochs],
         version=version("research-swarm"),
-    )
+    )  # fmt: skip
 
 
-def _write_sums(folder: Path) -> None:
-    """Checksums of all files, as `sha256sum` writes and checks them."""
+def _write_sums(folder: Path) -> bytes:
+    """Checksums of all files, as `sha256sum` writes and checks them; returns them."""
     lines = []
     for file in sorted(folder.iterdir()):
         with file.open("rb") as opened:
             lines.append(f"{file_digest(opened, 'sha256').hexdigest()}  {file.name}\n")
-    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    sums = "".join(lines).encode()
+    (folder / SUMS_FILE).write_bytes(sums)
+    return sums

@@ -11,7 +11,7 @@ from coordinator.app import create_app
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared import checkpoints
-from shared.export import CHECKPOINT_FILE, HISTORY_FILE
+from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE
 from swarm.listing import CommandError
 from swarm.verify import verify_folder
 from tests.support.databases import SqliteFolder
@@ -21,7 +21,7 @@ from tests.support.swarm_data import write_history
 from tests.swarm.conftest import Swarm
 
 SECRET = bytes(range(32))
-ORIGIN = "swarm/tiny/test"
+ORIGIN = f"swarm/tiny/{checkpoints.fingerprint(checkpoints.public_of(SECRET))}"
 KEY = checkpoints.format_key(ORIGIN, checkpoints.public_of(SECRET))
 
 Lines = list[str]
@@ -90,6 +90,18 @@ ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "a finding has other words": (
         "findings.jsonl", lambda rows: [rows[0].replace("One run", "Two runs"), *rows[1:]], "other words than were"
     ),
+    "a paper is removed": ("findings.jsonl", lambda rows: rows[1:], "finding 1 is in the log and not in"),
+    "a paper has a version that nobody entered": (
+        "findings.jsonl", lambda rows: [rows[0].replace('"version":1', '"version":"1"'), *rows[1:]],
+        'finding 1 has version 1, the log'
+    ),
+    "a paper is made up": (
+        "findings.jsonl", lambda rows: [*rows, rows[0].replace('"id":1,', '"id":0,')], "of finding 0 was never entered"
+    ),
+    "a paper is that of another experiment": (
+        "findings.jsonl", lambda rows: [rows[0].replace('"experiment_id":1,', '"experiment_id":2,'), *rows[1:]],
+        "other words than were"
+    ),
     "a field of a finding has another name": (
         "findings.jsonl", lambda rows: [rows[0].replace('"stored":', '"stoned":'), *rows[1:]], "other words than were"
     ),
@@ -121,6 +133,7 @@ def test_who_has_no_key_cannot_sign_what_they_changed(folder: Path, whole: Path)
     publish(folder, [f'{{"log":{{"key":"{own}"}}}}', better(lines[1]), *lines[2:]], other, ORIGIN)
     pinned = verify_folder(folder, None, KEY).problems
     assert any("never signed by the key that you named" in one for one in pinned)
+    assert any("is that of another first key" in one for one in verify_folder(folder, None, None).problems)
     publish(folder, [lines[0], better(lines[1]), *lines[2:], rotate(other, other)], other, ORIGIN)
     assert any("no signature of the key before it" in one for one in verify_folder(folder, None, KEY).problems)
     publish(folder, [f'{{"log":{{"key":"{own}"}}}}', better(lines[1]), *lines[2:]], other, ORIGIN)
@@ -150,7 +163,18 @@ def test_a_coordinator_that_rewrites_is_found_by_who_kept_a_checkpoint(
 def test_a_log_that_went_on_agrees_with_what_was_kept(folder: Path, whole: Path) -> None:
     new = checkpoints.make_key()
     publish(folder, [*read(folder), '{"moderation":{"volunteer":"ada"}}', rotate(new, SECRET)], new, ORIGIN)
-    assert verify_folder(folder, whole / CHECKPOINT_FILE, KEY).problems == []
+    assert verify_folder(folder, whole, KEY).problems == [], "a folder in the place of its checkpoint"
+
+
+def test_papers_of_who_is_in_quarantine_may_be_hidden_and_newer_ones_are_told(folder: Path) -> None:
+    edit(folder, "findings.jsonl", lambda rows: [*rows[1:-1], rows[-1].replace('"version":1', '"version":2')])
+    author = json.loads(read(folder, "runs.jsonl")[3])["volunteer"]
+    for state, hidden in (("true", True), ("false", False)):
+        decision = f'{{"moderation":{{"volunteer":"{author}","worker":null,"in_quarantine":{state}}}}}'
+        publish(folder, [*read(folder), decision], SECRET, ORIGIN)
+        verdict = verify_folder(folder, None, KEY)
+        assert any("finding 1 is in the log" in one for one in verdict.problems) is not hidden, verdict.problems
+    assert "not covered 1 versions of findings that are newer than the checkpoint" in verdict.notes
 
 
 def test_a_retraction_that_is_hidden_is_found(folder: Path) -> None:
@@ -170,8 +194,10 @@ def test_who_holds_the_key_cannot_enter_what_stands_there_anew(folder: Path) -> 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [(HISTORY_FILE, "a\n"), (HISTORY_FILE, '{"result":{}}\n'), (CHECKPOINT_FILE, "x"), ("runs.jsonl", "[]\n")],
-)
+    [(HISTORY_FILE, "a\n"), (HISTORY_FILE, '{"result":{}}\n'), (CHECKPOINT_FILE, "x"), ("runs.jsonl", "[]\n"),
+     (HISTORY_FILE, '{"log":{"key":5}}\n'), (MANIFEST_FILE, "["), (MANIFEST_FILE, '{"a":1}'),
+     ("runs.jsonl", '{"id":1,"worker":"\\ud800"}\n')],
+)  # fmt: skip
 def test_what_cannot_be_read_is_said_in_a_sentence(swarm: Swarm, folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
     with pytest.raises(CommandError):

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import yaml
 from fastapi.testclient import TestClient
 from pyarrow import parquet
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
@@ -74,12 +75,46 @@ def read_sums(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+def reseal(folder: Path) -> None:
+    """Make the checksums fit the files, as anybody can."""
+    sums = read_sums(folder)
+    names = [name for name in sums if not name.startswith("SHA256SUMS")]
+    (folder / "SHA256SUMS").write_text("".join(f"{sums[name]}  {name}\n" for name in names))
+
+
+class BusyDatabase(Database):
+    """A database into which a result comes just before the first two scans."""
+
+    results = 2
+
+    @contextmanager
+    def scan(self) -> Iterator[Session]:
+        if self.results:
+            self.results -= 1
+            with self.write() as session:
+                past = History(session, projects.get_project(session, "tiny"))
+                past.measure(past.add_worker(), past.project.root_sha, 3.3)
+        with super().scan() as session:
+            yield session
+
+
+def test_a_snapshot_that_is_made_while_results_come_verifies(licensed: Database, tmp_path: Path) -> None:
+    with closing(BusyDatabase(licensed.url.render_as_string(hide_password=False))) as busy:
+        view = write_snapshot(busy, "tiny", "tiny-2026", tmp_path / "snapshot", "", lambda line: None)
+    assert verify_folder(tmp_path / "snapshot", None, None).problems == [] and view.runs == 15, view.runs
+
+
 def test_the_same_state_gives_the_same_bytes_and_both_verify(
     licensed: Database, snapshot: Path, tmp_path: Path
 ) -> None:
     write_snapshot(licensed, "tiny", "tiny-2026", tmp_path / "again", "https://swarm.example.org", lambda line: None)
     assert read_sums(snapshot) == read_sums(tmp_path / "again")
     assert verify_folder(snapshot, None, None).problems == []
+    (tmp_path / "again" / "runs.csv").write_bytes((snapshot / "runs.csv").read_bytes().replace(b"3.3", b"3.1", 1))
+    reseal(tmp_path / "again")
+    assert any(
+        "SHA256SUMS.note is no signature" in one for one in verify_folder(tmp_path / "again", None, None).problems
+    )
     checked = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=snapshot, check=False)
     assert checked.returncode == 0
     with licensed.write() as session:
