@@ -33,8 +33,8 @@ class MadeExperiment(NamedTuple):
 
 class TriedExperiment(NamedTuple):
     """An experiment in a context pack: what was tried, its result, and its author's claim, unless it was retracted or
-    says no more than title and result. It `is_hidden` while its author is in quarantine; then nothing that the author
-    wrote is shown."""
+    says no more than title and result, in the `hardware_class` of its first run. It `is_hidden` while its author is in
+    quarantine; then nothing that the author wrote is shown."""
 
     id: int
     title: str
@@ -52,6 +52,7 @@ class TriedExperiment(NamedTuple):
     is_hidden: bool = False
     checkers: int | None = None
     standing: str | None = None
+    hardware_class: str = ""
 
 
 @lru_cache(maxsize=KEPT_ROWS)
@@ -91,6 +92,7 @@ _TRIED = select(
     case((IS_SHOWN, _FINDINGS.c.claim)),
     func.coalesce(_FINDINGS.c.is_hidden, false()),
     *(_POSTERIORS.c[name] for name in ("checkers", "standing")),
+    _RUNS.c.hardware_class,
 ).select_from(MEASURED.outerjoin(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
 _TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(
     _EXPERIMENTS.c.id

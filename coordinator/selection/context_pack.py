@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from coordinator.db.cache import CachePerDatabase
@@ -31,7 +32,7 @@ MAX_STEPS = 100
 NEWEST_STEPS = 5
 MAX_SIBLINGS = 20
 MAX_TOKENS = 6_000
-MAX_LINE = 500  # characters
+MAX_LINE, SHORT_TITLE = 500, 32  # characters
 MAX_GAPS, MAX_UNCHANGED, MAX_DIRECTIONS, MAX_IMPORTANCES = 8, 24, 24, 6
 KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quote much the same; 5 MB in all
 
@@ -86,11 +87,14 @@ def compose_pack(session: Conn, request: PackRequest) -> Pack:
     siblings = list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
     is_draft = request.kind is JobKind.DRAFT
     earlier = get_commit(session, request.base_sha).depth - len(steps)
-    told = fit_steps(steps, earlier, 800 if is_draft else 1_500)
     view = _view_sibling if request.with_findings else _view_numbers
     known = read_candidates(session, request.project.id, request.hardware_class) if request.with_findings else None
     chosen = choose(known, _find_subject(request, steps, siblings)) if known else Choice([], [], None)
-    classes = _name_classes(request, chosen)
+    drafts = [one for one in known.findings if one.kind == JobKind.DRAFT] if known and is_draft else []
+    against = [chosen.contrarian] if chosen.contrarian else []
+    quoted = [one.hardware_class for one in (*chosen.best, *chosen.negative, *against, *drafts)]
+    classes = _name_classes(request, [*(one.hardware_class for one in steps), *quoted])
+    told = fit_steps(steps, earlier, 800 if is_draft else 1_500, classes)
     parts = [
         Part("The measure and its noise", 250, list(_describe_measure(session, request, steps, known, classes))),
         Part("The steps that led to this parent", 800 if is_draft else 1_500, told),
@@ -102,10 +106,8 @@ def compose_pack(session: Conn, request: PackRequest) -> Pack:
     if known is None:
         return join_parts(parts)._replace(with_findings=False)
     if is_draft:
-        drafts = [_quote(one, classes) for one in known.findings if one.kind == JobKind.DRAFT]
-        parts.append(Part("Structural departures so far", 700, drafts))
-        parts.append(Part("Directions explored so far", 600, list(_list_directions(known, _sign_of(request)))))
-    against = [chosen.contrarian] if chosen.contrarian else []
+        parts.append(Part("Structural departures so far", 700, [_quote(one, classes) for one in drafts]))
+        parts.append(Part("Directions explored so far", 600, list(_list_directions(known, request))))
     parts += [
         Part("Findings of others", 600 if is_draft else 1_200, [_quote(one, classes) for one in chosen.best]),
         Part("Changes that did not help, the worst first", 600, [_quote(one, classes) for one in chosen.negative]),
@@ -139,44 +141,67 @@ def _describe_measure(
     parent = next((one for one in reversed(steps) if one.id), None)
     if parent is not None and parent.metric_mean is not None and parent.metric_sd is not None:
         runs = _say_runs(parent.runs)
-        yield Line(f"This parent: {format_measure(parent.metric_mean, parent.metric_sd)}, {runs}.")
+        place = _say_place(parent, classes)
+        yield Line(f"This parent: {format_measure(parent.metric_mean, parent.metric_sd)}, {runs}{place}.")
     yield Line(f"All on {request.hardware_class}, but for lines that end in a letter.")
     yield from (Line(f"[{letter}] is {name}.") for name, letter in classes.items() if letter)
     yield from _warn(known.gains if known else None)
 
 
-def _name_classes(request: PackRequest, chosen: Choice) -> dict[str, str]:
+def _name_classes(request: PackRequest, quoted: Sequence[str]) -> dict[str, str]:
     """A letter for each hardware class that the pack names, so that it names each once; none for the job's own."""
-    quoted = [*chosen.best, *chosen.negative, *([chosen.contrarian] if chosen.contrarian else [])]
-    others = dict.fromkeys(one.hardware_class for one in quoted if one.hardware_class != request.hardware_class)
-    return {name: chr(ord("A") + number % 26) for number, name in enumerate(others)}
+    others = [name for name in dict.fromkeys(quoted) if name not in (request.hardware_class, "")]
+    return {name: chr(ord("A") + number % 26) * (1 + number // 26) for number, name in enumerate(others)}
 
 
-def fit_steps(steps: Sequence[TriedExperiment], earlier: int, tokens: int) -> list[Line]:
-    """All steps, the oldest first; where they do not fit, the newest and the largest ones."""
-    lines = [Line(_describe(step), title="" if step.is_hidden else step.title) for step in steps]
-    costs = [_quote_line(line.text)[1] for line in lines]
+def _say_place(one: TriedExperiment | CandidateFinding, classes: Mapping[str, str]) -> str:
+    letter = classes.get(one.hardware_class)
+    return f" [{letter}]" if letter else ""
+
+
+def fit_steps(
+    steps: Sequence[TriedExperiment], earlier: int, tokens: int, classes: Mapping[str, str] = MappingProxyType({})
+) -> list[Line]:
+    """All steps, the oldest first; where they do not fit, only the newest and the largest ones have more than the
+    beginning of their title and their effect, and the smallest no line."""
+    whole = [Line(_describe(one) + _say_place(one, classes), title="" if one.is_hidden else one.title) for one in steps]
+    short = [Line(_name_step(one) + _say_place(one, classes)) for one in steps]
     newest = range(len(steps) - 1, max(-1, len(steps) - 1 - NEWEST_STEPS), -1)
     by_size = sorted(range(len(steps)), key=lambda at: -abs(steps[at].effect_mean or 0.0))
-    kept, left = set[int](), tokens - 60  # for the heading and the line of what is left out
-    for at in dict.fromkeys([*newest, *by_size]):
-        if costs[at] <= left:
-            kept.add(at)
-            left -= costs[at]
+    kept, left = dict[int, Line](), tokens - 60  # for the heading and the line of what is left out
+    for lines, places, is_again in ((whole, newest, False), (short, by_size, False), (whole, by_size, True)):
+        for at in places:
+            more = _cost(lines[at]) - (_cost(kept[at]) if at in kept else 0)
+            if more <= left and (at in kept) is is_again:
+                kept[at] = lines[at]
+                left -= more
     missing = len(steps) - len(kept)
     said = [f"{count_noun(missing, 'smaller step')} left out"] if missing else []
     said += [f"{count_noun(earlier, 'older step')} not listed"] if earlier > 0 else []
-    return [*([Line(f"({', '.join(said)})")] if said else []), *(lines[at] for at in sorted(kept))]
+    return [*([Line(f"({', '.join(said)})")] if said else []), *(kept[at] for at in sorted(kept))]
 
 
-def _list_directions(known: CandidateSet, sign: float) -> Iterator[Line]:
-    """The axes that were changed so far, with their outcomes, the most frequent first."""
+def _cost(line: Line) -> int:
+    return _quote_line(line.text)[1]
+
+
+def _name_step(step: TriedExperiment) -> str:
+    """A step in few words."""
+    title = step.title if len(step.title) <= SHORT_TITLE else f"{step.title[:SHORT_TITLE]}…"
+    effect = format_effect(step.effect_mean, step.effect_sd, unknown=step.outcome).partition(" ")[0]
+    return f"#{step.id} {'(hidden)' if step.is_hidden else title}: {effect}"
+
+
+def _list_directions(known: CandidateSet, request: PackRequest) -> Iterator[Line]:
+    """The axes that were changed so far, with their outcomes, the most frequent first, and the job's class's best."""
+    sign = _sign_of(request)
     topics: defaultdict[str, list[CandidateFinding]] = defaultdict(list)
     for one in known.findings:
         topics[one.topic].append(one)
     for members in sorted(topics.values(), key=lambda found: -len(found))[:MAX_DIRECTIONS]:
         verdicts = Counter((one.failure or one.verdict or "not measured").replace("_", " ") for one in members)
-        measured = [(sign * one.effect_mean, one) for one in members if one.effect_mean is not None]
+        own = [one for one in members if one.hardware_class == request.hardware_class]
+        measured = [(sign * one.effect_mean, one) for one in own if one.effect_mean is not None]
         best = ""
         if measured:
             _, one = min(measured, key=lambda pair: pair[0])
@@ -259,7 +284,7 @@ def join_parts(parts: Iterable[Part]) -> Pack:
             left -= tokens
             kept.append(quoted)
             if line.title:
-                said.setdefault(line.title.casefold(), text.split(" ", 1)[0])
+                said.setdefault(line.title.casefold(), text.split(" ", 1)[0] if text[0] == "#" else "one that runs now")
             if line.finding_id is not None:
                 findings.append(line.finding_id)
         if part.from_end:
@@ -323,15 +348,14 @@ def _add_claim(one: TriedExperiment | CandidateFinding) -> str:
 
 
 def _quote(one: CandidateFinding, classes: Mapping[str, str]) -> Line:
-    return _quote_from(one, classes.get(one.hardware_class, ""))
+    return _quote_from(one, _say_place(one, classes))
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _quote_from(one: CandidateFinding, letter: str) -> Line:
+def _quote_from(one: CandidateFinding, place: str) -> Line:
     outcome = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:
         outcome = f"{format_effect(one.effect_mean, one.effect_sd)}, {_view_verdict(one)}"
     if describe_failure(one.failure, one.verdict, one.pace) is FailureClass.SLOWER and one.pace is not None:
         outcome += f", at {100 * one.pace:.0f} % of its parent's speed"
-    place = f" [{letter}]" if letter else ""
     return Line(f"#{one.experiment_id} {one.title}: {outcome}{_add_claim(one)}{place}", one.id, one.title)

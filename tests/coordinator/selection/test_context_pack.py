@@ -64,6 +64,8 @@ def test_a_title_is_said_once() -> None:
     )
     assert told.text.casefold().count("more layers") == 1
     assert "> - #8 (as #7): worse" in told.text and "> - (as #7)" in told.text and told.findings == [7, 8]
+    told = join_parts([Part("now", 300, [Line("More layers", title="More layers")]), Part("b", 300, lines[:1])])
+    assert "> - #7 (as one that runs now): worse" in told.text
 
 
 def step(number: int, effect: float, **changes: Any) -> TriedExperiment:
@@ -78,11 +80,14 @@ def test_all_steps_have_a_line_and_where_they_do_not_fit_the_largest_and_the_new
     steps = [step(number, -0.5 if number == 3 else -0.001) for number in range(1, 60)]
     every = [line.text.split()[0] for line in context_pack.fit_steps(steps, 0, 6_000)]
     assert every == [f"#{number}" for number in range(1, 60)]
-    few = [line.text for line in context_pack.fit_steps(steps, 2, 500)]
+    short = [line.text for line in context_pack.fit_steps(steps, 0, 1_500, {"": "B"})]
+    assert len(short) == 59 and "#50 Step 50 with a long name: \N{MINUS SIGN}0.0010 [B]" in short
+    assert "one run, provisional [B]" in short[2] and "one run, provisional [B]" in short[-1]
+    few = [line.text for line in context_pack.fit_steps(steps, 2, 400)]
     assert few[0].endswith("smaller steps left out, 2 older steps not listed)")
     numbers = [line.split()[0] for line in few[1:]]
     assert "#3" in numbers and numbers[-5:] == [f"#{number}" for number in range(55, 60)] and len(numbers) < 30
-    assert sum(context_pack.estimate_tokens(f"> - {line}") for line in few) <= 500
+    assert sum(context_pack.estimate_tokens(f"> - {line}") for line in few) <= 400
     assert "one run, provisional" in few[-1]
 
 
@@ -268,6 +273,13 @@ def test_a_draft_gets_another_text_and_all_get_what_a_colleague_would_say(
         improve = compose_pack(session, asked).text
         draft = compose_pack(session, asked._replace(kind=JobKind.DRAFT)).text
         bare = compose_pack(session, asked._replace(with_findings=False)).text
+        elsewhere = compose_pack(session, asked._replace(kind=JobKind.DRAFT, hardware_class=ELSEWHERE)).text
+    (step,) = (line for line in elsewhere.split("led to this parent")[1].splitlines() if line.startswith("> - #12 "))
+    assert step.endswith("provisional [A]") and ", one run [A].\n" in elsewhere, (
+        "measured on another class than the job's"
+    )
+    assert f"All on {ELSEWHERE}, but" in elsewhere and f"[A] is {HARDWARE.hardware_class}." in elsewhere
+    assert "; best" in draft and "; best" not in elsewhere
     for text in (improve, draft, bare):
         assert "lower is better" in text and "min_effect" in text and "The noise of one run is" in text
         assert text.count(HARDWARE.hardware_class) == 1 and estimate_tokens(text) <= MAX_TOKENS
