@@ -45,9 +45,7 @@ ENVIRONMENT_READERS = {
     "swarm/output.py": "the client's command line, which has no settings of its own",
     "swarm/demo.py": "passes its environment on to the processes that it starts",
 }
-SLEEPERS = {
-    "tests/worker/loop/test_heartbeat.py": "shows that nothing more happens",
-}
+SLEEPERS = {"tests/worker/loop/test_heartbeat.py": "shows that nothing more happens"}
 PATIENCE_SECONDS = 30
 """Seconds that a busy machine may take for what a test waits for."""
 WAITS = (".acquire", ".communicate", ".join", ".poll", ".result", ".settimeout", ".wait")

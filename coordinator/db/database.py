@@ -24,13 +24,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from coordinator.db.engine import (
-    SQLITE_MAPPED,
-    SQLITE_NOT_MAPPED,
-    begin_on_sqlite,
-    is_disk_full,
-    make_engine,
-)
+from coordinator.db.engine import SQLITE_MAPPED, SQLITE_NOT_MAPPED, begin_on_sqlite, is_disk_full, make_engine
 from coordinator.db.locks import AdvisoryLock
 from coordinator.models import Base
 
@@ -210,8 +204,7 @@ def _known_revisions() -> _Revisions:
     """The schema's revisions. Alembic runs every script to know them, so they are read once."""
     scripts = ScriptDirectory(str(resources.files("migrations")))
     return _Revisions(
-        heads=frozenset(scripts.get_heads()),
-        all=frozenset(script.revision for script in scripts.walk_revisions()),
+        heads=frozenset(scripts.get_heads()), all=frozenset(script.revision for script in scripts.walk_revisions())
     )
 
 

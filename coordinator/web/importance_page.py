@@ -35,16 +35,10 @@ def show_importance(
     names = [one.name for one in known.found] if known else []
     names += sorted({setting for row in rows[:1] for setting in row.settings} - set(names))
     page = {
-        "project": projects.view_project(project),
-        "objective": objective,
-        "here": f"/projects/{name}/importance",
-        "hardware_class": of_class,
-        "hardware_classes": classes,
-        "known": known,
+        "project": projects.view_project(project), "objective": objective, "here": f"/projects/{name}/importance",
+        "hardware_class": of_class, "hardware_classes": classes, "known": known,
         "chart": draw_importances(known.found) if known else None,
-        "picture": draw_parallel(rows, names, MOST_AXES, objective.metric, objective.sign),
-        "lines": len(rows),
-        "width": WIDTH,
-        "height": HEIGHT,
-    }
+        "picture": draw_parallel(rows, names, MOST_AXES, objective.metric, objective.sign), "lines": len(rows),
+        "width": WIDTH, "height": HEIGHT,
+    }  # fmt: skip
     return render("experiments/importance.html", page=page)

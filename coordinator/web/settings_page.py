@@ -129,21 +129,12 @@ def _view(
 ) -> dict[str, Any]:  # fmt: skip
     project = projects.get_project(session, name)
     return {
-        "project": projects.view_project(project),
-        "here": f"/projects/{name}/settings",
-        "shown": shown,
-        "members": "\n".join(shown.members),
-        "base": project.settings_version,
-        "version": version,
-        "is_maintainer": is_maintainer,
-        "modes": MODES,
-        "joinings": JOININGS,
-        "licences": list(DataLicence),
+        "project": projects.view_project(project), "here": f"/projects/{name}/settings", "shown": shown,
+        "members": "\n".join(shown.members), "base": project.settings_version, "version": version,
+        "is_maintainer": is_maintainer, "modes": MODES, "joinings": JOININGS, "licences": list(DataLicence),
         "mix": [(kind, getattr(shown.jobs, kind)) for kind in JobMix.model_fields],
         "contract_mix": projects.parse_stored(project.contract).jobs,
         "adapted": {row.kind: row.share for row in view_shares(session, project)},
-        "versions": project_settings.view_versions(session, project, cursor, ROWS),
-        "is_first": cursor is None,
-        "preview": None,
-        "problem": "",
-    }
+        "versions": project_settings.view_versions(session, project, cursor, ROWS), "is_first": cursor is None,
+        "preview": None, "problem": "",
+    }  # fmt: skip

@@ -96,13 +96,7 @@ def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, boo
         reason = f"If {metric} does not change, this step contributes nothing: {described[0]}."
         refuted = f"{metric} is worse than the parent's: the step contributes."
     return Proposal(
-        title=shorten(title, 200),
-        hypothesis=shorten(reason, 4000),
-        axis=axis,
-        direction=AxisDirection.CHANGE,
-        value=shorten(numbers, 200),
-        predicted_effect=task.assignment.predicted_effect,
-        refuted_by=refuted,
-        settings=settings,
-        steps=[StepReport(experiment_id=number, fate=fate) for number, fate in fates.items()],
-    )
+        title=shorten(title, 200), hypothesis=shorten(reason, 4000), axis=axis, direction=AxisDirection.CHANGE,
+        value=shorten(numbers, 200), predicted_effect=task.assignment.predicted_effect, refuted_by=refuted,
+        settings=settings, steps=[StepReport(experiment_id=number, fate=fate) for number, fate in fates.items()],
+    )  # fmt: skip

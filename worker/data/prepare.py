@@ -89,12 +89,7 @@ def _folder(contract: Contract, protected: Mapping[str, str], cache: Path) -> Pa
 
 
 def _prepare(
-    contract: Contract,
-    protected: Mapping[str, str],
-    sources: list[Path],
-    folder: Path,
-    sandbox: Sandbox,
-    stop: Event,
+    contract: Contract, protected: Mapping[str, str], sources: list[Path], folder: Path, sandbox: Sandbox, stop: Event
 ) -> None:
     """Run the project's `prepare` in the sandbox and move its files to `folder`."""
     limits = ProcessLimits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)

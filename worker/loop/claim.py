@@ -31,13 +31,7 @@ class JobClaimer:
     """
 
     def __init__(
-        self,
-        parts: WorkerParts,
-        project: str | None,
-        branch: str | None,
-        backoff: Backoff,
-        *,
-        once: bool,
+        self, parts: WorkerParts, project: str | None, branch: str | None, backoff: Backoff, *, once: bool
     ) -> None:
         self._parts, self._once = parts, once
         self._project, self._branch, self._backoff = project, branch, backoff

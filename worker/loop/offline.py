@@ -135,22 +135,11 @@ class OfflineMode:
         assert self._state is not None
         state, moment = self._state, now()
         lease = GrantedLease(
-            id=uuid4(),
-            token=secrets.token_urlsafe(24),
-            project=state.project,
-            root_sha=state.root_sha,
-            kind=JobKind.IMPROVE,
-            base=state.best or state.start,
-            branch=state.branch,
-            seed=secrets.randbelow(MAX_SEED),
-            why=WHY,
-            context=state.context,
-            trials=state.trials,
-            issued_at=moment,
-            expires_at=moment + LEASE_TIME,
-            deadline_at=moment + LEASE_TIME,
-            heartbeat_seconds=HEARTBEAT_SECONDS,
-        )
+            id=uuid4(), token=secrets.token_urlsafe(24), project=state.project, root_sha=state.root_sha,
+            kind=JobKind.IMPROVE, base=state.best or state.start, branch=state.branch, seed=secrets.randbelow(MAX_SEED),
+            why=WHY, context=state.context, trials=state.trials, issued_at=moment, expires_at=moment + LEASE_TIME,
+            deadline_at=moment + LEASE_TIME, heartbeat_seconds=HEARTBEAT_SECONDS,
+        )  # fmt: skip
         with self._lock:
             self._leases[lease.id] = self.describe(lease)
         return lease
@@ -158,15 +147,9 @@ class OfflineMode:
     def describe(self, lease: GrantedLease) -> OfflineLease:
         """A job as one that the worker gave itself, by which the coordinator recognises its result."""
         return OfflineLease(
-            token=lease.token,
-            worker=self._worker,
-            agent=self._agent,
-            hardware=self._hardware,
-            project=lease.project,
-            base_sha=lease.base.sha,
-            seed=lease.seed,
-            issued_at=lease.issued_at,
-        )
+            token=lease.token, worker=self._worker, agent=self._agent, hardware=self._hardware, project=lease.project,
+            base_sha=lease.base.sha, seed=lease.seed, issued_at=lease.issued_at,
+        )  # fmt: skip
 
     def find_offline(self, lease_id: UUID) -> OfflineLease | None:
         """The lease as the coordinator will learn of it; None if the coordinator gave the job itself."""

@@ -123,9 +123,7 @@ class RunProcesses:
         try:
             process.await_ready()
             begin = BeginSubstitute(
-                facts=self._begin["facts"],
-                settings=self._begin["settings"],
-                draw=derive_substitution(self._spec.seed),
+                facts=self._begin["facts"], settings=self._begin["settings"], draw=derive_substitution(self._spec.seed)
             )
             process.send(begin, [memory.descriptor for memory in (*before, *after)])
             process.expect(Substituted, deadline=deadline)

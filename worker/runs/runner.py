@@ -195,20 +195,11 @@ class LocalRunner:
         budget = contract.budget.at_pace(request.pace)
         curve = [point.model_copy(update={"seconds": request.pace * point.seconds}) for point in request.parent_curve]
         spec = RunSpec(
-            files=request.files,
-            commit_sha=request.sha,
-            contract=contract.model_copy(update={"budget": budget}),
-            seed=request.seed,
-            device=self.device,
-            cores=self.hardware.cores,
-            data=data,
-            sandbox=self.sandbox,
-            hardware=self.hardware,
-            folder=self._next_folder(request.sha),
-            parent_curve=curve,
-            run_to_end=request.run_to_end,
-            holdout_key=request.holdout_key,
-        )
+            files=request.files, commit_sha=request.sha, contract=contract.model_copy(update={"budget": budget}),
+            seed=request.seed, device=self.device, cores=self.hardware.cores, data=data, sandbox=self.sandbox,
+            hardware=self.hardware, folder=self._next_folder(request.sha), parent_curve=curve,
+            run_to_end=request.run_to_end, holdout_key=request.holdout_key,
+        )  # fmt: skip
         return replace(spec, compiled=self._compile(request, spec, notify, stop))
 
     def prepare(self, request: RunRequest, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
