@@ -357,7 +357,7 @@ class ExperimentEvidence(Message):
     included, is `effect_sd`. `runs_say` is the estimate from the runs alone, its sd multiplied by `scatter`,
     which is about 1 unless they differ by more than `noise_sd` says. Offsets, `noise_sd` and priors are frozen for the
     epoch. Probabilities are those of a gain of at least `min_effect`, against the parent and since the last verified
-    ancestor. `is_claim_confirmed`: others checked it, and `effect_probability` is high enough for a finding's claim.
+    ancestor. `is_claim_confirmed`: it is verified, and `effect_probability` is high enough for a finding's claim.
     """
 
     experiment_id: Count

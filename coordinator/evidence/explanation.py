@@ -32,7 +32,7 @@ def explain(
     runs = queries.map_measurements(session, [sha], hardware_class, contract).get(sha, [])
     prior = model.expect_of(runs)
     before = ancestor.expect(prior) if ancestor else None
-    derived = posteriors.conclude_on(commit, contract, model, ancestor, runs) if runs else None
+    derived = posteriors.derive(session, contract, model, [commit], hardware_class).get(sha)
     case = EvidenceCase(contract, model, ancestor, prior, before, runs, derived)
     return ExperimentEvidence(
         experiment_id=experiment_id,
@@ -161,13 +161,13 @@ class EvidenceCase(NamedTuple):
 
     @property
     def is_claim_confirmed(self) -> bool:
-        """Whether a finding may claim the gain: others measured it without a dispute, it is probable enough, and not
-        much less so by anchors' runs alone."""
-        if self.ancestor is None or self.derived is None or self.derived.dispute is not Dispute.NONE:
+        """Whether a finding may claim the gain: the commit is verified, so anchors' own runs find what it gained since
+        the last verified one, and the effect on its parent is probable enough, also by anchors' runs alone."""
+        if self.ancestor is None or self.derived is None or self.derived.standing is not Standing.VERIFIED:
             return False
         above = self.ancestor.belief.metric
         is_found = is_found_by_roots(self.contract, self.model, above, self.runs, statistics.SURE)
-        return self.is_agreed and is_found and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
+        return is_found and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
 
 
 def list_reasons(case: EvidenceCase) -> Iterator[str]:
@@ -255,7 +255,7 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
         yield "It is suspect: an ancestor or its author was contradicted, and nobody else has measured it since."
     if case.is_claim_confirmed:
         sure = _percent(case.chance_of_effect or 0.0)
-        yield f"Its finding may claim the gain: others measured the commit, and the probability of a gain is {sure}."
+        yield f"Its finding may claim the gain: the commit is verified, and the probability of a gain is {sure}."
 
 
 def list_would_change(case: EvidenceCase) -> Iterator[str]:

@@ -96,7 +96,7 @@ def refresh_posteriors(session: Conn, contract: Contract, sha: str, hardware_cla
     generation: Sequence[CommitRow] = [get_commit(session, sha)]
     model = find_model(session, contract, generation[0].project_id, hardware_class)
     while generation:
-        derived = _derive(session, contract, model, generation, hardware_class)
+        derived = derive(session, contract, model, generation, hardware_class)
         first = first or derived.get(sha)
         settled = _store(session, generation, derived, hardware_class)
         above = [commit.sha for commit in generation if commit.sha not in settled]
@@ -120,7 +120,7 @@ def derive_and_store(
     session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> int:
     """Write the posteriors of commits whose ancestors' stand as they should; returns how many changed."""
-    derived = _derive(session, contract, model, commits, hardware_class)
+    derived = derive(session, contract, model, commits, hardware_class)
     return len(commits) - len(_store(session, commits, derived, hardware_class))
 
 
@@ -169,7 +169,7 @@ def _row_of(commit: CommitRow, hardware_class: str, derived: DerivedPosterior) -
     return key | derived.columns() | {"updated_at": now()}
 
 
-def _derive(
+def derive(
     session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> dict[str, DerivedPosterior]:
     """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored."""
@@ -368,7 +368,7 @@ def find_wrong_numbers(session: Conn, contract: Contract, stored: CommitPosterio
     """How a stored posterior differs from what its runs give, in words; empty where it does not."""
     commit = get_commit(session, stored.commit_sha)
     model = find_model(session, contract, stored.project_id, stored.hardware_class)
-    derived = _derive(session, contract, model, [commit], stored.hardware_class).get(commit.sha)
+    derived = derive(session, contract, model, [commit], stored.hardware_class).get(commit.sha)
     if derived is None:
         return "it has no runs that count"
     pairs = {name: (getattr(stored, name), value) for name, value in derived.columns().items()}

@@ -6,7 +6,7 @@ turn the leading one, to verify it, and a control. Any commit that others measur
 one that began later gets its control when its turn comes, and soon if it has none. A record is confirmed in turns that
 would verify, before other commits are, so that it costs no experiments; a promotion takes such turns, too, within a
 share of its class's time, and the second run of its pair follows the first. Volunteers do not measure again what
-they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
+they measured before, and cannot choose what they verify. Anchors, and who makes no experiments, verify in every turn.
 
 Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
 """
@@ -229,7 +229,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
         leaders = sorted(snapshot.candidates, key=lambda candidate: candidate.mean)[:LEADERS]
         if control := _control(snapshot, leaders):
             return control
-    is_asked = snapshot.is_anchor and not snapshot.is_alone  # alone it has nobody to check
+    is_asked = not snapshot.kinds or (snapshot.is_anchor and not snapshot.is_alone)  # alone it has nobody to check
     turn = JobKind.REPLICATE if is_asked else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:
         return None
@@ -307,7 +307,8 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
             break
         if snapshot.is_alone and leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
             break  # else its own best commits would take all of a lone worker's turns
-        if _may_add(snapshot, leader) and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
+        is_due = leader.sha != snapshot.root_sha or bool(snapshot.kinds)  # the seed claims nothing
+        if is_due and _may_add(snapshot, leader) and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
             base = snapshot.bases.get(leader.sha)
             if base is not None and snapshot.failures_in_row < FAILURES_EXPLAINED_BY_SEED:
                 why = "An anchor's runs have to find the leading commit's gain, and those of what it is counted from."

@@ -116,9 +116,8 @@ def _take_snapshot(
         root_score = queries.find_score(session, project.root_sha, hardware_class)
         snapshot = replace(snapshot, seed_workers=count, has_results=root_score is not None)
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
-    is_turn = (
-        snapshot.is_anchor or snapshot.needs_control or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
-    )
+    is_asked = snapshot.is_anchor or snapshot.needs_control or not snapshot.kinds
+    is_turn = is_asked or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None:
         return snapshot
     may_promote = request.protocol >= PROMOTING_PROTOCOL

@@ -7,10 +7,12 @@ from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, quarantine
+from coordinator.evidence.explanation import explain
 from coordinator.evidence.trust import list_due
 from coordinator.models import CommitPosterior, Project, TrustRecord, Volunteer, Worker
 from coordinator.workers.lookup import WorkerRow
 from shared.protocol import now, use_clock
+from shared.records import ExperimentEvidence
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History
 
@@ -77,6 +79,10 @@ class Village:
     def posterior(self, sha: str) -> CommitPosterior:
         with self.database.read() as session:
             return session.get_one(CommitPosterior, (sha, CLASS))
+
+    def explain(self, sha: str) -> ExperimentEvidence:
+        with self.database.read() as session:
+            return explain(session, session.scalars(select(Project)).one(), 0, sha, CLASS)
 
     def list_due(self, name: str) -> list[str]:
         with self.database.read() as session:

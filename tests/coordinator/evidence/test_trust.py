@@ -7,8 +7,6 @@ from typer.testing import CliRunner
 from coordinator.cli import app
 from coordinator.db.database import Database
 from coordinator.evidence import quarantine
-from coordinator.evidence.explanation import explain
-from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.models import Event, Project, Run
 from coordinator.records import service as records
 from shared.events import EventKind
@@ -48,16 +46,29 @@ def test_a_verified_gain_says_whether_anchors_found_it_where_no_process_tells_th
         """The standing then, whether it is said to be found with caches emptied, and whether the story says why not."""
         village.measure(name, sha, 3.2, **changes)
         stored = village.posterior(sha)
-        with village.database.read() as session:
-            experiment = find_experiment_by_commit(session, sha)
-            assert experiment is not None
-            evidence = explain(session, session.scalars(select(Project)).one(), experiment.id, sha, CLASS)
-        return stored.standing, stored.caches_emptied, "caches_emptied" in " ".join(evidence.story)
+        return stored.standing, stored.caches_emptied, "caches_emptied" in " ".join(village.explain(sha).story)
 
     assert measure("bo", **emptied) == ("provisional", False, False)
     assert measure("dan") == ("verified", False, True)
     assert measure("cy", **emptied) == ("verified", True, False)
     village.check_numbers()
+
+
+def test_what_no_anchors_own_runs_find_is_not_explained_as_verified_and_no_finding_claims_it(village: Village) -> None:
+    """An anchor that measured with another budget than the seed agrees with others, and finds nothing by itself."""
+    village.make_anchor("dan")
+    sha = village.invent("ada", 3.2)
+
+    def measure(name: str, of: str | None, metric: float) -> tuple[str, bool]:
+        """The standing as it is explained, and whether a finding may claim the gain."""
+        village.measure(name, of, metric, *((2.0, 1000.0) if name == "dan" else ()))
+        told = village.explain(sha)
+        assert told.after is not None and told.after.standing == village.posterior(sha).standing
+        return told.after.standing, told.is_claim_confirmed
+
+    assert measure("bo", sha, 3.2) == ("provisional", False)
+    assert measure("dan", sha, 3.2) == ("corroborated", False)
+    assert measure("dan", None, 3.3) == ("verified", True)
 
 
 def test_agreement_with_an_anchor_on_enough_commits_over_a_day_vouches(village: Village) -> None:
@@ -304,9 +315,7 @@ def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Vill
     assert (posterior.standing, posterior.dispute) == ("provisional", "contested")
     village.measure("cy", sha, 3.2)
     assert village.posterior(sha).metric_mean == pytest.approx(3.2, abs=0.01), "dan's has no part in it"
-    with village.database.read() as session:
-        project = session.scalars(select(Project)).one()
-        told = explain(session, project, 0, sha, CLASS)
+    told = village.explain(sha)
     assert [run.is_in_posterior for run in told.runs] == [False, False, True, True]
     assert any("1 run by volunteers who stand apart" in sentence for sentence in told.story)
     village.check_numbers()

@@ -14,8 +14,10 @@ from coordinator.cli import app as command_line
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.experiments import JobKind
+from shared.leases import ResultUpload
 from shared.workers import Role
 from tests.support.accounts import browse_as, code_of, make_person
+from tests.support.messages import make_run
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
 
@@ -96,17 +98,16 @@ def test_modes_decide_what_jobs_are_given(case: Case) -> None:
     assert case.refusal() == ""
 
 
-def test_a_draining_project_is_still_measured(case: Case, make_worker: Callable[..., MiniWorker]) -> None:
-    case.worker.experiment("LR = 0.5\n", 3.0)
+def test_a_draining_project_is_measured_until_nothing_waits(case: Case, make_worker: Callable[..., MiniWorker]) -> None:
+    begun, _ = case.worker.experiment("LR = 0.5\n", 3.25)
     case.change(mode="draining")
-    bob = make_worker("w2", "bob")
-    kinds = set()
-    for _ in range(3):
-        reply = bob.claim()
-        if reply.lease is not None:
-            kinds.add(reply.lease.kind)
-            bob.release(reply.lease)
-    assert kinds and not any(kind.makes_experiment for kind in kinds)
+    for name in ("bob", "eve"):
+        checker = make_worker("w2", name)
+        checker.measure_root(3.3)
+        lease = checker.claim_job()
+        assert lease.kind is JobKind.REPLICATE and lease.base.sha != begun.base.sha
+        checker.deliver(lease, ResultUpload(run=make_run(lease.base.sha, 3.25)))
+    assert "nothing waits to be measured" in checker.claim().reason
 
 
 def test_who_may_join_is_held_to_at_the_claim(case: Case) -> None:

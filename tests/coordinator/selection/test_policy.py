@@ -126,6 +126,15 @@ def test_nobody_verifies_what_is_their_own() -> None:
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
 
 
+def test_who_makes_no_experiments_verifies_in_every_turn_and_not_the_seed() -> None:
+    """Else a turn that would experiment comes to nothing, and no other turn ever follows it."""
+    seed = Candidate(ROOT, 3.0, 0.005, 1, 0)
+    for done in range(8):
+        decision = decide_in_swarm(done, seed, LEADER, kinds=frozenset(), is_draining=True)
+        assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
+        assert isinstance(decide_in_swarm(done, seed, kinds=frozenset(), is_draining=True), NoJob)
+
+
 def test_verification_waits_for_runs_under_way() -> None:
     busy = LEADER._replace(measured_in_flight=2)
     decision = decide_in_swarm(7, busy, RECORD._replace(sha="other", mean=3.3))
