@@ -4,27 +4,32 @@ python -m tests.bench.bench_anchors        through the coordinator's services, o
 
 Before, P(better) was taken of anchors' runs less the offsets, by the noise, and with the budgets that all volunteers'
 runs tell. Now it is of the differences of an anchor's own runs (decision 0031). The attackers' commits gain nothing;
-beside them an honest one gains ten times the noise.
+beside them an honest one gains ten times the noise. In the last rows nobody lies, and the anchor's machine drifts.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from math import log
+from math import log, pi, sin
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 from unittest.mock import patch
+
+from sqlalchemy import select
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import calibration_queries, epochs, posteriors
-from coordinator.projects.service import create_project
+from coordinator.lineage.commits import get_commit
+from coordinator.models import Project, Volunteer, Worker
+from coordinator.projects.service import contract_of, create_project
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import Standing
 from tests.bench.report import format_table
 from tests.support.in_process import open_client
 from tests.support.seeds import write_seed
-from tests.support.village import Village
+from tests.support.village import CLASS, Village
 
 NOISE_SD, SEED, GAIN = 0.005, 3.3, 0.05
 """The noise of the village's contract, and its seed."""
@@ -34,18 +39,33 @@ LIE, NEAR = 0.02, 0.002
 COMMITS = 20
 SLOPE = -0.08
 SPEED = 1000.0
+DRIFT, PERIOD = 3 * NOISE_SD, 20
+"""How far an anchor's machine drifts, and in how many of its runs it goes up and down once."""
+
+
+class Judged(NamedTuple):
+    """Whether a commit was ever verified, and whether its finding might ever claim a gain."""
+
+    is_verified: bool = False
+    may_claim: bool = False
+
+    def __or__(self, other: "Judged") -> "Judged":
+        return Judged(self.is_verified or other.is_verified, self.may_claim or other.may_claim)
 
 
 class Town:
-    """A village whose honest members' runs have noise, with the anchor `dan`."""
+    """A village whose honest members' runs have noise, with the anchor `dan`, whose machine may drift: by sine."""
 
     def __init__(self, database: Database) -> None:
         self.village, self.draw = Village(database), Random(1)
+        self.drift, self.runs = 0.0, 0
         self.village.make_anchor("dan")
         self.measure("dan", None, SEED)
 
     def measure(self, name: str, sha: str | None, level: float, pace: float = 1.0, speed: float | None = None) -> float:
         """An honest run; returns what it found."""
+        self.runs += name == "dan"
+        level += self.drift * sin(2 * pi * self.runs / PERIOD) if name == "dan" else 0.0
         found = level + self.draw.gauss(0, NOISE_SD) + (SLOPE * log(pace) if speed else 0.0)
         self.village.measure(name, sha, found, pace, speed)
         return found
@@ -61,23 +81,43 @@ class Town:
         with self.village.database.write() as session:
             epochs.end_epochs(session, always=True)
 
-    def judge(self, author: str, level: float, claimed: float, by: str, pace: float = 1.0) -> bool:
-        """Whether a commit is verified, that sybils confirm and an anchor measures three times; after each of its runs
-        one more sybil says what it found or a little less, if that is nearer to the claim."""
+    def judge(self, author: str, level: float, claimed: float, by: str, pace: float = 1.0) -> Judged:
+        """What comes of a commit that sybils confirm and an anchor measures three times; after each of its runs one
+        more sybil says what it found or a little less, if that is nearer to the claim."""
         speed = SPEED if pace != 1 else None
         sha = self.village.invent(author, claimed)
         for sybil in SYBILS[1:3]:
             self.village.measure(sybil, sha, claimed)
-        standings = set()
+        judged = Judged()
         for sybil in SYBILS[3:6]:
             found = self.measure(by, sha, level, pace, speed)
-            standings.add(self.village.posterior(sha).standing)
+            judged |= self.look(sha)
+            if self.drift and self.is_base_missing(sha, by):
+                self.measure(by, None, SEED)
             self.village.measure(sybil, sha, max(claimed, found - NEAR))
-            standings.add(self.village.posterior(sha).standing)
-        return Standing.VERIFIED in standings
+            judged |= self.look(sha)
+        return judged
+
+    def is_base_missing(self, sha: str, by: str) -> bool:
+        """Whether the coordinator asks an anchor for the seed next, from which the commit's gain is counted."""
+        with self.village.database.read() as session:
+            project = session.scalars(select(Project)).one()
+            worker_id = session.scalars(select(Worker.id).join(Volunteer).where(Volunteer.name == by)).one()
+            commit = get_commit(session, sha)
+            missing = posteriors.find_missing_base(session, contract_of(project), commit, CLASS, worker_id)
+        return missing is not None
+
+    def look(self, sha: str) -> Judged:
+        told = self.village.explain(sha)
+        assert told.after is not None
+        return Judged(told.after.standing is Standing.VERIFIED, told.is_claim_confirmed)
 
 
-def give_an_offset(town: Town) -> tuple[int, bool]:
+Outcome = tuple[list[Judged], Judged | None]
+"""What comes of commits that gain nothing, and of an honest gain, if there is one."""
+
+
+def give_an_offset(town: Town) -> Outcome:
     """They say less by LIE of what the second of two anchors measured, and so its machine seems to measure more."""
     town.village.make_anchor("cy")
     for sybil in SYBILS:
@@ -85,21 +125,21 @@ def give_an_offset(town: Town) -> tuple[int, bool]:
     for at in range(16):
         town.share("cy" if at % 2 else "dan", -LIE if at % 2 else 0.0)
     town.end_epoch()
-    false = sum(town.judge(SYBILS[0], SEED, SEED - LIE, "cy") for _ in range(COMMITS))
+    false = [town.judge(SYBILS[0], SEED, SEED - LIE, "cy") for _ in range(COMMITS)]
     return false, town.judge("ada", SEED - GAIN, SEED - GAIN - LIE, "cy")
 
 
-def copy(town: Town) -> tuple[int, bool]:
+def copy(town: Town) -> Outcome:
     """They repeat an anchor's numbers, and so noise seems small; then they claim what noise may give an anchor, too."""
     for at in range(8):
         town.share("dan", 0.0)
         if at % 4 == 3:
             town.end_epoch()
-    false = sum(town.judge(SYBILS[0], SEED, SEED - 2 * NOISE_SD, "dan") for _ in range(COMMITS))
+    false = [town.judge(SYBILS[0], SEED, SEED - 2 * NOISE_SD, "dan") for _ in range(COMMITS)]
     return false, town.judge("ada", SEED - GAIN, SEED - GAIN, "dan")
 
 
-def name_a_throughput(town: Town) -> tuple[int, bool]:
+def name_a_throughput(town: Town) -> Outcome:
     """They say that the seed is twice as fast with them as with others, whose budgets double, an anchor's too."""
     for name in ("dan", "bo", "ada"):
         town.measure(name, None, SEED, 1.0, SPEED)
@@ -108,15 +148,22 @@ def name_a_throughput(town: Town) -> tuple[int, bool]:
     for _ in range(4):
         town.end_epoch()
     level = SEED + SLOPE * log(2)
-    false = sum(town.judge(SYBILS[0], SEED, level, "dan", 2.0) for _ in range(COMMITS))
-    return false, False
+    return [town.judge(SYBILS[0], SEED, level, "dan", 2.0) for _ in range(COMMITS)], None
+
+
+def wait_for_drift(town: Town) -> Outcome:
+    """They claim what an anchor's machine finds when it has drifted since it measured the seed."""
+    town.drift = DRIFT
+    false = [town.judge(SYBILS[0], SEED, SEED - DRIFT, "dan") for _ in range(COMMITS)]
+    return false, town.judge("ada", SEED - GAIN, SEED - GAIN, "dan")
 
 
 VOTES = [(number, SPEED) for number in range(3)] + [(number, 2 * SPEED) for number in range(3, 3 + len(SYBILS))]
-ATTACKS: dict[str, Callable[[Town], tuple[int, bool]]] = {
+ATTACKS: dict[str, Callable[[Town], Outcome]] = {
     "an offset for one of two anchors": give_an_offset,
     "copies make noise small": copy,
     "a throughput changes budgets": name_a_throughput,
+    "an anchor's machine drifts by 3 sd": wait_for_drift,
 }
 
 
@@ -139,16 +186,25 @@ def open_town() -> Iterator[Town]:
             yield Town(app.state.database)
 
 
+HEADINGS = ("attack", "rules", "verified of those that gain nothing", "whose findings may claim", "an honest gain")
+
+
 def main() -> None:
     rows = []
     for name, attack in ATTACKS.items():
         for rules, applied in (("before", apply_rules_before), ("now", nullcontext)):
             with applied(), open_town() as town:
-                false, is_verified = attack(town)
-            honest = "–" if attack is name_a_throughput else "verified" if is_verified else "not verified"
-            rows.append([name, rules, f"{false} of {COMMITS}", honest])
+                false, honest = attack(town)
+            counts = [f"{sum(some)} of {COMMITS}" for some in zip(*false, strict=True)]
+            rows.append([name, rules, *counts, _describe(honest)])
             print(" | ".join(rows[-1]), flush=True)
-    print(format_table(("attack", "rules", "false among commits that gain nothing", "an honest gain"), rows))
+    print(format_table(HEADINGS, rows))
+
+
+def _describe(honest: Judged | None) -> str:
+    if honest is None:
+        return "–"
+    return ("verified" if honest.is_verified else "not verified") + (", may claim" if honest.may_claim else "")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ bounds of shares are one-sided 95 % (Clopper and Pearson 1934), so that of no fa
 
 from collections.abc import Iterator, Sequence
 from math import exp, isnan, lgamma, log, log1p, nan, sqrt
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import NamedTuple
 
 from shared.experiments import Standing
 from tests.bench.landscape import START
-from tests.bench.search_rivals import RIVALS
-from tests.bench.search_swarm import Fate
+from tests.bench.search_rivals import LINEAR, RIVALS
+from tests.bench.search_swarm import IMPROVED, Fate
 from tests.bench.search_trial import HORIZONS, RivalTrials, Trial
 from tests.bench.worlds import MIXED, WORLDS
 
@@ -21,14 +21,18 @@ STUDENT_T = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8, 6: 2.6, 8: 2.4, 10: 2.3, 20: 2.1}
 
 CONFIDENCE = 0.95
 SIZES = (16, 64, 256)
+ASKED = dict(zip(SIZES, (14.0, 32.0, 55.0), strict=True))
+"""How many times faster than one thread a fleet of each size is to be in the mixed world."""
+
 EVEN, FLAT = "even", "nothing to find"
 SPEEDS = ("world", "workers", "swarm", *RIVALS, "ahead of the swarm", "not told apart")
 FATES = ("claim", "ever made", "false when made", "false, % (95 % interval)", "withdrawn by the end")
+TIMES = ("world", "workers", "asked on average", "swarm", LINEAR)
 ERRORS = ("world", "workers", "swarm's records", *RIVALS)
 CLAIMS = (
     "world", "workers", "seeds", "gain / keep-if-lower's", "measurements aside", "record too good by, × 10⁻⁴",
     "keep-if-lower's", "false / verified at the end", "records on made-up results", "records by fabricators",
-    "wasted %", "measuring %",
+    "wasted %", "measuring %", "false / ever `improved`",
 )  # fmt: skip
 
 
@@ -193,6 +197,16 @@ class Results:
                 names = [", ".join(some) or "–" for some in (ahead, level)]
                 yield (world, str(workers), own, *speeds, *names)
 
+    def list_times(self) -> Iterator[tuple[str, ...]]:
+        """Rows of TIMES: the fewest, the median and the most runs' time to the target, over landscapes."""
+        for world in (EVEN, MIXED.name):
+            for workers, asked in ASKED.items():
+                rivals = [one for one in self.of_rivals(world, workers) if LINEAR in one.rivals]
+                if rivals:
+                    own = _spread([one.swarm_time for one in self.of_swarm(world, workers)])
+                    theirs = _spread([one.rivals[LINEAR].time for one in rivals])
+                    yield world, str(workers), f"{mean(one.one_thread for one in rivals) / asked:.2f}", own, theirs
+
     def list_errors(self) -> Iterator[tuple[str, ...]]:
         """Rows of ERRORS: how much too good what is reported is, in 10⁻⁴, at the horizon."""
         for world in WORLDS:
@@ -233,7 +247,7 @@ class Results:
             Goal("1 worker, gain after as many runs / keep-if-lower's", 0.95, _gain(alone)),
             Goal("1 worker, the same with measurements not counted", 1.0, _search_gain(alone)),
         ]
-        for size, asked in zip(SIZES, (14.0, 32.0, 55.0), strict=True):
+        for size, asked in ASKED.items():
             goals.append(Goal(f"{size} workers, times faster to the target", asked, self.speed(MIXED.name, size)))
         for size in SIZES:
             for name in RIVALS:
@@ -243,19 +257,23 @@ class Results:
         return [
             *goals,
             Goal("record too good by, in 10^-4", 2.0, _record_error(trials), is_least=False),
-            _bound_goal("false among {} that were ever verified, %", verified.false, verified.made),
-            _bound_goal("of {} records, rest on made-up results, %", _sum_made_up(self.trials), sum(records)),
+            bound_goal("false among {} that were ever verified, %", verified.false, verified.made),
+            bound_goal("of {} records, rest on made-up results, %", _sum_made_up(self.trials), sum(records)),
             Goal("wasted runs, %", 3.0, average([t.wasted / t.runs for t in trials], 100), is_least=False),
             Goal("replications and controls, % of all runs", 25.0,
                  average([one.measurements / one.runs for one in trials], 100), is_least=False),
         ]  # fmt: skip
 
 
+def _spread(times: Sequence[float]) -> str:
+    return f"{min(times):.2f} · {median(times):.2f} · {max(times):.2f}" if times else "–"
+
+
 def show(found: Estimate | None) -> str:
     return "–" if found is None else str(found)
 
 
-def _bound_goal(text: str, bad: int, known: int) -> Goal:
+def bound_goal(text: str, bad: int, known: int) -> Goal:
     """A share that should be at most 1 %; its interval's upper end is the one-sided bound."""
     if not known:
         return Goal(text.format(known), 1.0, None, is_least=False)
@@ -267,6 +285,7 @@ def _sum_made_up(trials: Sequence[Trial]) -> int:
 
 
 def _describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
+    improved = [one.fates[IMPROVED] for one in trials if IMPROVED in one.fates]
     cells = [
         _gain(trials),
         _search_gain(trials),
@@ -277,6 +296,7 @@ def _describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
         str(sum(trial.records_by_fabricators for trial in trials)),
         average([trial.wasted / trial.runs for trial in trials], 100),
         average([trial.measurements / trial.runs for trial in trials], 100),
+        f"{sum(fate.false for fate in improved)} / {sum(fate.made for fate in improved)}",
     ]
     return (str(workers), str(len(trials)), *("–" if cell is None else str(cell) for cell in cells))
 

@@ -293,13 +293,14 @@ class LinearModel(Policy):
         return self._best
 
 
+LINEAR = "linear model"
 RIVALS: dict[str, type[Policy]] = {
     "strict": StrictReplication,
     "independent": Threads,
     "best of N": BestOfN,
     "islands": Islands,
     "Thompson": Thompson,
-    "linear model": LinearModel,
+    LINEAR: LinearModel,
 }
 
 

@@ -148,8 +148,12 @@ class Outcome:
 
 @dataclass
 class Member:
+    """A volunteer with one worker. Its own numbers give its offset and its experiments' effects, which are so the same
+    whoever else is there."""
+
     name: str
     client: MiniWorker
+    draw: Random
     offset: float
     is_sybil: bool = False
     is_liar: bool = False
@@ -161,7 +165,7 @@ class SybilSwarm:
     """The simulation: rounds in which each member does one job, all at once."""
 
     def __init__(self, database: Database, http: httpx.Client, attack: Attack, seed: int) -> None:
-        self.database, self.attack, self.draw = database, attack, Random(seed)
+        self.database, self.attack, self.seed, self.draw = database, attack, seed, Random(seed)
         self.time = BEGUN
         self.truth: dict[str, float] = {}
         self.claimed: dict[str, float] = {}
@@ -182,7 +186,8 @@ class SybilSwarm:
         with self.database.write() as session:
             token = create_token(session, name, "bench")
         role = {"is_sybil": name.startswith("sybil"), "is_liar": name.startswith("liar")}
-        return Member(name, MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), **role)
+        draw = Random(f"{name} {self.seed}")
+        return Member(name, MiniWorker(http, token, f"{name}-w"), draw, draw.gauss(0, OFFSET_SD), **role)
 
     def run(self) -> Outcome:
         with self._let_nothing_else_draw():
@@ -291,7 +296,7 @@ class SybilSwarm:
         if isinstance(drafted, str):
             upload = ResultUpload(run=make_run(drafted, self._measure(member, drafted), **changes))
         else:
-            effect = DULL if self._lies(member) else self.draw.gauss(0, EFFECT_SD / 2)
+            effect = DULL if self._lies(member) else member.draw.gauss(0, EFFECT_SD / 2)
             claims = self._lies(member) and self._rounds_since_lie >= ROUNDS_PER_LIE
             truth = self.truth[base] + (0.0 if claims else effect)
             claimed = self.claimed.get(base, self.truth[base]) - LIE
