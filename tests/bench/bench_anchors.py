@@ -82,7 +82,7 @@ class Town:
             epochs.end_epochs(session, always=True)
 
     def judge(self, author: str, level: float, claimed: float, by: str, pace: float = 1.0) -> Judged:
-        """What comes of a commit that sybils confirm and an anchor measures three times; after each of its runs one
+        """Judges a commit that sybils confirm and an anchor measures three times; after each of its runs one
         more sybil says what it found or a little less, if that is nearer to the claim."""
         speed = SPEED if pace != 1 else None
         sha = self.village.invent(author, claimed)
@@ -114,7 +114,7 @@ class Town:
 
 
 Outcome = tuple[list[Judged], Judged | None]
-"""What comes of commits that gain nothing, and of an honest gain, if there is one."""
+"""Commits that gain nothing, and an honest gain, if there is one."""
 
 
 def give_an_offset(town: Town) -> Outcome:
