@@ -1,6 +1,6 @@
 """Can strangers make each other trusted, and can liars silence a class? Attacks on the real coordinator, old and new.
 
-python -m tests.bench.bench_trust                      all attacks; ten minutes on two idle cores
+python -m tests.bench.bench_trust                      all attacks; TMPDIR=/dev/shm spares waits for a disk
 python -m tests.bench.bench_trust --quick              the form that the tests run
 python -m tests.bench.bench_trust --parts anchors      what it costs honest volunteers that anchors find gains alone
 

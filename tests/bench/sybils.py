@@ -180,6 +180,7 @@ class SybilSwarm:
         self._number = 0
         self._lied: list[str] = []
         self._roots: set[str] = set()
+        self._files: dict[str, str] = {}
         self._rounds_since_lie = ROUNDS_PER_LIE
 
     def _join(self, http: httpx.Client, name: str) -> Member:
@@ -302,7 +303,8 @@ class SybilSwarm:
             claimed = self.claimed.get(base, self.truth[base]) - LIE
             value = (claimed if claims else self.claimed.get(base, self.truth[base]) + effect) + member.offset
             value += self.draw.gauss(0, NOISE_SD) - self._make_up(member, is_own=True)
-            upload = make_result(lease, member.client.files_of(lease), drafted, value, **changes)
+            self._files = self._files or member.client.files_of(lease)
+            upload = make_result(lease, self._files | lease.base.files, drafted, value, **changes)
             upload = upload.model_copy(update={"proposal": describe_change(lease.base.files, drafted)})
             sha = upload.run.commit_sha
             self.truth[sha], self.code[sha], self.reported[sha] = truth, drafted["train.py"], value - member.offset
