@@ -279,7 +279,7 @@ def import_autoresearch(
             lines = [*autoresearch.preview_session(read, options), "Nothing was stored."]
         else:
             with database.write() as write:
-                lines = list(autoresearch.describe(autoresearch.import_session(read, write, options)))
+                lines = autoresearch.describe(autoresearch.import_session(read, write, options))
     for line in lines:
         typer.echo(line)
 

@@ -141,8 +141,8 @@ class Client:
     def list_workers(self, limit: int | None = None, **filters: Any) -> Listing[WorkerView]:
         return self._list("/workers", WorkerView, limit, filters)
 
-    def list_volunteers(self, limit: int | None = None) -> Listing[VolunteerView]:
-        return self._list("/volunteers", VolunteerView, limit, {})
+    def list_volunteers(self, limit: int | None = None, **filters: Any) -> Listing[VolunteerView]:
+        return self._list("/volunteers", VolunteerView, limit, filters)
 
     def list_lineage(self, commit: str, limit: int | None = None, **filters: Any) -> Listing[LineageStep]:
         """A commit and its ancestors, the nearest first. It is a sha, four digits of one, or an experiment's number."""

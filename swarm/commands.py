@@ -99,10 +99,11 @@ def projects(
 
 
 @app.command()
+@with_filters
 @with_project
 def topics(
+    filters: dict[str, Any],
     project: str | None,
-    text: Annotated[str | None, typer.Option(help="Only axes with this in their name.")] = None,
     sort: Annotated[TopicSort, typer.Option(help="The order, highest or newest first.")] = TopicSort.NEWEST,
     ascending: Ascending = False,
     limit: Limit = 20, json: Json = None, coordinator: Url = DEFAULT_URL,
@@ -112,10 +113,10 @@ def topics(
     \b
     Examples:
       swarm topics
-      swarm topics --sort improved --json axis,experiments,improved
+      swarm topics --sort improved --verdict worse --json axis,experiments,improved
     """
     with connected(coordinator) as client:
-        found = client.list_topics(client.choose_project(project), limit, text=text, sort=sort, ascending=ascending)
+        found = client.list_topics(client.choose_project(project), limit, sort=sort, ascending=ascending, **filters)
         write(TopicSummary, found, json, lambda: print_rows(tabulate_topics(found), "Nothing was tried yet."))
 
 

@@ -37,7 +37,7 @@ def clear_errors() -> Iterator[None]:
     except SwarmError as error:
         problem = error.detail
     except ValidationError as error:
-        problem = "; ".join(_describe_mistake(mistake) for mistake in error.errors())
+        problem = "; ".join(_describe_mistake(mistake, error.title) for mistake in error.errors())
     except exc.OperationalError as error:
         problem = f"the database cannot be used: {error.orig}."
         if is_disk_full(error):
@@ -61,10 +61,11 @@ def read_values(model: type[Model], values: Mapping[str, object]) -> Model:
         raise CommandFailed(f"{' '.join(map(str, wrong['loc'][:2]))}: {describe_mistake(wrong)}.") from error
 
 
-def _describe_mistake(mistake: ErrorDetails) -> str:
-    """A setting's mistake; one without a place names the setting itself."""
-    what = describe_mistake(mistake)
-    return f"SWARM_{str(mistake['loc'][0]).upper()}: {what}" if mistake["loc"] else what
+def _describe_mistake(mistake: ErrorDetails, model: str) -> str:
+    """A mistake in a setting or in a message; one without a place names the setting itself."""
+    place = ".".join(map(str, mistake["loc"]))
+    name = f"SWARM_{place.upper()}: " if model == "CoordinatorSettings" else f"{place}: "
+    return (name if place else "") + describe_mistake(mistake)
 
 
 @contextmanager

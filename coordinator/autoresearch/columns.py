@@ -165,6 +165,8 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
     if ColumnRole.DESCRIPTION not in found:
         found |= _find_words(texts, set(found.values()))
     for role, need in ((ColumnRole.STATUS, "what was kept and what was not"), (ColumnRole.METRIC, "the numbers")):
+        if role not in found and len(table.columns) == 1:
+            raise ResultsInvalidError("It has no columns. Write it as TSV, CSV, a table in Markdown, or JSON lines.")
         if role not in found:
             raise ResultsInvalidError(
                 f"No column is known that says {need}; it has {', '.join(table.columns)[:300]}. Name it with --column "
@@ -189,6 +191,10 @@ def _read_given(table: LogTable, given: Sequence[str]) -> Iterator[tuple[ColumnR
         cleaned = clean_name(column)
         number = int(cleaned) if cleaned.isascii() and cleaned.isdigit() else 0
         if cleaned == NO_COLUMN and cleaned not in table.columns:
+            if name == ColumnRole.METRIC:
+                raise ResultsInvalidError(
+                    "--column metric=none: a log without numbers has nothing that can be imported."
+                )
             yield ColumnRole(name), ""
             continue
         if cleaned not in table.columns and not 1 <= number <= len(table.columns):
@@ -327,5 +333,5 @@ def _counts_rows(name: str, cells: Sequence[str]) -> bool:
 
 def _is_numeric(cells: Sequence[str]) -> bool:
     numbers = sum(read_number(cell) is not None for cell in cells)
-    said = sum(cell.lower() not in MISSING and cell.lower() not in NOT_FINITE for cell in cells)
+    said = sum(cell.lower() not in MISSING | NOT_FINITE and read_status(cell) is None for cell in cells)
     return numbers > 0 and 2 * numbers >= said

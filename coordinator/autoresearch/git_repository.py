@@ -1,16 +1,19 @@
 """Reads the git repository that an imported project's commits come from, on this machine's disk."""
 
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha1
 from pathlib import Path
 
-from dulwich.errors import NotGitRepository
+from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, TreeEntry
-from dulwich.repo import Repo
+from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from coordinator.http.errors import SwarmError
 from shared.commits import CommitError, CommitWords, check_path
+from shared.protocol import LATEST
 from shared.seeds import MAX_FILE_BYTES, MAX_FILES
 
 MIN_PREFIX = 4  # as git: a shorter hash names nothing
@@ -23,6 +26,12 @@ WRITTEN = (".log", ".out", ".err", ".tsv", ".csv", ".jsonl", ".ndjson", ".svg", 
 """Ends of names of what runs write, and people do not."""
 
 NO_CODE = tuple(end.encode() for end in (*WRITTEN, ".md", ".txt", ".png", ".jpg", ".gif", ".pdf", ".html"))
+DAMAGED = (
+    FileFormatException, ChecksumMismatch, UnsupportedVersion, UnsupportedExtension, zlib.error, struct.error, OSError,
+    AssertionError, BufferError, ValueError,
+)  # fmt: skip
+"""What dulwich raises where git's files are damaged, or of a form that it does not know."""
+
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
 
@@ -81,14 +90,15 @@ class ForeignRepository:
         return (self.read_words(sha).message.splitlines() or [""])[0]
 
     def read_words(self, sha: str) -> CommitWords:
-        """A commit's author, time and message; the time zone is dropped."""
+        """A commit's author, time and message; the time zone is dropped, and a time that cannot be is 0."""
         commit = self._get_commit(sha)
         author = commit.author.decode(errors="replace").replace("\0", "")
         name, bracket, address = author.partition(" <")
         if not bracket or not address.endswith(">") or any(c in name + address[:-1] for c in "<>\n"):
             author = NO_AUTHOR
         message = commit.message.decode(errors="replace").replace("\0", "")
-        return CommitWords(author, max(0, commit.author_time or 0), message)
+        authored_at = commit.author_time or 0
+        return CommitWords(author, authored_at if 0 < authored_at < LATEST.timestamp() else 0, message)
 
     def read_files(self, sha: str) -> tuple[dict[str, str], dict[str, str]]:
         """A commit's text files by path, those nearest to the root first; and what was left out, with the reasons."""
@@ -176,10 +186,13 @@ def _find_reason(path: str, data: bytes, count: int) -> str:
 def open_repository(folder: Path, branch: str) -> Iterator[ForeignRepository]:
     """A work tree or a bare repository. Raises RepositoryInvalidError."""
     try:
-        repo = Repo(str(folder))
+        with closing(Repo(str(folder))) as repo:
+            yield ForeignRepository(repo, branch)
     except NotGitRepository as error:
         raise RepositoryInvalidError(
             f"{folder} is no git repository on this machine. Clone it first, and name the clone's folder."
         ) from error
-    with closing(repo):
-        yield ForeignRepository(repo, branch)
+    except DAMAGED as error:
+        raise RepositoryInvalidError(
+            f"git's own files in {folder} cannot be read: {error}. `git fsck` says more; a new clone may help."
+        ) from error

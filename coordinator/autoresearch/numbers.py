@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -37,7 +37,7 @@ _TIME_FORMS = (
 
 _NUMBER = re.compile(
     r"(?P<sign>[-+\N{MINUS SIGN}]?)\s?(?P<digits>\d[\d.,_]*|\.\d+)(?P<exponent>e[-+]?\d+)?\s*"
-    r"(?P<unit>[%a-z\N{MICRO SIGN}][\w%/^\N{MICRO SIGN}]*)?"
+    r"(?P<unit>[%a-z\N{MICRO SIGN}](?:(?!\d+[a-z])[\w%/^\N{MICRO SIGN}])*)?"
     r"(?:\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\().*)?",
     re.IGNORECASE,
 )
@@ -55,9 +55,12 @@ class ReadNumber(NamedTuple):
     unit: str
 
 
-def has_decimal_commas(texts: Iterable[str]) -> bool:
-    """Whether a comma in these numbers begins their fraction: one that cannot part thousands shows it."""
+def has_decimal_commas(texts: Iterable[str], *, is_european: bool = False) -> bool:
+    """Whether a comma in these numbers begins their fraction: one that cannot part thousands shows it. `is_european`:
+    commas part no columns, so each of them does unless a point stands behind one."""
     found = [match[0] for text in texts if (match := re.search(r"\d[\d.,]*", text)) and "," in match[0]]
+    if is_european and found and not any("." in text.split(",", 1)[-1] or text.count(",") > 1 for text in found):
+        return True
     return any(
         text.count(",") == 1 and (len(text.split(",")[1]) != 3 or text.startswith("0,") or "." in text.split(",")[0])
         for text in found
@@ -97,12 +100,14 @@ def find_unit(numbers: Iterable[ReadNumber]) -> str:
     return max(counts, key=lambda unit: counts[unit], default="")
 
 
-def find_sentinels(texts: Iterable[str]) -> set[float]:
-    """Values such as -999 that stand for "no result": nines or a power of ten, far from all others."""
+def find_sentinels(texts: Iterable[str], kept: Collection[float] = ()) -> set[float]:
+    """Values such as -999 that stand for "no result": nines or a power of ten, far from all others; and -1 where no
+    other one is below zero, and nothing was `kept` with it."""
     values = {text: number.value for text in texts if (number := read_number(text))}
     suspects = {value for text, value in values.items() if SENTINEL.fullmatch(text.strip()) and abs(value) >= 999}
-    largest = max((abs(value) for value in values.values() if value not in suspects), default=0.0)
-    return {value for value in suspects if abs(value) > FAR * largest > 0}
+    others = {*values.values()} - suspects
+    found = {value for value in suspects if abs(value) > FAR * max(map(abs, others), default=0.0) > 0}
+    return found | ({-1.0} if -1.0 in others.difference(kept) and min(others - {-1.0}, default=-1.0) >= 0 else set())
 
 
 def read_time(text: str) -> datetime | None:

@@ -46,7 +46,8 @@ class PlannedRow(NamedTuple):
 class ImportPlan(NamedTuple):
     """The rows in order. `root` is the repository's commit that the project begins with, and its key; `head` is the
     best commit that was kept and has code. `found` are the commits of lines that name one of the repository, `split`
-    the lines of experiments that share another one's hash, and `repeats` those that measure a commit again."""
+    the lines of experiments that share another one's hash, `repeats` those that measure a commit again, and `orphans`
+    those that name a parent which is no row above them."""
 
     root: str
     steps: list[PlannedRow]
@@ -54,6 +55,7 @@ class ImportPlan(NamedTuple):
     found: Mapping[int, str]
     split: list[int]
     repeats: list[int]
+    orphans: list[int]
 
 
 def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> ImportPlan:
@@ -82,10 +84,11 @@ class _Planner:
         self._reach = max(map(abs, list_changes(rows, self._sign)), default=inf)
         self._split: list[int] = []
         self._repeats: list[int] = []
+        self._orphans: list[int] = []
 
     def plan(self) -> ImportPlan:
         steps = [self._place(row, is_first=number == 0) for number, row in enumerate(self._rows)]
-        return ImportPlan(self._root, steps, self._head[1], self._sources, self._split, self._repeats)
+        return ImportPlan(self._root, steps, self._head[1], self._sources, self._split, self._repeats, self._orphans)
 
     def _place(self, row: ResultRow, *, is_first: bool) -> PlannedRow:
         source, above = self._sources.get(row.line), self._find_above(row)
@@ -135,6 +138,8 @@ class _Planner:
         named = self._by_name.get(row.parent) or self._history.resolve(row.parent) if row.parent else None
         if named in self._known:
             return named
+        if row.parent and self._by_name:  # the first row's is what was there before
+            self._orphans.append(row.line)
         group = row.group if row.group in self._groups else ""
         return self._best.get(group, (inf, self._root))[1]
 

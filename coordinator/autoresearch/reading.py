@@ -22,10 +22,10 @@ from coordinator.autoresearch.git_repository import (
 )
 from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
+    ZERO,
     ReadingOptions,
     ResultsFile,
     keep_gains,
-    leave_zeros_out,
     parse_results,
     read_zeros_as_crashes,
 )
@@ -77,8 +77,7 @@ class Code(NamedTuple):
 
 class Material(NamedTuple):
     """Everything that is written to the database. `codes` are the commits with code, by key; `root_files` are all files
-    of the first; `left_out` are files of it that cannot be part of a project, with the reasons; `account` says in
-    sentences how the session was read."""
+    of the first; `account` says in sentences how the session was read."""
 
     contract: Contract
     contract_text: str
@@ -86,7 +85,6 @@ class Material(NamedTuple):
     plan: ImportPlan
     codes: dict[str, Code]
     root_files: dict[str, str]
-    left_out: dict[str, str]
     hardware: Hardware
     source: str
     branch: str
@@ -120,7 +118,8 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
             reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
             raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
         given = known.objective.direction if known else options.direction
-        found = find_direction(results.metric, leave_zeros_out(results.rows), given, results.direction)
+        voting = read_zeros_as_crashes(results.rows, Direction.MINIMIZE)  # 0 speaks for no direction
+        found = find_direction(results.metric, voting, given, results.direction)
         rows = read_zeros_as_crashes(results.rows, found.direction)
         rows = rows if results.has_status else keep_gains(rows, found.direction)
         plan = make_plan(rows, repository, found.direction)
@@ -140,10 +139,19 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
         contract = parse_contract(text)
     except ContractError as error:
         raise ResultsInvalidError(f"No contract can be made of it: {error}") from error
-    account = [*_describe_reading(results, plan, found), *([] if known else [priors.why])]
+    hardware = describe_hardware(options)
+    account = [f"Hardware class: {hardware.hardware_class}.", *_describe_reading(results, plan, found)]
+    account += [] if known else [priors.why]
+    if lost := sum(step.parent is not None and step.key not in codes for step in plan.steps):
+        account.append(f"Without code: {count_noun(lost, 'experiment')}. The history does not hold their commits.")
+    if left_out:
+        account.append(
+            f"Left out of the code: {', '.join(f'{path} ({why})' for path, why in sorted(left_out.items()))}."
+        )
+    account += [f"Line {line} is not read: {why}." for line, why in results.unreadable.items()]
     return Material(
-        contract, text, results, plan, codes, root_files, left_out, describe_hardware(options),
-        options.repository.resolve().name, options.branch, account,
+        contract, text, results, plan, codes, root_files, hardware, options.repository.resolve().name,
+        options.branch, account,
     )  # fmt: skip
 
 
@@ -170,6 +178,8 @@ def _check_options(options: ImportOptions) -> None:
 def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirection) -> Iterator[str]:
     yield from results.account
     better = "Less" if found.direction is Direction.MINIMIZE else "More"
+    if any(step.row.reason == ZERO for step in plan.steps):
+        yield "0 stands for no result, and is read as a failure."
     yield f"Direction: {better} {results.metric} is better, {found.reason}."
     named = {step.row.line for step in plan.steps if HASH.fullmatch(step.row.commit)}
     if not plan.found:
@@ -187,6 +197,11 @@ def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirect
         yield (
             f"{count_noun(len(plan.split), 'row')} of another's hash and other words: experiments without code, "
             "children of that commit."
+        )
+    if plan.orphans:
+        yield (
+            f"{count_noun(len(plan.orphans), 'row')} with a parent that is no row above: children of the best before, "
+            "or of git's parent."
         )
     if plan.repeats:
         yield f"{count_noun(len(plan.repeats), 'row')} of what was there: further runs of the same commit."

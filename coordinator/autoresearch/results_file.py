@@ -22,8 +22,8 @@ from coordinator.autoresearch.numbers import (
     read_number,
     read_time,
 )
-from coordinator.autoresearch.statuses import Fate, read_status, read_statuses
-from coordinator.autoresearch.tables import LogRow, LogTable, read_log
+from coordinator.autoresearch.statuses import ENDED, Fate, read_status, read_statuses
+from coordinator.autoresearch.tables import DELIMITERS, LogRow, LogTable, read_log
 from coordinator.findings.axes import name_key, words_of
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
 from shared.contract import Direction
@@ -111,7 +111,8 @@ class ResultRow(NamedTuple):
 class ResultsFile(NamedTuple):
     """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's name; `unreadable` are
     the numbers of lines that are no experiments, with the reasons; `account` says how it was read, in sentences;
-    `has_status` says whether rows say what became of them, `direction` what the file says is better."""
+    `has_status` says whether rows say what became of them, `direction` what the file says is better, `decimal_comma`
+    that a comma begins the fraction of a number."""
 
     metric: str
     unit: str
@@ -121,6 +122,7 @@ class ResultsFile(NamedTuple):
     account: list[str]
     has_status: bool = True
     direction: Direction | None = None
+    decimal_comma: bool = False
 
 
 class _RowProblem(Exception):
@@ -141,17 +143,19 @@ class _Reader:
         self._table, self._columns = table, columns
         self._records = [record for record in table.records if columns[ColumnRole.METRIC] in record.cells]
         texts = [self._cell(record, ColumnRole.METRIC) for record in self._records]
-        self._decimal_comma = has_decimal_commas(texts)
-        self._unit = find_unit(n for text in texts if (n := read_number(text, decimal_comma=self._decimal_comma)))
-        self._sentinels = find_sentinels(texts)
+        self._decimal_comma = has_decimal_commas(texts, is_european=table.form == DELIMITERS[";"])
+        self._unit = self._find_unit(columns[ColumnRole.METRIC])
         self._name = self._find_most(ColumnRole.METRIC_NAME)
         self._has_status = bool(columns[ColumnRole.STATUS])
         self._statuses = self._count_statuses()
         bits = {Fate.KEPT: YES, Fate.DISCARDED: NO} if asks_if_kept(columns[ColumnRole.STATUS]) else {}
         said = {fate: [*bits.get(fate, ()), *options.statuses.get(fate, ())] for fate in Fate}
         self._fates = read_statuses(self._statuses, said)
+        self._sentinels = find_sentinels(texts, self._list_kept())
         taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
-        self._further = [name for name in table.columns if name not in taken and self._has_numbers(name)]
+        self._further = {
+            name: self._find_unit(name) for name in table.columns if name not in taken and self._has_numbers(name)
+        }
         cells = {name: {record.cells.get(name, "") for record in self._records} for name in table.columns}
         self._settings = [name for name in table.columns if _SETTING.match(name) and len(cells[name]) > 1]
 
@@ -159,6 +163,16 @@ class _Reader:
         """The most frequent text of a role's column; empty without one."""
         found = Counter(text for record in self._records if (text := self._cell(record, role)))
         return found.most_common(1)[0][0] if found else ""
+
+    def _find_unit(self, column: str) -> str:
+        cells = (record.cells.get(column, "") for record in self._records)
+        return find_unit(n for cell in cells if (n := read_number(cell, decimal_comma=self._decimal_comma)))
+
+    def _list_kept(self) -> set[float]:
+        """The metrics of rows of which it is said that they were kept, and not only that they ended."""
+        said = {status for status, fate in self._fates.items() if fate is Fate.KEPT and status not in ENDED}
+        kept = (one for one in self._records if self._cell(one, ColumnRole.STATUS).lower() in said)
+        return {number for one in kept if (number := self._number(one, ColumnRole.METRIC)) is not None}
 
     def _count_statuses(self) -> Counter[str]:
         """Statuses of the records with a number, or a word for none, or that failed: others are of something else."""
@@ -184,20 +198,16 @@ class _Reader:
         is_reversed = is_newest_first(rows)
         if is_reversed:
             rows.reverse()
+        account = [*self._account(rows), *([NEWEST_FIRST] if is_reversed else [])]
         return ResultsFile(
-            name,
-            self._unit,
-            self._table.lines,
-            rows,
-            dict(sorted(unread.items())),
-            [*self._account(rows), *([NEWEST_FIRST] if is_reversed else [])],
-            self._has_status,
-            read_goal(self._find_most(ColumnRole.DIRECTION)) or goal,
-        )
+            name, self._unit, self._table.lines, rows, dict(sorted(unread.items())), account, self._has_status,
+            read_goal(self._find_most(ColumnRole.DIRECTION)) or goal, self._decimal_comma,
+        )  # fmt: skip
 
     def _account(self, rows: Sequence[ResultRow]) -> list[str]:
         roles = ", ".join(f"{role} = {name}" for role, name in self._columns.items() if name)
-        further = f"; further metrics: {', '.join(self._further)}" if self._further else ""
+        named = [f"{name} in {unit}" if unit else name for name, unit in self._further.items()]
+        further = f"; further metrics: {', '.join(named)}" if named else ""
         lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
         by_fate: dict[Fate, list[str]] = {}
         for status, count in self._statuses.most_common():
@@ -210,6 +220,8 @@ class _Reader:
             )
         if self._decimal_comma:
             lines.append("A comma begins the fraction of a number.")
+        elif any("," in self._cell(record, ColumnRole.METRIC) for record in self._records):
+            lines.append("A comma parts the thousands of a number.")
         lines += [f"{value:g} stands for no result, and is read as a failure." for value in sorted(self._sentinels)]
         times = [cell for record in self._records if (cell := self._cell(record, ColumnRole.TIME))]
         if odd := sum(read_time(cell) is None for cell in times):
@@ -266,9 +278,10 @@ class _Reader:
             outcome = RunOutcome.CRASHED if fate is Fate.DISCARDED and reason else RunOutcome.INVALID
         further = {
             _name_further(name): number.value
-            for name in self._further
+            for name, unit in self._further.items()
             if (number := read_number(record.cells.get(name, ""), decimal_comma=self._decimal_comma))
             and abs(number.value) <= MAX_READING
+            and number.unit == unit
         }
         number_over = self._number(record, ColumnRole.METRIC)
         if metric is None and fate is Fate.INVALID and number_over:
@@ -310,6 +323,7 @@ class _Reader:
         return number.value if number else None
 
 
+ZERO = "its metric is 0"
 NEWEST_FIRST = "Order: the newest row stands first, so the rows are read from the last one up."
 
 
@@ -326,12 +340,15 @@ def _name_further(column: str) -> str:
 
 
 def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
-    """The rows, with a metric of 0 as a failed run where less is better and no kept row has it."""
-    if direction is Direction.MAXIMIZE or any(row.is_kept and row.metric == 0 for row in rows):
+    """The rows, with a metric of 0 as a failed run: where less is better and no kept row has it, and where all others
+    are far above 0, or below it, and it is not said of a row with it that it was kept."""
+    kept = {row.status for row in rows if row.is_kept and row.metric == 0}
+    others = [row.metric for row in rows if row.metric] or [0.0]
+    is_far = min(others) > max(others) / 2 > 0 or max(others) < 0
+    if kept - ENDED or (not is_far and (kept or direction is Direction.MAXIMIZE)):
         return list(rows)
     return [
-        row._replace(metric=None, outcome=RunOutcome.CRASHED, reason="its metric is 0") if row.metric == 0 else row
-        for row in rows
+        row._replace(metric=None, outcome=RunOutcome.CRASHED, reason=ZERO) if row.metric == 0 else row for row in rows
     ]
 
 
@@ -343,10 +360,3 @@ def keep_gains(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRo
         best = sign * row.metric if is_gain and row.metric is not None else best
         kept.append(row._replace(fate=Fate.KEPT) if is_gain else row)
     return kept
-
-
-def leave_zeros_out(rows: Sequence[ResultRow]) -> list[ResultRow]:
-    """Rows that may speak for a direction: 0 stands for nothing in many logs, unless a row with it was kept."""
-    if any(row.is_kept and row.metric == 0 for row in rows):
-        return list(rows)
-    return [row for row in rows if row.metric != 0]

@@ -4,7 +4,8 @@ A row becomes a commit, a run and a finding in the tables of workers' results, s
 and worked on as any other. Its runs belong to a worker of its own, of a volunteer without a token.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import NamedTuple
@@ -73,10 +74,6 @@ class ImportReport(NamedTuple):
     is_new: bool
     rows: int
     added: int
-    without_code: int
-    unreadable: dict[int, str]
-    left_out: dict[str, str]
-    hardware_class: str
     account: list[str]
 
 
@@ -89,10 +86,9 @@ def import_session(read: Session, write: Session, options: ImportOptions) -> Imp
 
 
 def preview_session(read: Session, options: ImportOptions) -> list[str]:
-    """How a session would be read, in sentences, and the lines that would not. Raises as `import_session` does."""
+    """How a session would be read, in sentences. Raises as `import_session` does."""
     material = _read(read, options)
-    lines = [f"Rows: {count_noun(len(material.plan.steps), 'experiment')} and further runs.", *material.account]
-    return [*lines, *(f"Line {line} is not read: {why}." for line, why in material.results.unreadable.items())]
+    return [f"Rows: {count_noun(len(material.plan.steps), 'experiment')} and further runs.", *material.account]
 
 
 def _read(read: Session, options: ImportOptions) -> Material:
@@ -103,18 +99,10 @@ def _read(read: Session, options: ImportOptions) -> Material:
     return read_material(options, contract, known.contract if known else "")
 
 
-def describe(report: ImportReport) -> Iterator[str]:
-    """One line for each thing done; rows that could not be read come last."""
+def describe(report: ImportReport) -> list[str]:
+    """What was done, and how the session was read, in sentences."""
     verb = "Created" if report.is_new else "Added to"
-    yield f"{verb} project {report.project}: {report.added} of {report.rows} rows are new."
-    yield f"Hardware class: {report.hardware_class}."
-    yield from report.account
-    if report.without_code:
-        yield f"{report.without_code} of them have no code: the history does not hold their commits."
-    if report.left_out:
-        yield f"Left out of the code: {', '.join(f'{path} ({why})' for path, why in sorted(report.left_out.items()))}."
-    for line, reason in report.unreadable.items():
-        yield f"Line {line} was not read: {reason}."
+    return [f"{verb} project {report.project}: {report.added} of {report.rows} rows are new.", *report.account]
 
 
 class _Import:
@@ -125,7 +113,6 @@ class _Import:
         self._plan, self._contract = material.plan, material.contract
         self._hardware_class = material.hardware.hardware_class
         self._shas: dict[str, str] = {}
-        self._without_code = 0
 
     def store(self) -> ImportReport:
         project, is_new = self._open_project()
@@ -140,10 +127,7 @@ class _Import:
         self._move_head(branch, is_new)
         if new:
             events.record(self._session, EventKind.SESSION_IMPORTED, project.id, rows=len(new))
-        return ImportReport(
-            project.name, is_new, len(self._plan.steps), len(new), self._without_code,
-            self._material.results.unreadable, self._material.left_out, self._hardware_class, self._material.account,
-        )  # fmt: skip
+        return ImportReport(project.name, is_new, len(self._plan.steps), len(new), self._material.account)
 
     def _open_project(self) -> tuple[Project, bool]:
         """The project, and whether it is new. A known one keeps its root, whatever harness imports bring now."""
@@ -192,7 +176,7 @@ class _Import:
         )  # fmt: skip
         stored = evidence.store_run(self._session, self._contract, origin, report)
         if step.parent is not None and experiment_id is not None:
-            finding = FindingOrigin(project.id, experiment_id, _propose(step), report, stored.posterior)
+            finding = FindingOrigin(project.id, experiment_id, self._propose(step), report, stored.posterior)
             findings.store_finding(self._session, finding, _draft(step, self._author_of(step)))
         return stored.id
 
@@ -204,14 +188,13 @@ class _Import:
         built = lineage.build_child(self._session, parent, code.files if code else {}, words)
         lineage.store_commit(self._session, project.id, built, has_code=code is not None)
         self._shas[step.key] = built.sha
-        self._without_code += code is None
         known_as = (built.tree_sha, fingerprint(code.files)) if code else None
         self._add_lease(project, branch, step, JobKind.IMPROVE, parent.sha, known_as)
         why = "Imported." if code else f"Imported. {NO_CODE}"
         branch.experiments += 1
         return experiments.store_experiment(
             self._session, project.id, built.sha, parent.sha, lease_id, self._worker_id, branch.id, JobKind.IMPROVE,
-            why, _propose(step), self._time_of(step),
+            why, self._propose(step), self._time_of(step),
         )  # fmt: skip
 
     def _add_lease(
@@ -240,7 +223,8 @@ class _Import:
     def _time_of(self, step: PlannedRow) -> datetime | None:
         """When a row was measured: as it says, or when its commit was written; None where neither is known."""
         code = self._code_of(step)
-        return step.row.at or (datetime.fromtimestamp(code.words.authored_at, UTC) if code else None)
+        written_at = code.words.authored_at if code else 0
+        return step.row.at or (datetime.fromtimestamp(written_at, UTC) if written_at else None)
 
     def _fallback_time(self, step: PlannedRow) -> datetime:
         """A time for what cannot be without one (a git commit, a lease): that of the row, else of the commit above."""
@@ -253,6 +237,14 @@ class _Import:
         code = self._code_of(step)
         author = step.row.author or (code.words.author.partition(" <")[0] if code else "")
         return clean_text(author)[:MAX_AUTHOR].strip() or UNKNOWN_AUTHOR
+
+    def _propose(self, step: PlannedRow) -> Proposal:
+        words = step.row.description
+        change = read_change(re.sub(r"(?<=\d),(?=\d)", ".", words) if self._material.results.decimal_comma else words)
+        return Proposal(
+            title=_title(words), hypothesis="", axis=clean_text(change.axis), direction=change.direction,
+            value=clean_text(change.value),
+        )  # fmt: skip
 
     def _make_report(self, project: str, step: PlannedRow) -> tuple[RunReport, frozenset[str]]:
         """The row's run, and the columns of which the session does not say anything."""
@@ -298,14 +290,6 @@ def _name_source(words: CommitWords, source: str) -> CommitWords:
 def _describe_lost(step: PlannedRow, moment: datetime) -> CommitWords:
     message = f"{clean_text(step.row.description)}\n\n{NO_CODE}\n\nImported-From: line {step.row.line} of the log\n"
     return CommitWords(NO_AUTHOR, max(0, int(moment.timestamp())), message)
-
-
-def _propose(step: PlannedRow) -> Proposal:
-    change = read_change(step.row.description)
-    return Proposal(
-        title=_title(step.row.description), hypothesis="", axis=clean_text(change.axis), direction=change.direction,
-        value=clean_text(change.value),
-    )  # fmt: skip
 
 
 def _title(description: str) -> str:

@@ -47,9 +47,7 @@ _WORDS = {
     ),
     Fate.NOT_RUN: "skip skipped pending running todo planned queued deferred postponed",
 }
-_ENDED = frozenset(
-    ("ok", "success", "successful", "succeeded", "done", "complete", "completed", "finished", "measured")
-)
+ENDED = frozenset(("ok", "success", "successful", "succeeded", "done", "complete", "completed", "finished", "measured"))
 """Words that only say that a run ended, where other rows say that they were kept."""
 
 _FATES = {word: fate for fate, words in _WORDS.items() for word in words.split()}
@@ -77,8 +75,8 @@ def read_statuses(counts: Counter[str], given: Mapping[Fate, Collection[str]]) -
     """
     said = {status.strip().lower(): fate for fate, statuses in given.items() for status in statuses}
     fates = {status: fate for status in counts if (fate := said.get(status) or read_status(status))}
-    if any(fate is Fate.KEPT and status not in _ENDED | {"baseline"} for status, fate in fates.items()):
-        fates |= dict.fromkeys(_ENDED.intersection(fates) - said.keys(), Fate.DISCARDED)
+    if any(fate is Fate.KEPT and status not in ENDED | {"baseline"} for status, fate in fates.items()):
+        fates |= dict.fromkeys(ENDED.intersection(fates) - said.keys(), Fate.DISCARDED)
     unknown = [status for status in counts if status not in fates]
     if unknown:
         raise ResultsInvalidError(

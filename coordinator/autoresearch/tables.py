@@ -26,6 +26,7 @@ MAX_COLUMNS, MAX_NAME = 1_000, 200
 _KEY = re.compile(r'"([^"\\]*)"\s*:\s*$')
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")  # of a table in Markdown
 _RULE = re.compile(r"^[\s|:=_*-]*$")
 
 
@@ -68,6 +69,10 @@ def read_log(content: bytes, is_header: IsHeader) -> LogTable:
         raise ResultsInvalidError("Its lines end in carriage returns alone. Save it with line feeds, and import that.")
     lines = BytesIO(content).readlines()
     texts, unread = _decode(lines)
+    if len(unread) > len(texts):
+        raise ResultsInvalidError(
+            "Most of its lines are no UTF-8 text. Save it as text in UTF-8: as TSV, CSV or JSON lines."
+        )
     first = next((text.strip() for text in texts.values() if text.strip()), "")
     if not first:
         raise ResultsInvalidError("It is empty.")
@@ -215,6 +220,8 @@ def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int,
         elif len(cells) > 1 and is_header(cells):
             current = _name_columns(cells)
             unread[number] = "it is the header once more" if current == columns else "it is the header of another table"
+            if set(columns) < set(current):  # columns were added later
+                columns = [*columns, *(name for name in current if name not in columns)]
         elif len(cells) < len(current):
             unread[number] = f"it has {len(cells)} column{'' if len(cells) == 1 else 's'} instead of {len(current)}"
         else:
@@ -247,7 +254,7 @@ def _count_columns(texts: dict[int, str], delimiter: str) -> int:
 def split_cells(text: str, delimiter: str) -> list[str]:
     """The cells of a line. A quote that is not closed, or stands amid a cell, is a character as any other."""
     if delimiter == "|" and text.strip().startswith("|"):
-        text = text.strip().strip("|")
+        text = _LINK.sub(r"\1", text.strip().strip("|"))
     if '"' in text:
         try:
             return next(csv.reader([text], delimiter=delimiter, strict=True))

@@ -88,14 +88,17 @@ def keep_fitting(session: Session, ids: Iterable[int], filters: Filters) -> set[
     return set(session.scalars(join_measured(select(Experiment.id), filters).where(Experiment.id.in_(ids), *fits)))
 
 
-def keep_having(session: Session, column: Any, ids: Iterable[int], filters: Filters) -> set[int]:
-    """Those of some projects or branches, as the `column` of experiments names them, that have one which fits: among
-    the MAX_EXAMINED newest of each, where each filter alone fits more than FEW."""
+def keep_having(
+    session: Session, column: Any, ids: Iterable[Any], filters: Filters, *, at_once: bool = False
+) -> set[Any]:
+    """Those of some projects, branches or topics, as the `column` of experiments names them, that have one which fits.
+    Where each filter alone fits more than FEW: among the MAX_EXAMINED newest of each, or `at_once` of the project."""
     few = find_few(session, list_sources(session, filters))
     query = join_measured(select(column), filters).where(*list_conditions(session, filters))
-    if few is not None:
-        return set(session.scalars(query.where(Experiment.id.in_(few)).distinct())) & set(ids)
     newest = select(Experiment.id).order_by(Experiment.id.desc()).limit(MAX_EXAMINED)
+    if few is not None or at_once:
+        some = newest.where(Experiment.project_id == filters.project_id) if few is None else few
+        return set(session.scalars(query.where(Experiment.id.in_(some)).distinct())) & set(ids)
     return {
         one
         for one in ids

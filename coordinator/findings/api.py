@@ -93,7 +93,8 @@ def list_topics(
     cursor: GivenCursor = None,
     limit: Limit = 50,
 ) -> Page[TopicSummary]:
-    """The axes along which a project was explored, that of the newest experiment first by default."""
+    """The axes along which a project was explored, that of the newest experiment first by default. By the filters of
+    experiments those are listed that have one which fits; where many fit each filter alone, among the newest."""
     return topics.list_sorted(session, projects.get_project(session, project), asked, cursor, limit)
 
 

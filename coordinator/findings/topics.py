@@ -1,22 +1,23 @@
 """Topics: what the swarm knows along each axis, computed from the evidence as of now."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import LabelledRow
+from coordinator.experiments.filters import FilterQuery
+from coordinator.experiments.listing import keep_having
 from coordinator.findings import paper_queries, queries, service, topic_counts
 from coordinator.findings.pooling import MIN_POOLED, estimate_levels, find_old, list_shifts, list_untested, pool
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, sort_page
 from coordinator.http.parameters import Moment, is_within
-from coordinator.models import Project, view_of
+from coordinator.models import Experiment, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from shared.experiments import AxisDirection, Standing, Verdict
@@ -38,8 +39,9 @@ MAX_TOPICS = 100_000
 """Number of a project's topics, the newest, that are sorted."""
 
 
-class TopicQuery(BaseModel):
-    """The filters and the order of a list of topics, as they stand in addresses."""
+class TopicQuery(FilterQuery):
+    """The filters and the order of a list of topics, as they stand in addresses. Those of experiments are on the ones
+    that a topic has: one must fit."""
 
     text: Annotated[str | None, Query(max_length=200, description="a part of the axis"), CLEAN] = None
     min_experiments: Annotated[int, Query(ge=0, le=2**31 - 1, description="with at least so many experiments")] = 0
@@ -50,7 +52,17 @@ class TopicQuery(BaseModel):
     )
     ascending: Annotated[bool, Query(description="oldest or lowest first")] = False
 
-    def fits(self, row: TopicRow) -> bool:
+    def choose(self, session: Session, project: Project, rows: Iterable[TopicRow]) -> list[TopicRow]:
+        """The rows that fit."""
+        found = [row for row in rows if self._fits(row)]
+        filters = self.to_filters(project_id=project.id, text=None, since=None, until=None)
+        if filters.is_plain:
+            return found
+        topics = [row.topic for row in found]
+        kept = keep_having(session, Experiment.topic, topics, filters, at_once=True)
+        return [row for row in found if row.topic in kept]
+
+    def _fits(self, row: TopicRow) -> bool:
         is_named = (self.text or "").casefold() in f"{row.axis}\n{row.topic}".casefold()
         return is_named and row.experiments >= self.min_experiments and is_within(row.newest_at, self.since, self.until)
 
@@ -67,7 +79,7 @@ def list_sorted(
     """A project's topics that fit, in the order asked for. Raises CursorInvalidError."""
     if asked == TopicQuery():
         return view_page(session, project, decode_id_cursor(cursor) if cursor is not None else None, limit)
-    rows = [row for row in topic_counts.list_topics(session, project.id, None, MAX_TOPICS) if asked.fits(row)]
+    rows = asked.choose(session, project, topic_counts.list_topics(session, project.id, None, MAX_TOPICS))
     page = sort_page(rows, asked.read, asked.ascending, cursor, limit)
     return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
 

@@ -1,6 +1,6 @@
 """Workers over HTTP: the lists of workers and volunteers, and notices by which a worker reports its state."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -45,10 +45,23 @@ def list_workers(
     return service.list_workers(session, filters, asked.sort, cursor, limit, ascending=asked.ascending)
 
 
+class VolunteerQuery(BaseModel):
+    """The filters and the order of the list of volunteers, as they stand in addresses."""
+
+    text: Annotated[str | None, Query(max_length=200, description="a part of the name"), CLEAN] = None
+    since: Annotated[Moment | None, Query(description="joined at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="joined before this moment")] = None
+    sort: Annotated[Literal["newest"], Query(description="by when they joined")] = "newest"
+    ascending: Annotated[bool, Query(description="oldest first")] = False
+
+
 @router.get("/volunteers", tags=["volunteers"])
-def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[VolunteerView]:
-    """All volunteers and what their workers did, the newest first."""
-    return service.view_volunteers(session, cursor, limit)
+def list_volunteers(
+    session: ReadSession, asked: Annotated[VolunteerQuery, Query()], cursor: Cursor = None, limit: Limit = 50
+) -> Page[VolunteerView]:
+    """All volunteers and what their workers did, the newest first by default."""
+    given = asked.model_dump(exclude={"sort"})
+    return service.view_volunteers(session, cursor, limit, **given)
 
 
 @router.post("/workers/notices")

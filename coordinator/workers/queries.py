@@ -219,8 +219,11 @@ def change_worker(session: Conn, worker_id: int, columns: Mapping[str, Any]) -> 
     session.execute(_CHANGE, {"worker_id": worker_id, **columns})
 
 
-def view_volunteers(session: Conn, before_id: int | None, limit: int) -> list[VolunteerView]:
-    """Volunteers and how much their workers did, newest first."""
+def view_volunteers(
+    session: Conn, after_id: int | None, limit: int, *, text: str | None, since: datetime | None,
+    until: datetime | None, ascending: bool,
+) -> list[VolunteerView]:  # fmt: skip
+    """Volunteers and how much their workers did, those who joined last first, or the other way round."""
     sources = {
         "workers": _WORKERS,
         "runs": _RUNS.join(_WORKERS, _RUNS.c.worker_id == _WORKERS.c.id),
@@ -229,7 +232,13 @@ def view_volunteers(session: Conn, before_id: int | None, limit: int) -> list[Vo
     own = select(func.count()).where(_WORKERS.c.volunteer_id == Volunteer.id).correlate(Volunteer)
     counts = [own.select_from(source).scalar_subquery().label(name) for name, source in sources.items()]
     query = select(Volunteer.id, Volunteer.name, Volunteer.role, *counts, Volunteer.created_at)
-    if before_id is not None:
-        query = query.where(Volunteer.id < before_id)
-    rows = session.execute(query.order_by(Volunteer.id.desc()).limit(limit))
-    return [VolunteerView.model_validate(row, from_attributes=True) for row in rows]
+    query = query.order_by(Volunteer.id if ascending else Volunteer.id.desc()).limit(limit)
+    if text:
+        query = query.where(Volunteer.name.contains(text.lower(), autoescape=True))
+    if since is not None:
+        query = query.where(Volunteer.created_at >= since)
+    if until is not None:
+        query = query.where(Volunteer.created_at < until)
+    if after_id is not None:
+        query = query.where(Volunteer.id > after_id if ascending else Volunteer.id < after_id)
+    return [VolunteerView.model_validate(row, from_attributes=True) for row in session.execute(query)]

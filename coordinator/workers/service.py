@@ -95,9 +95,9 @@ def view_resting(session: Conn, limit: int) -> list[WorkerView]:
     return queries.view_resting(session, now() - RESTING_FOR, limit)
 
 
-def view_volunteers(session: Conn, before_id: int | None, limit: int) -> Page[VolunteerView]:
-    """Volunteers, newest first."""
-    return cut_page(queries.view_volunteers(session, before_id, limit + 1), limit, lambda view: view.id)
+def view_volunteers(session: Conn, after_id: int | None, limit: int, **filters: Any) -> Page[VolunteerView]:
+    """A page of volunteers."""
+    return cut_page(queries.view_volunteers(session, after_id, limit + 1, **filters), limit, lambda view: view.id)
 
 
 RECENT_FLEET = timedelta(days=1)

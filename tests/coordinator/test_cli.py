@@ -173,6 +173,6 @@ def test_imports_a_session(database_url: str, tmp_path: Path) -> None:
     assert_one_clear_line(run(*arguments, SWARM_DATABASE_URL=database_url), "--results")
     done = run(*arguments, "--results", str(session.results), SWARM_DATABASE_URL=database_url)
     assert done.returncode == 0 and "Created project autoresearch-autoresearch-mar5: 6 of 6 rows" in done.stdout
-    assert "Line 8 was not read: its val_bpb is not a number: 'many'." in done.stdout
+    assert "Line 8 is not read: its val_bpb is not a number: 'many'." in done.stdout
     again = run(*arguments, "--results", str(session.results), SWARM_DATABASE_URL=database_url)
     assert "Added to project autoresearch-autoresearch-mar5: 0 of 6 rows" in again.stdout

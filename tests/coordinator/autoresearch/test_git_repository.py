@@ -1,5 +1,7 @@
 """Reading a repository that real git made."""
 
+import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,11 @@ def test_odd_authors_do_not_break_commits(git: Git) -> None:
     raw = git("cat-file", "commit", "HEAD").replace("ada <ada@swarm>", "ada")
     odd = git("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=raw.encode()).strip()
     git("update-ref", "refs/heads/odd", odd)
+    late = git(
+        "hash-object", "-t", "commit", "-w", "--stdin", stdin=re.sub(r"(?<=> )\d+", "9" * 11, raw).encode()
+    ).strip()
     with open_repository(git.folder, "odd") as repository:
+        assert repository.read_words(late).authored_at == 0, "a time that cannot be"
         assert repository.read_words(odd).author == NO_AUTHOR
         assert repository.read_words(odd).message.startswith("begin\n\nwith a body")
 
@@ -68,6 +74,22 @@ def test_what_is_no_repository_is_said(git: Git, tmp_path: Path) -> None:
         pass
     with pytest.raises(RepositoryInvalidError, match="It has: main"), open_repository(git.folder, "other"):
         pass
+    (git.folder / ".git" / "config").write_text("[core")
+    with pytest.raises(RepositoryInvalidError, match="git fsck"), open_repository(git.folder, "main"):
+        pass
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", zlib.compress(b"commit 4\0odd\n")])
+def test_damaged_objects_are_told_in_a_sentence(git: Git, damage: bytes) -> None:
+    sha = git("rev-parse", "HEAD").strip()
+    file = git.folder / ".git" / "objects" / sha[:2] / sha[2:]
+    file.chmod(0o644)
+    file.write_bytes(damage)
+    with (
+        pytest.raises(RepositoryInvalidError, match=r"git's own files .* cannot be read"),
+        open_repository(git.folder, "main") as repository,
+    ):
+        repository.read_words(sha)
 
 
 def test_partial_clones_and_large_file_pointers_are_named(git: Git, tmp_path: Path) -> None:

@@ -124,9 +124,11 @@ def test_a_commit_started_from_the_code_that_was_there() -> None:
 def test_parents_that_the_log_names_and_groups_with_baselines_of_their_own() -> None:
     header = "id\tparent\tgpu\tval_bpb\tstatus\tdescription"
     lines = ["e1\t\t0\t1.0\tkeep\tbaseline", "e2\t\t0\t0.9\tkeep\tx", "e3\te1\t0\t0.95\tdiscard\ty",
-             "f1\t\t1\t0.7\tkeep\tbaseline of the other", "f2\t\t1\t0.6\tkeep\tz", "e4\t\t0\t0.8\tkeep\tw"]  # fmt: skip
+             "f1\t\t1\t0.7\tkeep\tbaseline of the other", "f2\t\t1\t0.6\tkeep\tz",
+             "e4\tzz\t0\t0.8\tkeep\tw"]  # fmt: skip
     told = parse_results("\n".join([header, *lines]).encode()).rows
-    steps = make_plan(told, Branch(), Direction.MINIMIZE).steps
+    steps, orphans = (found := make_plan(told, Branch(), Direction.MINIMIZE)).steps, found.orphans
+    assert orphans == [7]
     assert [(step.key, step.parent) for step in steps] == [
         (OLD, None), ("line 3", OLD), ("line 4", OLD), ("line 5", OLD), ("line 6", "line 5"), ("line 7", "line 3"),
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Reading logs of all forms that sessions leave, and the lines that cannot be read."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_lines_that_cannot_be_read_are_named() -> None:
         (b"sha\tloss\tdescription\na\t1\tx\n", "status=NAME"),
         (b"commit\tstatus\tdescription\na\tkeep\tx\n", "metric=NAME"), ("commit".encode("utf-16"), "UTF-16"),
         (b'{"a": [1, 2\n', "JSON"), (b'{"a": ' + b"9" * 5000 + b"}\n", "JSON"),
-        (b"hello world\nand more\n", "status=NAME"),
+        (b"hello world\nand more\n", "It has no columns"), (b"\x89PNG\r\n\x1a\n\xff\n\xfe\n", "no UTF-8"),
     ],
 )  # fmt: skip
 def test_what_is_no_log_is_refused_with_a_sentence(content: bytes, words: str) -> None:
@@ -126,7 +127,9 @@ def test_commas_lines_of_json_and_no_header_are_read_too() -> None:
     assert [(row.line, row.commit, row.metric, row.description) for row in bare.rows] == [
         (1, "d25aed3", 1.1, "baseline"), (2, "bff038c", 1.05, "fused kernel"),
     ]  # fmt: skip
-    table = "| commit | loss | status | description |\n|---|---|---|---|\n| `a1` | **1.5** | keep | x |\n"
+    table = (
+        "| commit | loss | status | description |\n|---|---|---|---|\n| [`a1`](https://x/a1) | **1.5** | keep | x |\n"
+    )
     (row,) = parse_results(b"# Results\n\n" + table.encode()).rows
     assert (row.metric, row.commit) == (1.5, "a1")
 
@@ -145,6 +148,8 @@ def test_a_second_table_does_not_count() -> None:
     other = "\ncommit\trmse\tstatus\tdescription\nb\t9\tkeep\tother\n" + HEADER + "c\t0.8\t1\tkeep\tback\n"
     results = parse_results((HEADER + "a\t0.9\t1\tkeep\tx\n" + other).encode())
     assert [row.metric for row in results.rows] == [0.9, 0.8] and "without val_bpb" in results.unreadable[5]
+    later = HEADER.replace("status", "loss\tstatus") + "b\t0.8\t2\t3\tkeep\ty\n"
+    assert read(later, HEADER.replace("memory_gb\t", "") + "a\t0.9\tkeep\tx\n")[1].further == {"loss": 3.0}
 
 
 def test_numbers_have_units_commas_and_signs_for_nothing() -> None:
@@ -158,6 +163,14 @@ def test_numbers_have_units_commas_and_signs_for_nothing() -> None:
     )
     assert times.unit == "ms" and [row.metric for row in times.rows] == [9.5, 9.0] and "in s" in times.unreadable[4]
     assert read("a\t1,234.5\t1\tkeep\tx\n")[0].metric == 1234.5
+    assert read("a;3,412;1;keep;x\n", HEADER.replace("\t", ";"))[0].metric == 3.412
+    grouped = parse_results(f"{HEADER}a\t3,412\t1\tkeep\tx\n".encode())
+    assert grouped.rows[0].metric == 3412 and "A comma parts the thousands of a number." in grouped.account
+    assert read_number("3m12s") is None, "no unit"
+    mixed = read(
+        "a\t1\t9 GiB\tkeep\tx\nb\t2\t8 GiB\tkeep\tx\nc\t3\t900 MiB\tkeep\tx\n", HEADER.replace("memory_gb", "mem")
+    )
+    assert [row.further for row in mixed] == [{"mem": 9.0}, {"mem": 8.0}, {}]
 
 
 def test_what_was_kept_without_a_number_keeps_its_code() -> None:
@@ -178,6 +191,31 @@ def test_a_sentinel_is_a_failure_and_a_large_number_is_none() -> None:
     assert [row.metric for row in rows] == [None, 1.079, None, 1.136, None]
     assert "stands for no result" in rows[0].reason and all(row.outcome is not RunOutcome.OK for row in rows[::2])
     assert [row.metric for row in read("a\t9999\t1\tkeep\tx\nb\t6579\t1\tkeep\ty\n")] == [9999.0, 6579.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "metrics"),
+    [
+        (["1.2 keep", "-1.0 discard"], [1.2, None]), (["1.2 ok", "-1 ok"], [1.2, None]),
+        (["-1 keep", "1.2 keep"], [-1.0, 1.2]), (["-0.5 keep", "-1 discard"], [-0.5, -1.0]),
+        (["0.8 keep", "OOM crash", "timeout timeout", "0.7 keep"], [0.8, None, None, 0.7]),
+    ],
+)  # fmt: skip
+def test_a_sign_for_nothing_is_told_from_a_number(rows: list[str], metrics: list[float | None]) -> None:
+    lines = [f"a{n}\t{row.replace(' ', chr(9))}\tx\n" for n, row in enumerate(rows)]
+    assert [row.metric for row in read("".join(lines), "commit\tval_bpb\tstatus\tdescription\n")] == metrics
+
+
+@pytest.mark.parametrize(
+    ("numbers", "zero"), [("0.7 0.8 0", None), ("0.7 0.1 0", 0.0), ("-3 -2 0", None), ("-3 2 0", 0.0)]
+)
+def test_zero_is_no_measurement_where_all_others_are_far_from_it(numbers: str, zero: float | None) -> None:
+    text = "".join(
+        f"a{number}\t{number}\t1\t{'keep' if number != '0' else 'discard'}\tx\n" for number in numbers.split()
+    )
+    assert read_zeros_as_crashes(read(text), Direction.MAXIMIZE)[-1].metric == zero
+    ended = read(re.sub("keep|discard", "ok", text))
+    assert read_zeros_as_crashes(ended, Direction.MINIMIZE)[-1].metric == zero, "that a run ended does not say more"
 
 
 def test_nothing_over_a_limit_has_a_metric() -> None:

@@ -14,7 +14,13 @@ from coordinator.autoresearch import reading
 from coordinator.autoresearch.git_repository import RepositoryInvalidError
 from coordinator.autoresearch.lookup import list_lines
 from coordinator.autoresearch.reading import ImportOptions
-from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session, preview_session
+from coordinator.autoresearch.service import (
+    ImportReport,
+    SessionChangedError,
+    describe,
+    import_session,
+    preview_session,
+)
 from coordinator.autoresearch.tables import ResultsInvalidError
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
@@ -55,8 +61,9 @@ def small(tmp_path: Path) -> Session:
 
 def test_rows_become_commits_runs_and_findings(database: Database, small: Session, http: Any) -> None:
     report = load(database, small)
-    assert (report.rows, report.added, report.without_code, report.is_new) == (6, 6, 3, True)
-    assert report.hardware_class == H100.hardware_class and "progress.png" in report.left_out
+    assert (report.rows, report.added, report.is_new) == (6, 6, True)
+    assert f"Hardware class: {H100.hardware_class}." in report.account
+    assert any(line.startswith("Left out of the code: progress.png") for line in report.account)
     newest = http.get("/api/v1/experiments?project=imported").json()["items"]
     titles = [row["title"] for row in newest]
     assert titles[::-1][:2] == ["matrix_lr 0.04->0.03", "increase DEPTH to 12"] and len(titles) == 5
@@ -87,7 +94,7 @@ def test_rows_become_commits_runs_and_findings(database: Database, small: Sessio
 def test_the_curve_and_the_file_are_those_of_the_session(database: Database, tmp_path: Path, name: str) -> None:
     session = replay(tmp_path / "autoresearch", DATA / name)
     report = load(database, session)
-    assert not report.unreadable
+    assert not any("not read" in line for line in report.account)
     progress = view(database)
     told = [float(line.split("\t")[1]) for line in session.results.read_text().splitlines()[1:]]
     assert [point.metric for point in progress.points] == told
@@ -109,7 +116,7 @@ def test_an_import_is_repeatable_and_goes_on_with_the_session(database: Database
     assert (again.added, again.is_new) == (0, False) and count_rows(database) == before
     kept = small.keep("1.990000", "weight_decay 0.1->0.2")
     further = load(database, small)
-    assert (further.added, further.without_code) == (1, 0)
+    assert further.added == 1
     points = view(database).points
     assert len(points) == 7 and points[-1].metric == 1.99
     with database.read() as session:
@@ -175,7 +182,7 @@ def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session)
     small.note("a1b2c3d", "about 2", "discard", "no number")
     small.keep("2.000000", "embed_lr 0.6->0.7")
     report = load(database, small)
-    assert report.unreadable == {8: "its val_bpb is not a number: 'about 2'"}
+    assert "Line 8 is not read: its val_bpb is not a number: 'about 2'." in report.account
     assert report.added == 7
     with database.read() as read:
         project = projects.get_project(read, "imported")
@@ -287,7 +294,7 @@ def test_large_logs_in_the_commits_are_not_the_code(database: Database, tmp_path
         (session.folder / "notes.dat").write_text(f"{number}\n" * (size // 2))
         session.keep(f"{2 - number / 10:.6f}", f"step {number} to {number + 1}")
     report = load(database, session)
-    assert report.without_code == 0
+    assert not any("Without code" in line for line in report.account)
     with database.read() as read:
         project = projects.get_project(read, "imported")
         assert projects.contract_of(project).files.editable == ["train.py"]
@@ -296,22 +303,26 @@ def test_large_logs_in_the_commits_are_not_the_code(database: Database, tmp_path
 @ON_ONE_ENGINE
 def test_a_preview_stores_nothing_and_says_the_same(database: Database, small: Session) -> None:
     before = count_rows(database)
-    options = ImportOptions(small.folder, BRANCH, small.results, HARDWARE, name="imported")
+    options = ImportOptions(small.folder, BRANCH, small.results, HARDWARE, name="imported", power_cap_watts=0)
+    with small.results.open("a") as file:
+        file.write("\tmany\t1\tkeep\tno number\n")
     with database.read() as read:
         told = preview_session(read, options)
     assert count_rows(database) == before
-    assert set(load(database, small).account) <= set(told) and any("Direction: Less val_bpb" in line for line in told)
+    assert "Without code: 3 experiments. The history does not hold their commits." in told
+    assert describe(load(database, small))[1:] == told[1:] and any("Direction: Less val_bpb" in line for line in told)
 
 
 @ON_ONE_ENGINE
 def test_dangling_commits_still_have_their_code(database: Database, tmp_path: Path, http: Any) -> None:
     session = Session(tmp_path / "autoresearch")
     base = session.head
-    session.note(base[:7], "2.1", "keep", "baseline")
+    session.note(base[:7], "2,1", "keep", "baseline")
     tried = session.commit("try a wider net", "2.2")
-    session.note(tried, "2.2", "discard", "try a wider net")
+    session.note(tried, "2,2", "discard", "width 0,5 to 0,75")
     run_git("-C", str(session.folder), "reset", "--quiet", "--hard", base)
     report = load(database, session)
-    assert report.without_code == 0
+    assert not any("Without code" in line for line in report.account)
     (experiment,) = http.get("/api/v1/experiments?project=imported").json()["items"]
+    assert (experiment["axis"], experiment["value"]) == ("width", "0.75"), "a comma begins a fraction here"
     assert "2.2" in http.get(f"/api/v1/experiments/{experiment['id']}").json()["diff"]

@@ -150,7 +150,7 @@ def test_runs_are_sorted_by_each_of_their_numbers(http: TestClient, database: Da
     assert http.get(f"{API_PREFIX}/runs", params={"project": "empty", "sort": "acc"}).status_code == 422
 
 
-def test_projects_branches_and_records_are_filtered_by_their_experiments(
+def test_projects_branches_topics_and_records_are_filtered_by_their_experiments(
     http: TestClient, is_walked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [one["name"] for one in read(http, "/projects", project=None, axis="DEPTH")] == [NAME]
@@ -162,8 +162,13 @@ def test_projects_branches_and_records_are_filtered_by_their_experiments(
         assert [one["name"] for one in read(http, branches, project=None, **asked)] == ["baseline"], asked
     assert read(http, branches, project=None, volunteer="nobody") == []
     assert read(http, branches, project=None, failure="invalid", text="base") == []
+    for asked in ({"verdict": "worse"}, {"volunteer": "ada", "failed": True}, {"axis": "DEPTH", "kind": "improve"}):
+        having = {one["axis"] for one in read(http, "/experiments", **asked)}
+        assert {one["axis"] for one in read(http, "/topics", **asked)} == having != set(), asked
+    assert read(http, "/topics", verdict="worse", text="depth", volunteer="nobody") == []
     monkeypatch.setattr(listing, "MAX_EXAMINED", 0)
-    assert bool(read(http, branches, project=None, verdict="worse")) == (not is_walked), "no more are looked at"
+    for path, given in ((branches, {"project": None}), ("/topics", {})):
+        assert bool(read(http, path, verdict="worse", **given)) == (not is_walked), "no more are looked at"
     (record,) = read(http, "/records", limit=None)
     leader = http.get(f"{API_PREFIX}/experiments/{record['leader']['experiment_id']}").json()
     fits = {"axis": leader["axis"], "kind": "improve", "worker": leader["worker"], "has_code": True}
@@ -263,6 +268,10 @@ def test_short_lists_are_filtered_and_sorted_both_ways(http: TestClient) -> None
     )
     assert [one["name"] for one in read(http, "/workers", project=None, volunteer="ada")] == ["w1"]
     assert read(http, "/workers", project=None, mark="anchor") == []
+    joined = read(http, "/volunteers", project=None, limit=1)
+    assert ids(read(http, "/volunteers", project=None, ascending=True, limit=1)) == ids(joined)[::-1] and joined[1:]
+    assert [one["name"] for one in read(http, "/volunteers", project=None, text="AD", since="2020-01-01")] == ["ada"]
+    assert read(http, "/volunteers", project=None, until="2020-01-01") == []
     assert http.get(f"{API_PREFIX}/workers?project=none").status_code == 404
     records = http.get(f"{API_PREFIX}/records", params={"has_record": False, "sort": "runs"}).json()["items"]
     assert len(records) == 1 and http.get(f"{API_PREFIX}/records?hardware_class=none").json()["items"] == []
