@@ -30,7 +30,7 @@ DAMAGED = (
     FileFormatException, ChecksumMismatch, UnsupportedVersion, UnsupportedExtension, zlib.error, struct.error, OSError,
     AssertionError, BufferError, ValueError,
 )  # fmt: skip
-"""What dulwich raises where git's files are damaged, or of a form that it does not know."""
+"""Errors of dulwich where git's files are damaged, or of a form that it does not know."""
 
 _HEXADECIMAL = frozenset("0123456789abcdef")
 

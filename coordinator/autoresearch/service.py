@@ -100,7 +100,7 @@ def _read(read: Session, options: ImportOptions) -> Material:
 
 
 def describe(report: ImportReport) -> list[str]:
-    """What was done, and how the session was read, in sentences."""
+    """Sentences that say what was done, and how the session was read."""
     verb = "Created" if report.is_new else "Added to"
     return [f"{verb} project {report.project}: {report.added} of {report.rows} rows are new.", *report.account]
 
