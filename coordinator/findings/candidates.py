@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from coordinator.db.cache import TimedCache
 from coordinator.db.engine import Conn
 from coordinator.experiments.lookup import write_claim
 from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.paper_queries import count_gains
-from coordinator.findings.pooling import Shift, estimate_levels, find_old, list_gaps, read_number
+from coordinator.findings.pooling import DOUBTED, Shift, estimate_levels, find_old, list_gaps, read_number
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.findings import IS_SHOWN
@@ -56,6 +56,9 @@ class CandidateFinding(NamedTuple):
     axis: str = ""
     value: str = ""
     kind: str = JobKind.IMPROVE
+    metric_mean: float | None = None
+    metric_sd: float | None = None
+    standing: str | None = None
 
 
 def is_negative(one: CandidateFinding) -> bool:
@@ -93,15 +96,19 @@ class CandidateSet:
     def list_gaps(self, sign: float) -> list[str]:
         """Values that nobody tried, in a line each, those of the axes with the largest gains first."""
         if self._gaps is None:
-            axes: defaultdict[str, list[Shift]] = defaultdict(list)
+            steps, failed = defaultdict[str, list[Shift]](list), defaultdict[str, dict[float, float]](dict)
+            axes = {one.topic: one.axis for one in self.findings}
             for one in self.findings:
-                new = read_number(one.value) if one.effect_mean is not None else None
-                if new is not None and one.effect_mean is not None and one.effect_sd:
+                new = read_number(one.value)
+                if new is not None and one.effect_mean is None:
+                    failed[one.topic][new] = inf
+                elif new is not None and one.effect_mean is not None and one.effect_sd and one.standing not in DOUBTED:
                     old = read_number(find_old(one.title, one.value))
-                    axes[one.axis].append(Shift(old, new, sign * one.effect_mean, one.effect_sd))
-            levels = {axis: [(one.value, one.mean) for one in estimate_levels(axes[axis])] for axis in axes}
-            by_gain = sorted(levels, key=lambda axis: min((level for _, level in levels[axis]), default=0.0))
-            self._gaps = [f"{axis} at {gap.value}: {gap.why}" for axis in by_gain for gap in list_gaps(levels[axis])]
+                    steps[one.topic].append(Shift(old, new, sign * one.effect_mean, one.effect_sd))
+            levels = {name: {one.value: one.mean for one in estimate_levels(steps[name])} for name in steps}
+            by_gain = sorted(levels, key=lambda name: min(levels[name].values(), default=0.0))
+            gaps = ((axes[name], list_gaps(failed[name] | levels[name])) for name in by_gain)
+            self._gaps = [f"{axis} at {gap.value}: {gap.why}" for axis, found in gaps for gap in found]
         return self._gaps
 
     def count_shared(self, words: Collection[str]) -> NDArray[Any]:
@@ -168,7 +175,8 @@ _COLUMNS = select(
     _EXPERIMENTS.c.title,
     _FINDINGS.c.claim,
     _EXPERIMENTS.c.topic,
-    *(_FINDINGS.c[name] for name in ("hardware_class", "failure", "pace")),
+    func.coalesce(_POSTERIORS.c.hardware_class, _FINDINGS.c.hardware_class),
+    *(_FINDINGS.c[name] for name in ("failure", "pace")),
     *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
     _FINDINGS.c.created_at,
     *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "standing")),
@@ -227,9 +235,8 @@ def _make_candidate(columns: tuple[Any, ...], moment: datetime) -> CandidateFind
     *row, metric_mean, metric_sd, standing, axis, value, kind = columns
     _, _, title, claim, topic, *_ = row
     words = words_of(f"{title} {drop_numbers(claim)} {topic}")
-    one = CandidateFinding._make((*row, words, 0.0, axis, value, kind))
-    known = one._asdict() | {"metric_mean": metric_mean, "metric_sd": metric_sd, "standing": standing}
-    one = one._replace(claim=write_claim(claim, title, known))
+    one = CandidateFinding._make((*row, words, 0.0, axis, value, kind, metric_mean, metric_sd, standing))
+    one = one._replace(claim=write_claim(claim, title, one._asdict()))
     evidence = weigh_evidence(one.effect_mean, one.effect_sd, one.checkers or 0)
     return one._replace(weight=evidence * weigh_age(moment - one.created_at))
 

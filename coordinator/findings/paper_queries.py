@@ -228,11 +228,11 @@ def list_effects(
 
 
 def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> Sequence[LabelledRow]:
-    """The outcomes of a topic's newest findings: `finding_id`, the `failure` that its run showed, and the `verdict` as
-    of now, in the finding's own hardware class."""
+    """The outcomes of a topic's newest findings: `finding_id`, the `failure` that its run showed, the `verdict` as of
+    now in the finding's own hardware class, and the `value` that was tried."""
     own = is_of_commit(CommitPosterior, Experiment.commit_sha, Finding.hardware_class)
     query = (
-        select(Finding.id.label("finding_id"), Finding.failure, CommitPosterior.verdict)
+        select(Finding.id.label("finding_id"), Finding.failure, CommitPosterior.verdict, Experiment.value)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .outerjoin(CommitPosterior, own)
         .where(Experiment.project_id == project_id, Experiment.topic == topic, IS_SHOWN)

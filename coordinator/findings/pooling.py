@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import isclose, sqrt
+from math import inf, isclose, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,9 @@ from shared.experiments import Standing, Verdict
 from shared.topics import TopicEffect, UntestedValue
 
 MIN_POOLED = 2
+DOUBTED = (Standing.HELD, Standing.REJECTED)
+"""Standings of effects that count for nothing here."""
+
 WIDE_STEP = 1.9
 """Neighbouring values further apart than by this factor leave room for one between them."""
 
@@ -176,9 +179,12 @@ def estimate_levels(shifts: Sequence[Shift]) -> list[ValueLevel]:
     return sorted(levels)
 
 
-def list_untested(effects: Sequence[TopicEffect], sign: float) -> Iterator[UntestedValue]:
-    """Values beside or between those that were tried, and classes where a gain was not tried. `sign`: 1 to minimise."""
-    yield from list_gaps((level.value, sign * level.mean) for level in estimate_levels(list(list_shifts(effects))))
+def list_untested(effects: Sequence[TopicEffect], sign: float, failed: Iterable[str] = ()) -> Iterator[UntestedValue]:
+    """Values beside or between those that were tried, and classes where a gain was not tried. `sign`: 1 to minimise;
+    `failed` are values that gave no effect."""
+    levels = {value: inf for text in failed if (value := read_number(text)) is not None}
+    levels |= {level.value: sign * level.mean for level in estimate_levels(list(list_shifts(effects)))}
+    yield from list_gaps(levels)
     yield from _elsewhere(effects)
 
 
@@ -186,15 +192,15 @@ def list_shifts(effects: Iterable[TopicEffect]) -> Iterator[Shift]:
     """The effects whose values are numbers; those that are held or rejected count for nothing."""
     for effect in effects:
         new = read_number(effect.value)
-        if new is not None and effect.sd > 0 and effect.standing not in (Standing.HELD, Standing.REJECTED):
+        if new is not None and effect.sd > 0 and effect.standing not in DOUBTED:
             yield Shift(read_number(effect.old_value), new, effect.mean, effect.sd)
 
 
-def list_gaps(levels: Iterable[tuple[float, float]]) -> Iterator[UntestedValue]:
-    """Values beside or between those that were tried, each given with its level; lower is better."""
-    known = dict(levels)
+def list_gaps(known: Mapping[float, float]) -> Iterator[UntestedValue]:
+    """Values beside or between those that were tried, each given with its level: lower is better, and without an effect
+    it is infinite."""
     values = sorted(known)
-    if len(values) >= MIN_POOLED:
+    if len(values) >= MIN_POOLED and min(known.values()) < inf:
         best = min(values, key=known.__getitem__)
         yield from _beyond(values, best)
         yield from _between(values, best)
@@ -227,10 +233,11 @@ def _between(values: Sequence[float], best: float) -> Iterator[UntestedValue]:
 
 
 def _name(value: float, values: Sequence[float], why: str) -> Iterator[UntestedValue]:
-    """The value to three digits, whole where all values are; nothing where it is one of them, or rounds to zero."""
+    """The value to three digits, whole where all values are, and exact where it is whole by itself; nothing where it is
+    one of them, or rounds to zero."""
     rounded = float(f"{value:.3g}")
     if all(one.is_integer() for one in values):
-        rounded = float(round(rounded))
+        rounded = float(round(value if isclose(value, round(value)) else rounded))
     if rounded not in values and (rounded or values[0] <= 0):
         yield UntestedValue(value=f"{rounded:.15g}", hardware_class=None, why=why)
 

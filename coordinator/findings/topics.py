@@ -12,7 +12,15 @@ from coordinator.db.engine import LabelledRow
 from coordinator.experiments.filters import FilterQuery
 from coordinator.experiments.listing import keep_having
 from coordinator.findings import paper_queries, queries, service, topic_counts
-from coordinator.findings.pooling import MIN_POOLED, estimate_levels, find_old, list_shifts, list_untested, pool
+from coordinator.findings.pooling import (
+    DOUBTED,
+    MIN_POOLED,
+    estimate_levels,
+    find_old,
+    list_shifts,
+    list_untested,
+    pool,
+)
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, sort_page
@@ -20,7 +28,7 @@ from coordinator.http.parameters import Moment, is_within
 from coordinator.models import Experiment, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
-from shared.experiments import AxisDirection, Standing, Verdict
+from shared.experiments import AxisDirection, Verdict
 from shared.protocol import CLEAN, Page, now
 from shared.topics import Topic, TopicEffect, TopicElsewhere, TopicLevel, TopicPool, TopicSort, TopicSummary, name_topic
 
@@ -106,7 +114,9 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     sign = projects.contract_of(project).objective.sign
     effects = _view_effects(session, slug, paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS))
     sides: dict[bool | None, list[int]] = {True: [], False: [], None: []}
-    for outcome in paper_queries.list_outcomes(session, project.id, slug, MAX_FINDINGS):
+    outcomes = paper_queries.list_outcomes(session, project.id, slug, MAX_FINDINGS)
+    failed = [outcome.value for outcome in outcomes if outcome.failure is not None]
+    for outcome in outcomes:
         sides[_side_of(outcome)].append(outcome.finding_id)
     ids = [finding_id for side in sides.values() for finding_id in side[:most_each]]
     summaries = {one.id: one for one in service.view_summaries(session, queries.list_by_ids(session, ids))}
@@ -116,7 +126,7 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
         summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(effects)),
         levels=list(_estimate_levels(effects)), elsewhere=_list_elsewhere(session, project, slug),
         gains=paper_queries.count_gains(session, project.id, slug), findings_for=papers[True],
-        findings_against=papers[False], open_findings=papers[None], untested=list(list_untested(effects, sign)),
+        findings_against=papers[False], open_findings=papers[None], untested=list(list_untested(effects, sign, failed)),
         follow_ups=service.view_follow_ups(session, proposing), as_of=now(),
     )  # fmt: skip
 
@@ -180,7 +190,7 @@ def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
     """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
     groups: defaultdict[tuple[str | None, AxisDirection], list[tuple[float, float]]] = defaultdict(list)
     for effect in effects:
-        if effect.standing not in (Standing.HELD, Standing.REJECTED) and effect.sd > 0:
+        if effect.standing not in DOUBTED and effect.sd > 0:
             for name in (effect.hardware_class, None):
                 groups[name, effect.direction].append((effect.mean, effect.sd))
     for (name, direction), members in sorted(groups.items(), key=_by_class):

@@ -13,7 +13,7 @@ from coordinator.evidence.statistics import Model
 from coordinator.experiments.failures import describe_failure
 from coordinator.experiments.lookup import TriedExperiment, find_settings, list_lineage_tried, list_siblings
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
-from coordinator.findings.pooling import list_gaps
+from coordinator.findings.pooling import DOUBTED, list_gaps
 from coordinator.lineage.commits import get_commit, list_nearest
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -21,7 +21,7 @@ from coordinator.selection.combinations import MAX_MODELS, Known, read_model
 from coordinator.selection.importances import order_settings
 from coordinator.selection.quoted_findings import Choice, Subject, choose
 from coordinator.selection.running_jobs import RunningJob
-from shared.experiments import JobKind, Verdict
+from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass
 from shared.formatting import count_noun, format_effect, format_measure
 from shared.topics import GainFates, name_topic
@@ -143,9 +143,23 @@ def _describe_measure(
         runs = _say_runs(parent.runs)
         place = _say_place(parent, classes)
         yield Line(f"This parent: {format_measure(parent.metric_mean, parent.metric_sd)}, {runs}{place}.")
+    yield from _name_best(request, known)
     yield Line(f"All on {request.hardware_class}, but for lines that end in a letter.")
     yield from (Line(f"[{letter}] is {name}.") for name, letter in classes.items() if letter)
     yield from _warn(known.gains if known else None)
+
+
+def _name_best(request: PackRequest, known: CandidateSet | None) -> Iterator[Line]:
+    """The best metric on the job's hardware class that stands."""
+    measured = [
+        (_sign_of(request) * one.metric_mean, one)
+        for one in (known.findings if known else ())
+        if one.metric_mean is not None and one.hardware_class == request.hardware_class and one.standing not in DOUBTED
+    ]
+    if measured:
+        _, best = min(measured, key=lambda pair: pair[0])
+        metric = format_measure(best.metric_mean or 0.0, best.metric_sd or 0.0)
+        yield Line(f"The best so far is #{best.experiment_id}: {metric}, {best.standing}, {_say_runs(best.runs)}.")
 
 
 def _name_classes(request: PackRequest, quoted: Sequence[str]) -> dict[str, str]:
@@ -200,7 +214,7 @@ def _list_directions(known: CandidateSet, request: PackRequest) -> Iterator[Line
         topics[one.topic].append(one)
     for members in sorted(topics.values(), key=lambda found: -len(found))[:MAX_DIRECTIONS]:
         verdicts = Counter((one.failure or one.verdict or "not measured").replace("_", " ") for one in members)
-        own = [one for one in members if one.hardware_class == request.hardware_class]
+        own = [one for one in members if one.hardware_class == request.hardware_class and one.standing not in DOUBTED]
         measured = [(sign * one.effect_mean, one) for one in own if one.effect_mean is not None]
         best = ""
         if measured:
@@ -239,7 +253,7 @@ def _list_learnt(session: Conn, request: PackRequest) -> list[Line]:
 def _describe_model(model: Known, sign: float) -> Iterator[Line]:
     for one in order_settings(model, sign, MAX_IMPORTANCES).found:
         numbers = ((value, effect) for value, effect in one.effects if type(value) in (int, float))
-        gaps = ", ".join(gap.value for gap in list_gaps((float(value), effect) for value, effect in numbers))
+        gaps = ", ".join(gap.value for gap in list_gaps({float(value): effect for value, effect in numbers}))
         beyond = f"; untried: {gaps}" if gaps else ""
         yield Line(
             f"{one.name}: {100 * one.share:.0f} % of what is explained; best expected at {one.best!r}, "
@@ -319,6 +333,8 @@ def _describe(tried: TriedExperiment) -> str:
 
 def _view_verdict(one: TriedExperiment | CandidateFinding) -> str:
     """The verdict. In simulations a quarter to two thirds of the gains seen in one run were none."""
+    if one.standing in DOUBTED:
+        return "rejected by a maintainer" if one.standing == Standing.REJECTED else "held for a maintainer's decision"
     provisional = ", provisional" if one.runs == 1 and one.verdict == Verdict.IMPROVED else ""
     return f"{str(one.verdict).replace('_', ' ')}, {_say_runs(one.runs)}{provisional}"
 

@@ -101,7 +101,7 @@ def _thin(ticks: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
     """The ticks that have room for their label."""
     last = -LEAST_GAP
     for position, text in ticks:
-        if position - last >= LEAST_GAP:
+        if position - last >= max(LEAST_GAP, 1.4 * len(text)):
             yield position, text
             last = position
 

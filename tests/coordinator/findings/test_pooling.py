@@ -138,6 +138,14 @@ def test_a_proposed_value_fits_the_axis() -> None:
     assert propose("0.8", "0.9") == ["0.95"], "a fraction stays below 1"
     assert propose("3", "6") == ["12", "4"], "whole numbers stay whole"
     assert propose("262K", "524288") == ["1050000", "371000"]
+    assert propose("512", "1024") == ["2048", "724"], "a power of two stays one"
+
+
+def test_a_value_that_failed_was_tried() -> None:
+    steps = [effect("512", 0.0), effect("1024", -0.01)]
+    told = list(list_untested(steps, 1.0, ["2048", "off", "512"]))
+    assert [one.value for one in told] == ["724", "1450"] and "between 1024 and 2048" in told[1].why
+    assert list(list_untested([], 1.0, ["2048", "4096"])) == []
 
 
 def test_a_gain_is_worth_a_try_on_other_hardware() -> None:

@@ -40,6 +40,8 @@ def test_a_topic_holds_all_that_was_tried_along_an_axis(http: TestClient, author
     together = [pool for pool in topic.pools if pool.hardware_class is None]
     assert [pool.experiments for pool in together] == [2] and together[0].between_sd > 0.05
     assert [one.value for one in topic.untested] == ["0.2", "0.566"]
+    failed = author.write("far too wide", axis="WEIGHT_DECAY", value="0.2", metric=None)
+    assert [one.value for one in read(http, "weight-decay").untested] == ["0.283", "0.566"], "0.2 was tried, and failed"
     assert http.get(f"{API_PREFIX}/topics/tiny/nothing").status_code == 404
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from coordinator.db.database import Database
 from coordinator.experiments.lookup import TriedExperiment
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, is_negative, weigh_age, weigh_evidence
-from coordinator.models import Citation, Finding, Project
+from coordinator.models import Citation, CommitPosterior, Finding, Project
 from coordinator.selection import context_pack, quoted_findings
 from coordinator.selection.context_pack import (
     MAX_TOKENS,
@@ -22,7 +22,7 @@ from coordinator.selection.context_pack import (
     join_parts,
 )
 from coordinator.selection.quoted_findings import Choice, Subject
-from shared.experiments import JobKind, Verdict
+from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FindingDraft
 from shared.leases import GrantedLease, LeaseContext, ResultUpload
 from shared.protocol import now
@@ -269,6 +269,9 @@ def test_a_draft_gets_another_text_and_all_get_what_a_colleague_would_say(
             changes = {"axis": "LR", "value": f"{value:g}", "settings": settings | {"LR": value}}
             proposal = make_proposal(f"LR 0.1 -> {value:g}").model_copy(update=changes)
             base = history.add_experiment(worker, history.project.root_sha, 3.2 - value, proposal)
+        same = make_proposal("lr 0.1 -> 0.4").model_copy(update={"axis": "Lr", "value": "0.4", "settings": {}})
+        cheat = history.add_experiment(worker, base.commit_sha, 0.1, same)
+        history.session.get_one(CommitPosterior, (cheat.commit_sha, HARDWARE.hardware_class)).standing = Standing.HELD
         asked = PackRequest(history.project, base.commit_sha, HARDWARE.hardware_class, "", [])
         improve = compose_pack(session, asked).text
         draft = compose_pack(session, asked._replace(kind=JobKind.DRAFT)).text
@@ -284,10 +287,11 @@ def test_a_draft_gets_another_text_and_all_get_what_a_colleague_would_say(
         assert "lower is better" in text and "min_effect" in text and "The noise of one run is" in text
         assert text.count(HARDWARE.hardware_class) == 1 and estimate_tokens(text) <= MAX_TOKENS
     assert "> - LR at 0.361: The best so far, 0.34, is the highest that was tried." in improve
-    assert "Constants that none of the 12 findings looked at is about: DEPTH (8)" in improve
+    assert "Constants that none of the 13 findings looked at is about: DEPTH (8)" in improve
     assert "## What a model of all runs expects" in improve and "LR: " in improve
-    assert "## Directions explored so far" in draft and "LR: 12 experiments" in draft and "expects" not in draft
-    assert "12 experiments" not in improve
+    assert "## Directions explored so far" in draft and "Lr: 13 experiments" in draft and "expects" not in draft
+    assert "(#12)" in draft and "13 experiments" not in improve
+    assert "> - The best so far is #12: 2.86" in improve and improve.count("held for a maintainer's decision") == 1
 
 
 def test_one_topic_does_not_fill_the_pack() -> None:
