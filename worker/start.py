@@ -188,19 +188,12 @@ def open_worker(
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         parts = WorkerParts(
-            client=client,
-            agent=agent,
-            runner=runner,
-            projects=projects,
-            outbox=Outbox(folder / "outbox"),
-            events=events,
-            stop=stop,
-            worker=name,
-            author=commit_author(name),
+            client=client, agent=agent, runner=runner, projects=projects, outbox=Outbox(folder / "outbox"),
+            events=events, stop=stop, worker=name, author=commit_author(name),
             throughputs=SeedThroughputs(folder / "throughput.json", runner.hardware),
             offline=OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds),
             notes=settings.read_notes(),
-        )
+        )  # fmt: skip
         started = WorkerStarted(
             worker=name,
             device=runner.hardware.hardware_class,

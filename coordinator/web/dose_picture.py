@@ -99,11 +99,11 @@ def _stretch(values: Sequence[float]) -> tuple[float, float]:
 
 def _thin(ticks: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
     """The ticks that have room for their label."""
-    last = -LEAST_GAP
+    last, long = -2 * LEAST_GAP, 0
     for position, text in ticks:
-        if position - last >= max(LEAST_GAP, 1.4 * len(text)):
+        if position - last >= max(LEAST_GAP, 0.85 * (long + len(text))):
             yield position, text
-            last = position
+            last, long = position, len(text)
 
 
 def _say(level: TopicLevel) -> str:

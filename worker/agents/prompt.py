@@ -33,19 +33,13 @@ def describe_task(task: Task) -> dict[str, Any]:
     """Template values that all prompts of a job share."""
     objective, budget = task.contract.objective, task.contract.budget
     return {
-        "metric": objective.metric,
-        "unit": objective.unit,
-        "better": "lower" if objective.sign > 0 else "higher",
-        "min_effect": f"{objective.min_effect:g}",
-        "noise_sd": f"{task.contract.evidence.noise_sd:g}",
+        "metric": objective.metric, "unit": objective.unit, "better": "lower" if objective.sign > 0 else "higher",
+        "min_effect": f"{objective.min_effect:g}", "noise_sd": f"{task.contract.evidence.noise_sd:g}",
         "training_seconds": f"{budget.training_seconds:g}{' CPU' if budget.clock is BudgetClock.CPU else ''}",
-        "editable": ", ".join(task.contract.files.editable),
-        "parent": _describe_parent(task),
-        "refused": _list_refused(task),
-        "notes": task.notes,
-        "may_insist": any(reply.similar for reply in task.replies),
+        "editable": ", ".join(task.contract.files.editable), "parent": _describe_parent(task),
+        "refused": _list_refused(task), "notes": task.notes, "may_insist": any(reply.similar for reply in task.replies),
         "avoid_axes": fence("axes", ", ".join(task.assignment.avoid_axes)) if task.assignment.avoid_axes else "",
-    }
+    }  # fmt: skip
 
 
 def template_of(task: Task) -> str:

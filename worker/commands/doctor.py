@@ -165,17 +165,10 @@ def _try_seed(machine: Machine, sandbox: Sandbox, seconds: float) -> str:
         facts = {"vocab_size": vocabulary, "sequence_length": length, "rows": 1}
         needs = DataPrepared(facts=facts, request_bytes=8 * (2 + length), answer_bytes=4 * length * vocabulary)
         spec = RunSpec(
-            files=files,
-            commit_sha="0" * 40,
-            contract=contract.model_copy(update={"commands": commands}),
-            seed=1,
-            device=machine.device,
-            cores=machine.hardware.cores,
-            data=PreparedData(train, validation, needs),
-            sandbox=sandbox,
-            hardware=machine.hardware,
-            folder=Path(name),
-        )
+            files=files, commit_sha="0" * 40, contract=contract.model_copy(update={"commands": commands}), seed=1,
+            device=machine.device, cores=machine.hardware.cores, data=PreparedData(train, validation, needs),
+            sandbox=sandbox, hardware=machine.hardware, folder=Path(name),
+        )  # fmt: skip
         try:
             failed = try_out(spec, seconds, Event(), seen.append)
         except RunImpossible as error:

@@ -117,19 +117,11 @@ class JobClaimer:
         parts = self._parts
         probed, throughput = parts.throughputs.newest if parts.throughputs is not None else (None, None)
         return ClaimRequest(
-            protocol=PROTOCOL_VERSION,
-            worker=parts.worker,
-            agent=parts.agent.name,
-            trouble=parts.agent.trouble[:MAX_TROUBLE_CHARACTERS],
-            hardware=parts.runner.hardware,
-            project=self._project,
-            holding=list(dict.fromkeys([*held, *parts.outbox.leases()]))[:MAX_HOLDING],
-            wants_trials=agent.wants_trials,
-            kinds=sorted(agent.kinds),
-            branch=self._branch,
-            seed_throughput=throughput,
-            probed_seed=probed,
-        )
+            protocol=PROTOCOL_VERSION, worker=parts.worker, agent=parts.agent.name,
+            trouble=parts.agent.trouble[:MAX_TROUBLE_CHARACTERS], hardware=parts.runner.hardware, project=self._project,
+            holding=list(dict.fromkeys([*held, *parts.outbox.leases()]))[:MAX_HOLDING], wants_trials=agent.wants_trials,
+            kinds=sorted(agent.kinds), branch=self._branch, seed_throughput=throughput, probed_seed=probed,
+        )  # fmt: skip
 
     def _handle_error(self, error: ClientError | OSError) -> None:
         """Wait after a failed attempt, or raise its error."""

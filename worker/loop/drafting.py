@@ -80,19 +80,11 @@ def _describe_task(job: Job, parts: WorkerParts) -> Task:
     # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
     digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
     return Task(
-        contract=job.project.contract,
-        base=lease.base,
-        program=job.project.program,
-        context=lease.context,
-        trials=tuple(lease.trials),
-        seed=int.from_bytes(digest[:4]),
-        tree=job.files,
-        kind=lease.kind,
-        assignment=lease.assignment,
-        steps=parts.projects.read_steps(lease),
-        notes=parts.notes,
+        contract=job.project.contract, base=lease.base, program=job.project.program, context=lease.context,
+        trials=tuple(lease.trials), seed=int.from_bytes(digest[:4]), tree=job.files, kind=lease.kind,
+        assignment=lease.assignment, steps=parts.projects.read_steps(lease), notes=parts.notes,
         show_activity=lambda step: report_progress(job, RunProgress(Phase.DRAFTING, step), parts),
-    )
+    )  # fmt: skip
 
 
 def _draft(job: Job, task: Task, parts: WorkerParts) -> Draft | Sha:

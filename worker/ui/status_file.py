@@ -92,18 +92,11 @@ class StatusFile:
             empty = dict.fromkeys(("project", "job", "trying", "author", "why", "next"))
             return {"state": "asking for a job", **empty}
         return {
-            "state": job.phase.value,
-            "project": job.lease.project,
-            "job": job.name,
-            "trying": job.trying or None,
-            "author": job.agent or None,
-            "why": job.lease.why,
-            "pace": job.lease.pace,
-            "step": job.progress.step,
-            "loss": job.progress.loss,
-            "share": job.progress.share,
+            "state": job.phase.value, "project": job.lease.project, "job": job.name, "trying": job.trying or None,
+            "author": job.agent or None, "why": job.lease.why, "pace": job.lease.pace, "step": job.progress.step,
+            "loss": job.progress.loss, "share": job.progress.share,
             "next": next((other.line for other in others if other.is_next), None),
-        }
+        }  # fmt: skip
 
     def _update(self, **changes: object) -> None:
         if self._status is None:
