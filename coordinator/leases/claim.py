@@ -19,6 +19,7 @@ from coordinator.evidence.service import ClassEstimates
 from coordinator.http.addresses import hash_address
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ProtocolUnsupportedError
+from coordinator.leases.queries import LeaseCounts, OpenLeases
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.branches import BranchName, get_branch, get_branch_of_commit
@@ -108,10 +109,12 @@ def claim(
         worker = workers.register_worker(session, volunteer_id, *of_request)
         if worker.pause is not None:
             return _paused(worker.pause)
-        held = _give_up_forgotten(session, worker, set(request.holding))
-        if held >= MAX_LEASES_PER_WORKER:
-            return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
-        if refusal := _check_limits(session, volunteer_id, address_sha256):
+        counts, held = queries.count_leases(session, worker, address_sha256)
+        if _give_up_forgotten(session, held, set(request.holding)):
+            counts, held = queries.count_leases(session, worker, address_sha256)
+        if len(held) >= MAX_LEASES_PER_WORKER:
+            return _nothing(f"This worker holds {len(held)} jobs already.", ASK_AGAIN_SECONDS)
+        if refusal := _check_limits(counts):
             return _nothing(refusal, ASK_AGAIN_SECONDS)
         if not _is_still_open(session, worker, offer):
             return _nothing("Others measure this already.", ASK_AGAIN_SECONDS)
@@ -177,9 +180,8 @@ def _look_up(
     return Offer(project, chosen, branch, base, pack, trials, pace, throughput)
 
 
-def _check_limits(session: Conn, volunteer_id: int, address_sha256: str | None) -> str | None:
+def _check_limits(counts: LeaseCounts) -> str | None:
     """Why a volunteer may hold no more leases, as a sentence."""
-    counts = queries.count_leases(session, volunteer_id, address_sha256)
     if counts.is_stopped:
         return "A maintainer stopped this account just now."
     allowed = FIRST_LEASES + LEASES_PER_AGREEMENT * counts.agreements
@@ -267,18 +269,17 @@ def _paused(reason: str) -> ClaimReply:
     return _nothing(f"A moderator paused this worker: {reason}", PAUSED_SECONDS)
 
 
-def _give_up_forgotten(session: Conn, worker: WorkerRow, holding: set[UUID]) -> int:
-    """End the worker's leases that have expired or that it no longer works on; returns how many it holds."""
-    held, moment = 0, now()
-    for lease_id, expires_at in queries.list_open_of_worker(session, worker.id):
-        if expires_at <= moment:
+def _give_up_forgotten(session: Conn, held: OpenLeases, holding: set[UUID]) -> bool:
+    """End a worker's leases that have expired or that it no longer works on; returns whether there were any."""
+    moment = now()
+    gone = [(lease_id, ends_at) for lease_id, ends_at in held if ends_at <= moment or lease_id not in holding]
+    for lease_id, ends_at in gone:
+        if ends_at <= moment:
             service.expire(session, lease_id, "Its time ran out, and its worker asked for another job.")
-        elif lease_id in holding:
-            held += 1
         else:
-            why = "The worker started anew and no longer works on this."
-            service.give_back(session, queries.lock_lease(session, lease_id), why)
-    return held
+            lease = queries.lock_lease(session, lease_id)
+            service.give_back(session, lease, "The worker started anew and no longer works on this.")
+    return bool(gone)
 
 
 def _find_branch(session: Conn, project: Project, chosen: ChosenJob) -> BranchName:

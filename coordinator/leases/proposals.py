@@ -49,21 +49,22 @@ def submit_proposal(
             alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
     with database.begin() as session:
         held_heartbeats.write_of(session, lease_id)
-        lease = queries.lock_lease(session, lease_id)
+        novelty.lock_code(session, code)
+        lease, is_known = queries.lock_with_code(session, lease_id, code)
         service.refuse_stopped(lease)
-        return _judge(session, similarity, lease, contract, submission, code, alike)
+        return _judge(session, similarity, lease, contract, submission, code, alike, is_known=is_known)
 
 
 def _judge(
     write: Conn, similarity: Similarity, lease: LeaseRow, contract: Contract, submission: ProposalSubmission,
-    code: ProposedCode, alike: list[SimilarWork],
+    code: ProposedCode, alike: list[SimilarWork], *, is_known: bool,
 ) -> ProposalReply:  # fmt: skip
     clock = service.clock_of(lease)
     service.refuse_ended(clock.state, lease.expires_at, now())
     if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == code.tree_sha:
         return _answer_again(lease)
     of_code = write, lease.project_id, code
-    is_known = novelty.is_known(*of_code, lease.id)  # most are not, and nothing more is asked
+    is_known = is_known or code.fingerprint == code.parent_fingerprint  # most are not, and nothing more is asked
     holders = novelty.list_holders(*of_code, lease.id) if is_known else []
     duplicate = novelty.find_duplicate(*of_code, holders) if is_known else None
     if duplicate is not None:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, bindparam, exists, func, insert, select, update
+from sqlalchemy import BindParameter, CursorResult, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn
@@ -31,10 +31,15 @@ from coordinator.models import (
 from coordinator.models.accounts import IS_STOPPED, IS_VALID_TOKEN, IS_WORKER_STOPPED
 from coordinator.models.base import is_of_commit
 from coordinator.models.leases import IS_LIVE, IS_OPEN, LIVE_STATES
+from coordinator.novelty.service import ProposedCode
 from coordinator.selection.context_pack import Pack
+from coordinator.workers.lookup import WorkerRow
 from shared.experiments import JobKind
 from shared.protocol import now
 from shared.runs import RunOutcome
+
+OpenLeases = list[tuple[UUID, datetime]]
+"""Leases that are live, or have expired and nobody wrote it down; each with when it expires."""
 
 LiveLease = tuple[Lease, Worker, str, str]
 """A lease, its worker, that as others see it, and its branch's name."""
@@ -115,6 +120,16 @@ _FIND = (
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
 _LOCK = _FIND.with_for_update(of=_LEASES)
+_OTHER = _LEASES.alias().c
+_OF_PROJECT = _OTHER.project_id == _LEASES.c.project_id, _OTHER.id != _LEASES.c.id
+_LOCK_WITH_CODE = _LOCK.add_columns(  # each by an index of its own
+    or_(
+        exists().where(_COMMITS.c.project_id == _LEASES.c.project_id, _COMMITS.c.tree_sha == bindparam("tree_sha")),
+        exists().where(*_OF_PROJECT, _OTHER.proposed_fingerprint == bindparam("fingerprint")),
+        exists().where(*_OF_PROJECT, _OTHER.proposed_idea == bindparam("idea")),
+        exists().where(*_OF_PROJECT, _OTHER.proposed_move == bindparam("move")),
+    )
+)
 _LOCK_WITH_RESULT = _LOCK.add_columns(
     select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")).scalar_subquery(),
     select(_COMMITS.c.sha).where(_COMMITS.c.sha == bindparam("sha")).scalar_subquery(),
@@ -123,23 +138,23 @@ _LOCK_WITH_RESULT = _LOCK.add_columns(
 _SEE_OWN = _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
     _TOKENS.c.sha256 == bindparam("sha256"), IS_VALID_TOKEN
 )
-_OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
-    _LEASES.c.worker_id == bindparam("worker_id"), IS_OPEN
-)
 _LIVE_BY_PROJECT = select(_LEASES.c.project_id, func.count()).where(IS_LIVE).group_by(_LEASES.c.project_id)
-_COUNTS = select(
+_VOLUNTEER: BindParameter[int] = bindparam("volunteer_id")
+_COUNTS = (
     select(func.count())
     .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
-    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), IS_LIVE)
-    .scalar_subquery(),
-    select(func.count()).where(_LEASES.c.address_sha256 == bindparam("address_sha256"), IS_LIVE).scalar_subquery(),
-    select(func.coalesce(func.sum(_RECORDS.c.agreements), 0))
-    .where(_RECORDS.c.volunteer_id == bindparam("volunteer_id"))
-    .scalar_subquery(),
-    select(func.count())
-    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.is_anchor, _WORKERS.c.quarantine.is_(None))
-    .scalar_subquery(),
-    select(func.count()).where(_VOLUNTEERS.c.id == bindparam("volunteer_id"), IS_STOPPED).scalar_subquery(),
+    .where(_WORKERS.c.volunteer_id == _VOLUNTEER, IS_LIVE),
+    select(func.count()).where(_LEASES.c.address_sha256 == bindparam("address_sha256"), IS_LIVE),
+    select(func.coalesce(func.sum(_RECORDS.c.agreements), 0)).where(_RECORDS.c.volunteer_id == _VOLUNTEER),
+    select(func.count()).where(
+        _WORKERS.c.volunteer_id == _VOLUNTEER, _WORKERS.c.is_anchor, _WORKERS.c.quarantine.is_(None)
+    ),
+    select(func.count()).where(_VOLUNTEERS.c.id == _VOLUNTEER, IS_STOPPED),
+)
+_HELD = (
+    select(*(count.scalar_subquery().correlate(None) for count in _COUNTS), _LEASES.c.id, _LEASES.c.expires_at)
+    .select_from(_WORKERS.outerjoin(_LEASES, (_LEASES.c.worker_id == _WORKERS.c.id) & IS_OPEN))
+    .where(_WORKERS.c.id == bindparam("worker_id"))
 )
 _ADD = insert(_LEASES)
 _ADD_PACK = insert(_PACKS)
@@ -225,9 +240,14 @@ def find_lease_of_token(session: Conn, lease_id: UUID, token_sha256: str) -> Lea
 
 def lock_lease(session: Conn, lease_id: UUID) -> LeaseRow:
     """A lease that exists, its row locked until the transaction ends (SQLite locks the whole database instead)."""
-    row = session.execute(_LOCK, {"lease_id": lease_id}).first()
-    assert row is not None, "leases are never removed"
-    return LeaseRow._make(row)
+    return LeaseRow._make(session.execute(_LOCK, {"lease_id": lease_id}).one())
+
+
+def lock_with_code(session: Conn, lease_id: UUID, code: ProposedCode) -> tuple[LeaseRow, bool]:
+    """As `lock_lease`, and whether a commit has these files, or another lease ever proposed this code or idea."""
+    given = {"tree_sha": code.tree_sha, "fingerprint": code.fingerprint, "lease_id": lease_id}
+    row = session.execute(_LOCK_WITH_CODE, given | {"idea": code.idea.on_parent, "move": code.idea.move}).one()
+    return LeaseRow._make(row[:-1]), bool(row[-1])
 
 
 class KnownOfResult(NamedTuple):
@@ -241,8 +261,7 @@ class KnownOfResult(NamedTuple):
 
 def lock_with_result(session: Conn, lease_id: UUID, run_uuid: UUID, sha: str) -> tuple[LeaseRow, KnownOfResult]:
     """As `lock_lease`, with what is known of a result's run and commit."""
-    row = session.execute(_LOCK_WITH_RESULT, {"lease_id": lease_id, "uuid": run_uuid, "sha": sha}).first()
-    assert row is not None, "leases are never removed"
+    row = session.execute(_LOCK_WITH_RESULT, {"lease_id": lease_id, "uuid": run_uuid, "sha": sha}).one()
     *lease, run_id, stored_sha, findings = row
     return LeaseRow._make(lease), KnownOfResult(run_id is not None, stored_sha is not None, findings or [])
 
@@ -258,9 +277,11 @@ class LeaseCounts(NamedTuple):
     is_stopped: int
 
 
-def count_leases(session: Conn, volunteer_id: int, address_sha256: str | None) -> LeaseCounts:
-    given = {"volunteer_id": volunteer_id, "address_sha256": address_sha256, "moment": now()}
-    return LeaseCounts._make(session.execute(_COUNTS, given).one())
+def count_leases(session: Conn, worker: WorkerRow, address_sha256: str | None) -> tuple[LeaseCounts, OpenLeases]:
+    """The counts, and the worker's own leases."""
+    given = {"worker_id": worker.id, "volunteer_id": worker.volunteer_id, "address_sha256": address_sha256}
+    rows = session.execute(_HELD, given | {"moment": now()}).all()
+    return LeaseCounts._make(rows[0][:-2]), [(row[-2], row[-1]) for row in rows if row[-2] is not None]
 
 
 def add_lease(session: Conn, columns: Mapping[str, Any]) -> None:
@@ -301,12 +322,6 @@ def change_lease_as_seen(session: Conn, seen: LeaseRow, columns: Mapping[str, An
 def store_heartbeats(session: Conn, heartbeats: Sequence[Mapping[str, Any]]) -> None:
     """Write heartbeats (keys: `_RENEW`'s parameters) to leases still in that phase that have heard nothing newer."""
     session.execute(_RENEW, heartbeats)
-
-
-def list_open_of_worker(session: Conn, worker_id: int) -> list[tuple[UUID, datetime]]:
-    """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
-    rows = session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id})
-    return [(lease_id, expires_at) for lease_id, expires_at in rows]
 
 
 def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextPack | None] | None:

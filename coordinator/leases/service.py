@@ -43,11 +43,7 @@ def heartbeat(
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
     with database.connect() as connection:
-        found = queries.find_lease_of_token(connection, lease_id, hash_token(bearer)) if bearer else None
-    if found is None or found.is_stopped:  # say why
-        with database.read() as session:
-            found = find_own(session, bearer, lease_id)
-    lease = found
+        lease = find_own(connection, bearer, lease_id)
     check_token(lease, heartbeat.token)
     budget = budget_of(lease)
     clock = clock_of(lease)

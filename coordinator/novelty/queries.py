@@ -4,17 +4,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, union_all, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, union_all, update
 
 from coordinator.db.engine import Conn, LabelledRow
-from coordinator.models import Commit, DeferredText, Embedding, Lease, table_of
+from coordinator.models import DeferredText, Embedding, Lease, table_of
 from coordinator.models.leases import IS_LIVE, LIVE_STATES
 from coordinator.novelty.ideas import Idea
 from shared.leases import LeaseState
 from shared.protocol import now
 
-_LEASES, _COMMITS = table_of(Lease), table_of(Commit)
-_IS_OTHER = _LEASES.c.project_id == bindparam("project_id"), _LEASES.c.id != bindparam("own_lease_id")
+_LEASES = table_of(Lease)
 _HOLDERS = (  # of all states, unsorted: else SQLite goes through all leases of the project that are done, or all
     select(
         _LEASES.c.id,
@@ -22,15 +21,10 @@ _HOLDERS = (  # of all states, unsorted: else SQLite goes through all leases of 
         _LEASES.c.expires_at > bindparam("moment"),
         _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
         _LEASES.c.issued_at,
-    ).where(*_IS_OTHER, _LEASES.c.proposed_fingerprint == bindparam("fingerprint"))
-)
-_IS_KNOWN = select(
-    or_(
-        exists().where(_COMMITS.c.project_id == bindparam("project_id"), _COMMITS.c.tree_sha == bindparam("tree_sha")),
-        *(
-            exists().where(*_IS_OTHER, _LEASES.c[f"proposed_{name}"] == bindparam(name))
-            for name in ("fingerprint", "idea", "move")
-        ),
+    ).where(
+        _LEASES.c.project_id == bindparam("project_id"),
+        _LEASES.c.id != bindparam("own_lease_id"),
+        _LEASES.c.proposed_fingerprint == bindparam("fingerprint"),
     )
 )
 _OF_IDEA = union_all(
@@ -79,12 +73,6 @@ class CodeHolder(NamedTuple):
     @property
     def is_live(self) -> bool:
         return self.is_in_time and not self.is_done
-
-
-def is_known(session: Conn, project_id: int, tree_sha: str, fingerprint: str, idea: Idea, own_id: UUID) -> bool:
-    """Whether a commit has exactly these files, or another lease ever proposed this code or idea."""
-    code = {"tree_sha": tree_sha, "fingerprint": fingerprint, "idea": idea.on_parent, "move": idea.move}
-    return bool(session.scalar(_IS_KNOWN, code | {"project_id": project_id, "own_lease_id": own_id}))
 
 
 def list_same_idea(session: Conn, project_id: int, idea: Idea, own_lease_id: UUID, limit: int) -> list[UUID]:

@@ -102,16 +102,14 @@ def _split(text: str) -> tuple[list[str], set[str]]:
     return lines, set(lines)
 
 
-def is_known(session: Conn, project_id: int, code: ProposedCode, lease_id: UUID) -> bool:
-    """Whether this code or its idea may have been tried, or is under way; nobody else finds it free meanwhile."""
+def lock_code(session: Conn, code: ProposedCode) -> None:
+    """Until the transaction ends, nobody else finds this code or its idea free."""
     lock_hashes(session, [code.fingerprint, code.idea.on_parent])
-    of_code = code.tree_sha, code.fingerprint, code.idea
-    return code.fingerprint == code.parent_fingerprint or queries.is_known(session, project_id, *of_code, lease_id)
 
 
 def list_holders(session: Conn, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
     """The other leases that hold this code; nobody else finds it free meanwhile."""
-    lock_hashes(session, [code.fingerprint, code.idea.on_parent])
+    lock_code(session, code)
     return queries.list_holders(session, project_id, code.tree_sha, code.fingerprint, lease_id)
 
 

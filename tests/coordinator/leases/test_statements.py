@@ -15,7 +15,7 @@ from tests.support.databases import SqliteFolder
 from tests.support.messages import make_result
 from tests.support.volunteers import MiniWorker
 
-MAX_OF_A_CYCLE = 58
+MAX_OF_A_CYCLE = 56
 """Statements of a claim, a proposal, three heartbeats and a result, with BEGIN and COMMIT."""
 
 
