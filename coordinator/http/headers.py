@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
 from uuid import uuid4
+
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -27,13 +28,12 @@ SECURITY_HEADERS = (
 REQUEST_ID_HEADER = b"x-request-id"
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _SITE = re.compile(rb"^(?:https?:)?//[^/?#]*")
-_request_id: ContextVar[str] = ContextVar("request id", default="-")
 
 
 def begin_request(given: bytes | None) -> str:
     """Choose the id of the request that begins: the one `given` by a proxy or client if it is well-formed."""
     chosen = given.decode() if given and _WELL_FORMED.fullmatch(given) else uuid4().hex
-    _request_id.set(chosen)
+    bind_contextvars(request_id=chosen)
     return chosen
 
 
@@ -48,9 +48,9 @@ def keep_local(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, 
 
 def list_headers() -> list[tuple[bytes, bytes]]:
     """The headers that every answer to the current request has; one place sets them."""
-    return [*SECURITY_HEADERS, (REQUEST_ID_HEADER, _request_id.get().encode())]
+    return [*SECURITY_HEADERS, (REQUEST_ID_HEADER, get_request_id().encode())]
 
 
 def get_request_id() -> str:
     """The id of the current request; `-` outside of one."""
-    return _request_id.get()
+    return str(get_contextvars().get("request_id", "-"))

@@ -7,16 +7,11 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
-from coordinator.http.headers import get_request_id
-
-OUTSIDE = "-"
-
 
 def configure_logs(log_format: Literal["text", "json"]) -> None:
     """Set up the log of this process: ours, and what libraries write through `logging`."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -34,11 +29,6 @@ def configure_logs(log_format: Literal["text", "json"]) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
-
-
-def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    request_id = get_request_id()
-    return event if request_id == OUTSIDE else {**event, "request_id": request_id}
 
 
 def _add_logger(_logger: Any, _method: str, event: EventDict) -> EventDict:
