@@ -1,7 +1,4 @@
-"""The navigation: every page's links to the parts of the site, and within a project its tabs.
-
-All parts are named here; a link shows as soon as the application has a route of its path.
-"""
+"""The navigation: every page's links to the parts of the site, and within a project its tabs."""
 
 from typing import NamedTuple
 
@@ -15,12 +12,10 @@ from coordinator.moderation.queue import count_items
 
 
 class Place(NamedTuple):
-    """A link: its label, the route that must exist, and the address where that is not the route. An address starts
-    with one of `below` where the place is the current one."""
+    """A link. It is the current one on its own address, and on those that lie below it or one of `below`."""
 
     label: str
-    route: str
-    address: str = ""
+    address: str
     below: tuple[str, ...] = ()
 
 
@@ -36,7 +31,7 @@ STAFF_PLACES = (DESK, Place("Audit", "/audit"))
 TABS = (
     Place("Overview", "/projects/{name}"),
     Place("Experiments", "/projects/{name}/experiments"),
-    Place("Findings", "/findings", "/findings?project={name}"),
+    Place("Findings", "/findings?project={name}"),
     Place("Topics", "/projects/{name}/topics"),
     Place("Branches", "/projects/{name}/branches"),
     Place("Tree", "/projects/{name}/tree"),
@@ -68,34 +63,16 @@ def list_places(request: Request, visitor: Caller | None, waiting: int) -> list[
     """The links to the site's parts that this visitor sees."""
     path = read_path(request.scope)
     places = SITE + (STAFF_PLACES if visitor and visitor.role in STAFF else ())
-    return [
-        Link(place.label, place.route, _is_at(path, place), waiting if place is DESK else 0)
-        for place in places
-        if place.route in _list_routes(request)
-    ]
+    return [Link(place.label, place.address, _is_at(path, place), waiting if place is DESK else 0) for place in places]
 
 
-def list_tabs(request: Request, project: str, current: str) -> list[Link]:
+def list_tabs(project: str, current: str) -> list[Link]:
     """The tabs of a project."""
-    return [
-        Link(tab.label, (tab.address or tab.route).replace("{name}", project), tab.label == current)
-        for tab in TABS
-        if tab.route in _list_routes(request)
-    ]
+    return [Link(tab.label, tab.address.replace("{name}", project), tab.label == current) for tab in TABS]
 
 
 def _is_at(path: str, place: Place) -> bool:
-    return path == place.route or any(path == part or path.startswith(f"{part}/") for part in _parts_of(place))
-
-
-def _parts_of(place: Place) -> tuple[str, ...]:
-    return place.below if place.route == "/" else (place.route, *place.below)
-
-
-def _list_routes(request: Request) -> frozenset[str]:
-    """The paths of the application's routes, gathered once."""
-    state = request.app.state
-    if not hasattr(state, "page_routes"):
-        state.page_routes = frozenset(getattr(route, "path", "") for route in request.app.routes)
-    routes: frozenset[str] = state.page_routes
-    return routes
+    if place.address == path:
+        return True
+    above = place.below if place.address == "/" else (place.address, *place.below)
+    return any(f"{path}/".startswith(f"{part}/") for part in above)
