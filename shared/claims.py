@@ -2,7 +2,7 @@
 
 `{result}` is the whole result, `{effect}` child minus parent, `{fall}` and `{rise}` the size of an effect whose
 direction the words name, `{metric}` and `{parent}` the two metrics, `{runs}` the number of runs, and `{replication}`
-what that number means; some end in `_percent`. Findings from before placeholders have the words of `_OLD` instead.
+what that number means; some end in `_percent`.
 """
 
 import re
@@ -15,14 +15,6 @@ RESULT, REPLICATION = "{result}", "{replication}"
 WORDS = ("claim", "mechanism", "caveats", "refuted_by", "follow_ups")
 """The fields of a finding that its author writes, and that may hold placeholders."""
 
-_OLD: tuple[tuple[str, str], ...] = (
-    (r"one run gave (\S+) [-\d.]+(?:[,;] .*|…)?$", rf"\1 {RESULT}"),
-    (r"One run with one seed on one worker(?:[;.] until it is (?:replicated|repeated), the difference may be noise)?\.",
-     REPLICATION),
-    (r"^(?:Not known|Unknown): the change was proposed from numbers alone\.$", ""),
-    (r"^(?:Not examined\. The hypothesis before the run: .*|Its author gave no reason\.)$", ""),
-)  # fmt: skip
-_OLD_PATTERNS = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), words) for pattern, words in _OLD]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d*\.?\d+|[:.]$")
 _ONE = r"(?:one|a single|single|1) (?:run|seed|measurement)"
@@ -38,7 +30,6 @@ _ONE_RUN = re.compile(
 
 def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:
     """A finding's words with the numbers of its experiment as of now; `outcome` is that of its first run."""
-    text = _replace_old_words(text)
     if posterior is not None and posterior.runs > 1:
         many = count_noun(posterior.runs, "run")
         text = _ONE_RUN.sub(lambda found: many if " " in found[0] else many.split()[0], text)
@@ -48,20 +39,14 @@ def write_out(text: str, posterior: Posterior | None, outcome: str = "") -> str:
 
 def drop_numbers(text: str) -> str:
     """The words without what is measured, for indexes that do not follow the evidence."""
-    return _PLACEHOLDER.sub(lambda found: "" if found[1] in _WRITERS else found[0], _replace_old_words(text)).strip()
+    return _PLACEHOLDER.sub(lambda found: "" if found[1] in _WRITERS else found[0], text).strip()
 
 
 def fits(text: str, shown: str) -> bool:
     """Whether words that are shown are those of a stored text, whatever its results are."""
-    text = _PLACEHOLDER.sub(lambda found: "\0" if found[1] in _WRITERS else found[0], _replace_old_words(text))
+    text = _PLACEHOLDER.sub(lambda found: "\0" if found[1] in _WRITERS else found[0], text)
     parts = (re.escape(part.strip()) for part in _ONE_RUN.sub("\0", text).split("\0"))
     return re.fullmatch(r"\s*.{0,120}\s*".join(parts), shown, re.DOTALL) is not None
-
-
-def _replace_old_words(text: str) -> str:
-    for pattern, words in _OLD_PATTERNS:
-        text = pattern.sub(words, text)
-    return text
 
 
 def is_bare(claim: str, title: str) -> bool:

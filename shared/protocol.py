@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 PROTOCOL_VERSION = 6  # raised when workers send a field that older coordinators refuse, or learn a kind of job
-OLDEST_PROTOCOL = 1  # that this side still understands
+OLDEST_PROTOCOL = 6  # that this side still understands
 # In each request of a worker. Headers, because they can be read where the body has an unknown form.
 PROTOCOL_HEADER, VERSION_HEADER = "Swarm-Protocol", "Swarm-Version"
 API_PREFIX = "/api/v1"

@@ -25,8 +25,8 @@ from coordinator.lineage import service as lineage
 from coordinator.lineage.branches import BranchName, get_branch, get_branch_of_commit
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from coordinator.projects.holdout import derive_key
 from coordinator.projects.lookup import list_projects
+from coordinator.projects.service import derive_key
 from coordinator.projects.settings import settings_of, why_closed
 from coordinator.selection import service as selection
 from coordinator.selection.context_pack import Pack, PackRequest, compose_pack
@@ -55,9 +55,6 @@ anchor has no limit."""
 
 ACCOUNTS_PER_ADDRESS = 2
 """An address holds at most so many times the leases that the account may hold which asks."""
-
-PROBES_SINCE = 3
-"""The protocol since which workers can probe a seed."""
 
 ASK_AGAIN_SECONDS = 30.0
 PAUSED_SECONDS = 60.0
@@ -147,7 +144,7 @@ def _find_offer(session: Conn, volunteer_id: int, known: WorkerRow | None, reque
 
 def _needs_probe(project: Project, chosen: ChosenJob, request: ClaimRequest) -> bool:
     """Whether nothing is known of the worker by which a budget is normalised. A run of the seed tells it, too."""
-    if request.protocol < PROBES_SINCE or request.probed_seed == project.root_sha:
+    if request.probed_seed == project.root_sha:
         return False
     return chosen.decision.base_sha != project.root_sha or chosen.decision.kind.makes_experiment
 

@@ -34,7 +34,6 @@ from shared.projects import BranchState, ProjectMode
 from shared.protocol import now
 
 MAX_TRIALS = 128
-CONFIRMING_PROTOCOL, PROMOTING_PROTOCOL = 3, 4  # from which on workers know jobs that confirm, and that promote
 STAGGER = 3
 """Offset in turns between one worker and the next, so that a fleet that begins together does not measure at once."""
 
@@ -120,8 +119,7 @@ def _take_snapshot(
     is_turn = is_asked or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None:
         return snapshot
-    may_promote = request.protocol >= PROMOTING_PROTOCOL
-    half = promotions.find_half(session, project, hardware_class, worker.id) if may_promote else None
+    half = promotions.find_half(session, project, hardware_class, worker.id)
     if half is not None or not is_turn:
         return replace(snapshot, to_promote=half)
     record = next((one.sha for one in frontier.candidates if one.is_settled), None)
@@ -141,12 +139,6 @@ def _take_snapshot(
             of: base for of, base in missing.items() if base and not queries.is_measuring(session, worker.id, base)
         }
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
-    to_confirm = None
-    if request.protocol >= CONFIRMING_PROTOCOL:
-        to_confirm = confirmations.find_job(session, project, hardware_class, volunteer_id, worker.id)
-    to_promote = None
-    if may_promote:
-        to_promote = promotions.find_job(session, project, hardware_class, volunteer_id, worker.id)
     reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
         asked = frozenset({*looked_at, *due} - {project.root_sha})
@@ -160,8 +152,8 @@ def _take_snapshot(
     own = dict.fromkeys(reserved, 0) | of_volunteer
     return replace(
         snapshot,
-        to_confirm=to_confirm,
-        to_promote=to_promote,
+        to_confirm=confirmations.find_job(session, project, hardware_class, volunteer_id, worker.id),
+        to_promote=promotions.find_job(session, project, hardware_class, volunteer_id, worker.id),
         seed_waits=seed_waits,
         own=own,
         bases=bases,

@@ -18,7 +18,7 @@ from coordinator.evidence.confirmation import CONFIRMATIONS
 from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Commit, Lease, Project, Run, TrustAgreement, Worker
 from coordinator.models import Volunteer as Account
-from coordinator.projects.holdout import derive_key
+from coordinator.projects.service import derive_key
 from shared.experiments import JobKind, Standing
 from shared.protocol import now
 from shared.records import RecordCommit

@@ -26,9 +26,8 @@ from random import Random
 import httpx
 import psutil
 
-from coordinator.admin.backup import backup, restore
+from coordinator.admin.backup import backup, backup_verified, restore
 from coordinator.admin.integrity import find_problems
-from coordinator.admin.verified_backup import backup_verified
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.bench.report import append_table, format_table

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from shared.seeds import CHANNEL_FILE
-from worker.runs.draws import derive_draw
+from worker.runs.processes import derive_draw
 
 NAME = "levels"
 NOISE_SD = 0.001

@@ -19,7 +19,6 @@ from worker.machine.faults import find_error_line
 from worker.runs.harness_protocol import (
     HARNESS_PROTOCOL,
     MAX_PACKET_BYTES,
-    OLDEST_HARNESS_PROTOCOL,
     RECEIVED,
     Failed,
     Ready,
@@ -81,7 +80,6 @@ class HarnessProcess:
         self.name = name
         self._stop = setup.stop
         self._ready = False
-        self.protocol = HARNESS_PROTOCOL
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(SEND_TIMEOUT_SECONDS)
         self._poller = select.poll()
@@ -136,10 +134,9 @@ class HarnessProcess:
             ready = self.expect(Ready, deadline=time.monotonic() + START_TIMEOUT_SECONDS)
         except HarnessTimeout as fault:
             raise HarnessNotReady(f"{self.name} was not ready after {START_TIMEOUT_SECONDS:g} s") from fault
-        if not OLDEST_HARNESS_PROTOCOL <= ready.protocol <= HARNESS_PROTOCOL:
-            ours = f"{OLDEST_HARNESS_PROTOCOL} to {HARNESS_PROTOCOL}"
-            raise HarnessNotReady(f"the harness speaks protocol {ready.protocol}, this worker {ours}")
-        self._ready, self.protocol = True, ready.protocol
+        if ready.protocol != HARNESS_PROTOCOL:
+            raise HarnessNotReady(f"the harness speaks protocol {ready.protocol}, this worker {HARNESS_PROTOCOL}")
+        self._ready = True
 
     @overload
     def expect(self, one: type[One], /, *, deadline: float) -> One: ...

@@ -29,9 +29,7 @@ that names them (SCM_RIGHTS).
 
 A run with a key to sealed data goes through host and scorer once more, with the contract's `holdout` as the scorer.
 
-So a scorer that measures time has its watch running before the edited file can see what it is to work on. A host of a
-project made with version 2 gets `begin [handover, request, answer]` at that moment and imports the edited file then.
-A scorer of version 3 or older ignores `draw` and `sealed`.
+So a scorer that measures time has its watch running before the edited file can see what it is to work on.
 
 A project may `substitute` the symbols of its data for each run, before the edited file sees them. The worker knows
 three further roles. The *trainer* makes a result within the budget (weights, a compressed text, a table), the
@@ -49,7 +47,6 @@ from shared.contract import BudgetClock
 from shared.protocol import Count, Message, Number
 
 HARNESS_PROTOCOL = 4
-OLDEST_HARNESS_PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
 MAX_SHARED_BYTES = 1 << 32
 
@@ -192,7 +189,7 @@ class BeginSubstitute(Message):
     draw: str
 
 
-class _BeginEdited(Message):
+class BeginHost(Message):
     """Fields of the roles that run the edited file."""
 
     kind: Literal["begin"] = "begin"
@@ -203,7 +200,7 @@ class _BeginEdited(Message):
     settings: Settings
 
 
-class BeginTrainer(_BeginEdited):
+class BeginTrainer(BeginHost):
     """`clock` counts `training_seconds` and `handover_seconds`."""
 
     clock: BudgetClock
@@ -223,12 +220,6 @@ class Keep(Message):
     """Instead of training, write the compiled code into the attached file."""
 
     kind: Literal["keep"] = "keep"
-
-
-class BeginHost(_BeginEdited):
-    """With version 2 the result comes along and has `size` bytes."""
-
-    size: int = 0
 
 
 class Load(Message):

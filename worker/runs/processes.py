@@ -6,12 +6,12 @@ Each host shares two memories of its own with the scorer, so that nothing passes
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from threading import Event
 from typing import Any
 
 from shared.contract import BudgetClock
 from worker.machine.hardware import claim_cores
-from worker.runs.draws import derive_draw, derive_substitution, derive_training_seed
 from worker.runs.harness_process import HarnessFault, HarnessProcess
 from worker.runs.harness_protocol import (
     BeginHost,
@@ -27,9 +27,6 @@ from worker.runs.spec import RunImpossible, RunSpec
 from worker.runs.started_trainer import StartedTrainer
 from worker.sandbox.base import MIB
 from worker.sandbox.shared_memory import SharedMemory
-
-RESULT_AFTER_IMPORT = 3
-"""From this version of the harness's protocol on, hosts get the result after the import of the edited file."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +169,8 @@ class RunProcesses:
         self.host, self._result = self._waiting.pop(0), self._results.pop()
         process = self.host.process
         process.await_ready()
-        if process.protocol >= RESULT_AFTER_IMPORT:
-            process.send(BeginHost(**self._begin_edited), self.host.shared)
-            process.expect(Imported, deadline=deadline)
+        process.send(BeginHost(**self._begin_edited), self.host.shared)
+        process.expect(Imported, deadline=deadline)
 
     def load_host(self, deadline: float) -> int | None:
         """Let the current host load the result, once; the number of its parameters. Raises HarnessFault."""
@@ -182,11 +178,7 @@ class RunProcesses:
         if self._result is None:
             return None
         process, result, self._result = self.host.process, self._result, None
-        if process.protocol >= RESULT_AFTER_IMPORT:
-            process.send(Load(size=result.size), [result.descriptor])
-        else:
-            begin = BeginHost(**self._begin_edited, size=result.size)
-            process.send(begin, [result.descriptor, *self.host.shared])
+        process.send(Load(size=result.size), [result.descriptor])
         return process.expect(Loaded, deadline=deadline).parameters
 
     def begin_scorer(self, size: int) -> None:
@@ -201,3 +193,26 @@ class RunProcesses:
             sealed=self._is_sealed,
         )
         self.scorer.send(begin, [self._validation_data.descriptor, *self.host.shared])
+
+
+TRAINING_SEEDS = 2**16
+"""Different seeds that edited files are told: many enough for random weights, and few beside the seeds of leases."""
+
+
+def derive_training_seed(seed: int) -> int:
+    """The seed of trainer and hosts, below TRAINING_SEEDS."""
+    return int.from_bytes(_digest("training", seed)) % TRAINING_SEEDS
+
+
+def derive_draw(seed: int) -> str:
+    """The scorer's source of windows: 64 hexadecimal digits."""
+    return _digest("windows", seed).hex()
+
+
+def derive_substitution(seed: int) -> str:
+    """The source of a run's own symbols: 64 hexadecimal digits."""
+    return _digest("substitution", seed).hex()
+
+
+def _digest(purpose: str, seed: int) -> bytes:
+    return sha256(f"{purpose} {seed}".encode()).digest()

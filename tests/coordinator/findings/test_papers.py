@@ -12,7 +12,7 @@ from coordinator.accounts.service import add_token, find_or_add_volunteer
 from coordinator.db.database import Database
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.papers import Written, judge, list_rival_changes
-from coordinator.models import CommitPosterior, Experiment, Finding, Project
+from coordinator.models import CommitPosterior, Experiment, Project
 from coordinator.records import digest
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
@@ -74,24 +74,18 @@ def test_what_others_measure_later_weakens_or_strengthens_it(http: TestClient, a
 def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
     http: TestClient, database: Database, author: Author
 ) -> None:
-    """A template's claim, one with typed results, and one from before placeholders: never a number that is not so."""
+    """A template's claim, and one with typed results: never a number that is not so."""
     template = author.write("A 1 -> 2", claim="A 1 -> 2: val_bpb {result}", caveats="{replication}", metric=3.2)
     ahead = "Go on from 3.2: try 4."
     typed = author.write(
         "B 1 -> 2", claim="B at 2 is better by 0.1, val_bpb 3.2", axis="B", metric=3.2, follow_ups=ahead
     )
-    old = author.write("C 1 -> 2", axis="C", metric=3.2)
-    with database.write() as session:
-        row = session.get_one(Finding, old)
-        row.claim = "C 1 -> 2: one run gave val_bpb 3.2000, better than the parent's 3.3000 by 0.1000"
-        row.mechanism = "Not known: the change was proposed from numbers alone."
-    words = [read(http, number).words for number in (template, typed, old)]
+    words = [read(http, number).words for number in (template, typed)]
     assert "(one run, provisional)" in words[0].claim and words[0].caveats.startswith("One run")
-    assert words[2].mechanism == ""
-    for number in (template, typed, old):
+    for number in (template, typed):
         for volunteer in ("grace", "joan"):
             author.measure(number, 3.31, volunteer)
-    for number in (template, typed, old):
+    for number in (template, typed):
         paper = read(http, number)
         known = paper.summary.posterior
         assert known is not None and known.effect_mean is not None and known.effect_sd is not None and known.runs == 3

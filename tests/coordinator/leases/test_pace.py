@@ -99,7 +99,7 @@ def test_an_epoch_takes_the_median_of_what_volunteers_measured(
 def test_later_workers_of_a_class_probe_the_seed_before_their_first_job(
     project: str, make_worker: MakeWorker, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The seed's run is the first job of the first workers only; it needs no probe. Older workers know of none."""
+    """The seed's run is the first job of the first workers only; it needs no probe."""
     monkeypatch.setattr(policy, "SEED_WORKERS", 2)
     root = measure(make_worker("w", "first"), clock, 20_000)[0].root_sha
     assert make_worker("w", "second").claim_job().base.sha == root
@@ -108,7 +108,6 @@ def test_later_workers_of_a_class_probe_the_seed_before_their_first_job(
     assert reply.lease is None and reply.probe is not None and reply.probe.root_sha == root
     lease = late.claim_job(seed_throughput=10_000.0, probed_seed=root)
     assert lease.kind.makes_experiment and lease.pace == 2.0
-    assert make_worker("w", "old").claim_job(protocol=2).pace == 1.0
     assert make_worker("w", "unable").claim_job(probed_seed=root).pace == 1.0
 
 

@@ -319,13 +319,6 @@ def test_the_share_is_reached_with_the_classs_jobs(make: Make) -> None:
 
 
 @ON_ONE_ENGINE
-def test_an_old_worker_gets_no_such_job(make: Make) -> None:
-    record = make()
-    with pytest.raises(AssertionError, match="gets no promote job"):
-        record.claim("bo", protocol=3)
-
-
-@ON_ONE_ENGINE
 def test_an_ordinary_run_does_not_pass_for_one_on_the_rung(make: Make) -> None:
     record = make()
     ordinary = RunSeconds(starting=4, training=16, scoring=5, total=25)

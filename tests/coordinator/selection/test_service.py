@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
+from coordinator.evidence import confirmations, epochs
 from coordinator.models import Project, Worker
 from coordinator.selection.service import ChosenJob, choose_job
 from coordinator.workers.lookup import WorkerRow
@@ -17,8 +17,10 @@ AWAY = 48
 
 
 @pytest.fixture
-def village(project: str, database: Database) -> Village:
-    """A village with an anchor that measured the seed, and somebody whom it contradicted."""
+def village(project: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> Village:
+    """A village with an anchor that measured the seed, and somebody whom it contradicted. Nothing waits
+    to be confirmed."""
+    monkeypatch.setattr(confirmations, "find_job", lambda *_: None)
     with database.write() as session:
         session.scalars(select(Project)).one().contract += "\n[jobs]\ncombine = 0\n"
     village = Village(database)
@@ -30,12 +32,12 @@ def village(project: str, database: Database) -> Village:
 
 
 def ask_anchor(village: Village) -> str:
-    """The commit of the job that the anchor gets next; it makes no confirmations."""
+    """The commit of the job that the anchor gets next."""
     with village.database.read() as session:
         worker = session.scalars(select(Worker).where(Worker.is_anchor)).one()
         row = WorkerRow._make(getattr(worker, name) for name in WorkerRow._fields)
         project = session.scalars(select(Project)).one()
-        chosen = choose_job(session, project, worker.volunteer_id, row, claim_request(protocol=2))
+        chosen = choose_job(session, project, worker.volunteer_id, row, claim_request())
     assert isinstance(chosen, ChosenJob)
     return chosen.decision.base_sha
 

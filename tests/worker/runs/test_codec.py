@@ -207,24 +207,6 @@ def test_tables_of_an_import_are_free(measure_codec: MeasureCodec) -> None:
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
 
 
-def test_a_project_of_the_second_protocol_still_runs(measure_codec: MeasureCodec) -> None:
-    """Its host gets the result with `begin`, when the clock runs."""
-    files = codec_files()
-    files["harness/channel.py"] = files["harness/channel.py"].replace("PROTOCOL = 4", "PROTOCOL = 2")
-    host = files["harness/host.py"]
-    start, end = host.index("def serve("), host.index('    channel.send("loaded")')
-    files["harness/host.py"] = (
-        host[:start]
-        + (
-            "def serve(channel, begin, handover, _request, answer):\n"
-            "    codec = import_edited(begin, 'compress', 'decompress')\n"
-            "    packed = os.pread(handover, begin['size'], 0)\n    memory = mmap.mmap(answer, 0)\n"
-        )
-        + host[end:]
-    )
-    assert measure_codec(files).outcome is RunOutcome.OK
-
-
 def descendants() -> set[psutil.Process]:
     """Live descendants of this process."""
     return {p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE}

@@ -9,7 +9,7 @@ import pytest
 from shared.runs import RunOutcome
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.runs.conftest import Measure
-from worker.runs.draws import TRAINING_SEEDS, derive_draw, derive_training_seed
+from worker.runs.processes import TRAINING_SEEDS, derive_draw, derive_training_seed
 
 SHORT, SEALED = {"training_seconds": 0.2}, {"holdout": "harness.scorer"}
 KEYS = ["a1" * 32, "b2" * 32]
