@@ -1,9 +1,11 @@
 """Commands for maintainers' duties: accounts, tokens, invitations, quarantine, the queue, and the audit log."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from getpass import getuser
+from inspect import Parameter, Signature, signature
 from typing import Annotated
 
 import typer
@@ -20,9 +22,18 @@ from coordinator.moderation import queue, service
 from coordinator.moderation.service import NothingChangesError
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import HeldDecisionKind
-from shared.moderation import AuditView, InvitationRequest, Profile, SubjectKind, TokenRequest, WorkerMessageRequest
+from shared.moderation import (
+    AuditView,
+    InvitationRequest,
+    Profile,
+    QueueAction,
+    QueueKind,
+    QueueRequest,
+    SubjectKind,
+    TokenRequest,
+    WorkerMessageRequest,
+)
 from shared.protocol import Message
-from shared.queue import QueueAction, QueueKind, QueueRequest
 from shared.workers import Role
 
 app = typer.Typer()
@@ -69,6 +80,63 @@ def _show(state: Mapping[str, object] | None, name: str) -> object:
     return "none" if value is None else value
 
 
+PARAMETERS: Mapping[str, object] = {
+    "name": Name,
+    "worker": WorkerName,
+    "role": Annotated[Role, typer.Argument(help="The role.")],
+    "finding_id": Number,
+    "token_id": Number,
+    "invitation_id": Number,
+    "entry_id": Number,
+    "reason": Reason,
+}
+
+
+def add_actions(
+    commands: typer.Typer,
+    parameters: Mapping[str, object],
+    actions: Mapping[str, tuple[Callable[..., AuditEntry], str]],
+) -> None:
+    """Add a command for each action of a service, with its help; it takes those of the action's `parameters`."""
+    for name, (action, words) in actions.items():
+        commands.command(name, help=words)(_make_command(action, parameters))
+
+
+def _make_command(action: Callable[..., AuditEntry], parameters: Mapping[str, object]) -> Callable[..., None]:
+    def run(**given: object) -> None:
+        with act() as (session, actor):
+            say(action(session, actor, **given))
+
+    wanted = [name for name in signature(action).parameters if name in parameters]
+    run.__signature__ = Signature(  # type: ignore[attr-defined]  # what typer reads
+        [Parameter(name, Parameter.KEYWORD_ONLY, annotation=parameters[name]) for name in wanted]
+    )
+    return run
+
+
+add_actions(app, PARAMETERS, {
+    "set-role": (service.set_role, "Give an account a role: volunteer, researcher, moderator or maintainer.\n\n"
+                 'Example:  swarm-coordinator set-role ada moderator --reason "she looks after the weekend"'),
+    "suspend": (partial(service.set_suspension, is_on=True),
+                "Refuse all requests of an account. What it did stays. `unsuspend` takes it back."),
+    "unsuspend": (partial(service.set_suspension, is_on=False), "End a suspension."),
+    "approve-account": (service.approve_account, "Let an account in that waits for it (SWARM_JOINING=approval)."),
+    "retract-papers": (service.retract_papers, "Retract the published papers of an account, at most the 1,000 newest. "
+                       '`undo` restores the same ones.\n\n'
+                       'Example:  swarm-coordinator retract-papers mallory --reason "none of them repeats"'),
+    "retract-finding": (partial(service.set_retraction, is_on=True), "Retract a finding. It stays readable; searches "
+                        "and context packs leave it out. `restore-finding` ends that."),
+    "restore-finding": (partial(service.set_retraction, is_on=False), "End the retraction of a finding."),
+    "pause-worker": (partial(service.set_pause, is_on=True), "Give a worker no jobs, and show it the reason. What it "
+                     "holds it may finish. `resume-worker` takes it back."),
+    "resume-worker": (partial(service.set_pause, is_on=False), "Give a paused worker jobs again."),
+    "revoke-token": (service.revoke_token, "Make a token invalid at once."),
+    "revoke-invitation": (service.revoke_invitation, "End an invitation."),
+    "undo": (service.undo, "Take an action back, with all that followed from it.\n\n"
+             'Example:  swarm-coordinator undo 12 --reason "the wrong account"'),
+})  # fmt: skip
+
+
 def _print_link(name: str, secret: str) -> None:
     typer.echo(secret)
     address = f"{CoordinatorSettings().base_url}/sign-in?link={secret}"
@@ -94,37 +162,6 @@ def sign_in_link(name: Name, reason: Reason) -> None:
     with act() as (session, actor):
         secret = service.create_link(session, actor, name, reason).secret
     _print_link(name, secret)
-
-
-@app.command()
-def set_role(name: Name, role: Annotated[Role, typer.Argument(help="The role.")], reason: Reason) -> None:
-    """Give an account a role: volunteer, researcher, moderator or maintainer.
-
-    Example:  swarm-coordinator set-role ada moderator --reason "she looks after the weekend"
-    """
-    with act() as (session, actor):
-        say(service.set_role(session, actor, name, role, reason))
-
-
-@app.command()
-def suspend(name: Name, reason: Reason) -> None:
-    """Refuse all requests of an account. What it did stays. `unsuspend` takes it back."""
-    with act() as (session, actor):
-        say(service.set_suspension(session, actor, name, reason, is_on=True))
-
-
-@app.command()
-def unsuspend(name: Name, reason: Reason) -> None:
-    """End a suspension."""
-    with act() as (session, actor):
-        say(service.set_suspension(session, actor, name, reason, is_on=False))
-
-
-@app.command()
-def approve_account(name: Name, reason: Reason) -> None:
-    """Let an account in that waits for it (SWARM_JOINING=approval)."""
-    with act() as (session, actor):
-        say(service.approve_account(session, actor, name, reason))
 
 
 @app.command()
@@ -158,44 +195,6 @@ def profile(
     with act() as (session, actor):
         asked = read_values(Profile, {"is_listed": listed, "cited_as": cited_as, "reason": reason})
         say(service.change_profile(session, actor, name, asked))
-
-
-@app.command()
-def retract_papers(name: Name, reason: Reason) -> None:
-    """Retract the published papers of an account, at most the 1,000 newest. `undo` restores the same ones.
-
-    Example:  swarm-coordinator retract-papers mallory --reason "none of them repeats"
-    """
-    with act() as (session, actor):
-        say(service.retract_papers(session, actor, name, reason))
-
-
-@app.command()
-def retract_finding(finding: Number, reason: Reason) -> None:
-    """Retract a finding. It stays readable; searches and context packs leave it out. `restore-finding` ends that."""
-    with act() as (session, actor):
-        say(service.set_retraction(session, actor, finding, reason, is_on=True))
-
-
-@app.command()
-def restore_finding(finding: Number, reason: Reason) -> None:
-    """End the retraction of a finding."""
-    with act() as (session, actor):
-        say(service.set_retraction(session, actor, finding, reason, is_on=False))
-
-
-@app.command()
-def pause_worker(name: Name, worker: WorkerName, reason: Reason) -> None:
-    """Give a worker no jobs, and show it the reason. What it holds it may finish. `resume-worker` takes it back."""
-    with act() as (session, actor):
-        say(service.set_pause(session, actor, name, worker, reason, is_on=True))
-
-
-@app.command()
-def resume_worker(name: Name, worker: WorkerName, reason: Reason) -> None:
-    """Give a paused worker jobs again."""
-    with act() as (session, actor):
-        say(service.set_pause(session, actor, name, worker, reason, is_on=False))
 
 
 @app.command()
@@ -251,13 +250,6 @@ def list_tokens(name: Name, as_json: Json = False) -> None:
         print_view(token, f"{token.id}  {token.label}  {token.scope}  {over or until}", as_json=as_json)
 
 
-@app.command()
-def revoke_token(token_id: Number, reason: Reason) -> None:
-    """Make a token invalid at once."""
-    with act() as (session, actor):
-        say(service.revoke_token(session, actor, token_id, reason))
-
-
 @app.command("accounts")
 def list_accounts(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Accounts at most, the newest.")] = 50,
@@ -293,13 +285,6 @@ def list_invitations(as_json: Json = False) -> None:
     for one in views:
         over = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d %H:%M}"
         print_view(one, f"{one.id}  by {one.created_by}  {one.uses} of {one.max_uses} used  {over}", as_json=as_json)
-
-
-@app.command()
-def revoke_invitation(invitation_id: Number, reason: Reason) -> None:
-    """End an invitation."""
-    with act() as (session, actor):
-        say(service.revoke_invitation(session, actor, invitation_id, reason))
 
 
 @app.command("held")
@@ -342,16 +327,6 @@ def audit(
         entries = audit_log.view_page(session, AuditFilters(actor=by, subject=subject, key=key), None, limit).items
     for entry in entries:
         print_view(entry, describe(entry), as_json=as_json)
-
-
-@app.command()
-def undo(entry: Number, reason: Reason) -> None:
-    """Take an action back, with all that followed from it.
-
-    Example:  swarm-coordinator undo 12 --reason "the wrong account"
-    """
-    with act() as (session, actor):
-        say(service.undo(session, actor, entry, reason))
 
 
 queue_app = typer.Typer(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from coordinator.admin.console import CommandFailed, Number, clear_errors, read_values
-from coordinator.admin.duties import Json, Reason, act, print_view, say
+from coordinator.admin.duties import Json, Reason, act, add_actions, print_view, say
 from coordinator.db.migrate import open_database
 from coordinator.lineage.branches import view_branches
 from coordinator.moderation import branches, projects
@@ -78,20 +78,11 @@ def set_settings(
         say(projects.change_settings(session, actor, project, asked, reason))
 
 
-@app.command()
-def restore(project: ProjectName, version: Number, reason: Reason) -> None:
-    """Save the settings of an earlier version as a new one."""
-    with act() as (session, actor):
-        say(projects.restore_version(session, actor, project, version, reason))
-
-
 branch_app = typer.Typer(
     no_args_is_help=True,
     help="Branches: list, pause, resume, approve, rename, share, move, delete.\n\n"
     'Example:  swarm-coordinator branch pause gpt warmup --reason "it repeats baseline"',
 )
-
-Name = Annotated[str, typer.Argument(help="The branch's name.")]
 
 
 @branch_app.command("list")
@@ -106,59 +97,25 @@ def list_branches(project: ProjectName, as_json: Json = False) -> None:
         print_view(one, line, as_json=as_json)
 
 
-@branch_app.command()
-def pause(project: ProjectName, name: Name, reason: Reason) -> None:
-    """Give a branch no more jobs until it is resumed here."""
-    with act() as (session, actor):
-        say(branches.pause(session, actor, project, name, reason))
-
-
-@branch_app.command()
-def resume(project: ProjectName, name: Name, reason: Reason) -> None:
-    """Give a paused branch jobs again."""
-    with act() as (session, actor):
-        say(branches.resume(session, actor, project, name, reason))
-
-
-@branch_app.command()
-def approve(project: ProjectName, name: Name, reason: Reason) -> None:
-    """Make a newcomer's proposal a branch."""
-    with act() as (session, actor):
-        say(branches.approve(session, actor, project, name, reason))
-
-
-@branch_app.command()
-def rename(
-    project: ProjectName, name: Name, new_name: Annotated[str, typer.Argument(help="Its new name.")], reason: Reason
-) -> None:
-    """Give a branch another name."""
-    with act() as (session, actor):
-        say(branches.rename(session, actor, project, name, new_name, reason))
-
-
-@branch_app.command()
-def share(
-    project: ProjectName,
-    name: Name,
-    part: Annotated[float, typer.Argument(min=0, max=0.5, help="From 0, which means the contract's, to 0.5.")],
-    reason: Reason,
-) -> None:
-    """Give a branch a minimum share of the project's jobs."""
-    with act() as (session, actor):
-        say(branches.set_share(session, actor, project, name, part, reason))
-
-
-@branch_app.command()
-def move(
-    project: ProjectName, name: Name, sha: Annotated[str, typer.Argument(help="The commit, whole.")], reason: Reason
-) -> None:
-    """Let a branch go on from another commit."""
-    with act() as (session, actor):
-        say(branches.move_head(session, actor, project, name, sha, reason))
-
-
-@branch_app.command()
-def delete(project: ProjectName, name: Name, reason: Reason) -> None:
-    """Delete a branch that is empty: so a proposal is turned down."""
-    with act() as (session, actor):
-        say(branches.delete(session, actor, project, name, reason))
+add_actions(
+    app,
+    {"name": ProjectName, "version": Number, "reason": Reason},
+    {"restore": (projects.restore_version, "Save the settings of an earlier version as a new one.")},
+)
+BRANCH_PARAMETERS = {
+    "project": ProjectName,
+    "name": Annotated[str, typer.Argument(help="The branch's name.")],
+    "new_name": Annotated[str, typer.Argument(help="Its new name.")],
+    "share": Annotated[float, typer.Argument(min=0, max=0.5, help="From 0, which means the contract's, to 0.5.")],
+    "sha": Annotated[str, typer.Argument(help="The commit, whole.")],
+    "reason": Reason,
+}
+add_actions(branch_app, BRANCH_PARAMETERS, {
+    "pause": (branches.pause, "Give a branch no more jobs until it is resumed here."),
+    "resume": (branches.resume, "Give a paused branch jobs again."),
+    "approve": (branches.approve, "Make a newcomer's proposal a branch."),
+    "rename": (branches.rename, "Give a branch another name."),
+    "share": (branches.set_share, "Give a branch a minimum share of the project's jobs."),
+    "move": (branches.move_head, "Let a branch go on from another commit."),
+    "delete": (branches.delete, "Delete a branch that is empty: so a proposal is turned down."),
+})  # fmt: skip

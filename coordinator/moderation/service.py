@@ -4,7 +4,7 @@ Pages, the API and the command line call these functions. They raise NotAllowedE
 the permission, and NotFoundError for a subject that does not exist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -23,41 +23,26 @@ from shared.findings import FindingState
 from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, Profile, SubjectKind, TokenRequest
 from shared.workers import Role, TokenScope
 
-PERMISSIONS: Mapping[AuditAction, Permission] = {
-    AuditAction.SET_ROLE: Permission.ADMINISTER,
-    AuditAction.SUSPEND: Permission.SANCTION,
-    AuditAction.UNSUSPEND: Permission.SANCTION,
-    AuditAction.APPROVE_ACCOUNT: Permission.APPROVE,
-    AuditAction.QUARANTINE: Permission.SANCTION,
-    AuditAction.RELEASE: Permission.SANCTION,
-    AuditAction.SET_ANCHOR: Permission.ADMINISTER,
-    AuditAction.PAUSE_WORKER: Permission.SANCTION,
-    AuditAction.RESUME_WORKER: Permission.SANCTION,
-    AuditAction.CREATE_TOKEN: Permission.ADMINISTER,
-    AuditAction.REVOKE_TOKEN: Permission.ADMINISTER,
-    AuditAction.LABEL_TOKEN: Permission.ADMINISTER,
-    AuditAction.CREATE_CODE: Permission.WORK,
-    AuditAction.CREATE_LINK: Permission.ADMINISTER,
-    AuditAction.CREATE_INVITATION: Permission.APPROVE,
-    AuditAction.REVOKE_INVITATION: Permission.APPROVE,
-    AuditAction.DECIDE_HELD: Permission.DECIDE,
-    AuditAction.PAUSE_BRANCH: Permission.STEER,
-    AuditAction.RESUME_BRANCH: Permission.STEER,
-    AuditAction.APPROVE_BRANCH: Permission.STEER,
-    AuditAction.RENAME_BRANCH: Permission.STEER,
-    AuditAction.SHARE_BRANCH: Permission.STEER,
-    AuditAction.MOVE_BRANCH: Permission.STEER,
-    AuditAction.DELETE_BRANCH: Permission.STEER,
-    AuditAction.RETRACT_FINDING: Permission.ANNOTATE,
-    AuditAction.RESTORE_FINDING: Permission.ANNOTATE,
-    AuditAction.RETRACT_PAPERS: Permission.ANNOTATE,
-    AuditAction.DISMISS: Permission.DECIDE,
-    AuditAction.ASSIGN: Permission.DECIDE,
-    AuditAction.VERIFY_BACKUP: Permission.ADMINISTER,
-    AuditAction.CHANGE_PROJECT: Permission.ADMINISTER,
-    AuditAction.MESSAGE_WORKER: Permission.SANCTION,
-    AuditAction.CHANGE_PROFILE: Permission.ADMINISTER,
-}
+_A = AuditAction
+_PERMITTED: Mapping[Permission, Sequence[AuditAction]] = {
+    Permission.ADMINISTER: (
+        _A.SET_ROLE, _A.SET_ANCHOR, _A.CREATE_TOKEN, _A.REVOKE_TOKEN, _A.LABEL_TOKEN, _A.CREATE_LINK,
+        _A.VERIFY_BACKUP, _A.CHANGE_PROJECT, _A.CHANGE_PROFILE,
+    ),
+    Permission.SANCTION: (
+        _A.SUSPEND, _A.UNSUSPEND, _A.QUARANTINE, _A.RELEASE, _A.PAUSE_WORKER, _A.RESUME_WORKER,
+        _A.MESSAGE_WORKER,
+    ),
+    Permission.APPROVE: (_A.APPROVE_ACCOUNT, _A.CREATE_INVITATION, _A.REVOKE_INVITATION),
+    Permission.WORK: (_A.CREATE_CODE,),
+    Permission.DECIDE: (_A.DECIDE_HELD, _A.DISMISS, _A.ASSIGN),
+    Permission.STEER: (
+        _A.PAUSE_BRANCH, _A.RESUME_BRANCH, _A.APPROVE_BRANCH, _A.RENAME_BRANCH, _A.SHARE_BRANCH, _A.MOVE_BRANCH,
+        _A.DELETE_BRANCH,
+    ),
+    Permission.ANNOTATE: (_A.RETRACT_FINDING, _A.RESTORE_FINDING, _A.RETRACT_PAPERS),
+}  # fmt: skip
+PERMISSIONS = {action: permission for permission, actions in _PERMITTED.items() for action in actions}
 
 
 class NothingChangesError(SwarmError, status=409, title="It is like that already"):

@@ -3,6 +3,7 @@
 import dis
 from collections.abc import Callable, Iterator
 from enum import EnumType
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -44,11 +45,13 @@ def find_actions(door: Callable[..., object]) -> set[AuditAction]:
     found, seen, wanted = set[AuditAction](), set[FunctionType](), list[Any]([door])
     while wanted:
         one = wanted.pop()
+        one = one.func if isinstance(one, partial) else one
         if isinstance(one, AuditAction):
             found.add(one)
         elif isinstance(one, FunctionType) and one not in seen and one.__module__.startswith("coordinator."):
             seen.add(one)
             wanted += _list_mentioned(one.__code__, one.__globals__)
+            wanted += [cell.cell_contents for cell in one.__closure__ or ()]
     return found
 
 
