@@ -172,13 +172,9 @@ def use_link(session: Conn, sha256: str) -> tuple[int, int | None] | None:
     """Use a sign-in link or a code up; returns its account, and the token that it was made with. None for one that is
     unknown, used or over, or whose token was revoked."""
     row = session.execute(_USE_LINK, {"of": sha256, "moment": now()}).first()
-    if row is None or (row[1] is not None and _is_revoked(session, row[1])):
+    if row is None or session.scalar(select(_TOKENS.c.revoked_at).where(_TOKENS.c.id == row[1])) is not None:
         return None
     return row[0], row[1]
-
-
-def _is_revoked(session: Conn, token_id: int) -> bool:
-    return session.scalar(select(_TOKENS.c.revoked_at).where(_TOKENS.c.id == token_id)) is not None
 
 
 def use_invitation(session: Conn, sha256: str) -> bool:

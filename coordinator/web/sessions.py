@@ -82,17 +82,13 @@ class Visits:
                 for name, value in request.state.cookies.raw_headers:
                     if name == b"set-cookie":
                         headers.append("Set-Cookie", value.decode("latin-1"))
-                if _is_page(headers):
+                if headers.get("content-type", "").startswith("text/html") or "location" in headers:
                     headers.add_vary_header("Cookie")
                 if request.state.is_personal:
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
         await self._app(scope, receive, send_with_cookies)
-
-
-def _is_page(headers: MutableHeaders) -> bool:
-    return headers.get("content-type", "").startswith("text/html") or "location" in headers
 
 
 async def load_visit(request: Request) -> Visit | None:

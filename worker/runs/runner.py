@@ -323,12 +323,8 @@ def _translated_errors(stopped: str = "the worker was asked to stop") -> Iterato
     except Stopped:
         raise RunStopped(stopped) from None
     except HarnessNotReady as fault:
-        raise _not_ready(fault) from fault
-
-
-def _not_ready(fault: HarnessNotReady) -> RunImpossible:
-    kind = RunImpossible if find_fault(fault.reason) is None else MachineFault
-    return kind(explain(f"this machine cannot run the project's harness: {fault.reason}"))
+        kind = RunImpossible if find_fault(fault.reason) is None else MachineFault
+        raise kind(explain(f"this machine cannot run the project's harness: {fault.reason}")) from fault
 
 
 def compile_ahead(spec: RunSpec, archive: Path, stop: Event) -> bool:
