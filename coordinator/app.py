@@ -42,7 +42,6 @@ from coordinator.leases import api as leases_api
 from coordinator.leases.api import Jobs
 from coordinator.leases.heartbeats import run_held_heartbeats
 from coordinator.moderation import api as moderation_api
-from coordinator.moderation import tokens_api
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
 from coordinator.records import api as records_api
@@ -155,7 +154,7 @@ def _gather_routes() -> list[BaseRoute]:
     requests; the applications of one process share the routes."""
     modules = (
         leases_api, project_lists, projects_api, experiments_api, findings_api, history_api, export_api, events_api,
-        workers_api, accounts_api, selection_api, records_api, git_api, moderation_api, tokens_api, health, metrics,
+        workers_api, accounts_api, selection_api, records_api, git_api, moderation_api, health, metrics,
     )  # fmt: skip
     return [route for module in modules for route in module.router.routes]
 

@@ -289,12 +289,11 @@ def notify(
     test: Annotated[bool, typer.Option("--test", help="Send a test message to each webhook and by mail.")] = False,
 ) -> None:
     """Say whom this coordinator tells of records, held results and contradictions; --test tells them something."""
-    from coordinator.events.notices import make_test_notice  # noqa: PLC0415 - likewise
-    from coordinator.events.targets import DeliveryFailedError, list_targets  # noqa: PLC0415 - so that others begin sooner
+    from coordinator.events import notices  # noqa: PLC0415 - so that others begin sooner
 
     with clear_errors():
         settings = CoordinatorSettings()
-        targets, failed = list_targets(settings), []
+        targets, failed = notices.list_targets(settings), []
         if not targets:
             raise CommandFailed(
                 "Nobody is told: set SWARM_WEBHOOKS, or SWARM_SMTP_URL with SWARM_MAIL_FROM and SWARM_MAIL_TO."
@@ -302,9 +301,9 @@ def notify(
         for target in targets:
             try:
                 if test:
-                    target.send(make_test_notice(settings.base_url))
+                    target.send(notices.make_test_notice(settings.base_url))
                 typer.echo(f"{target.name}{': sent' if test else ''}")
-            except DeliveryFailedError as error:
+            except notices.DeliveryFailedError as error:
                 failed.append(target.name)
                 typer.echo(f"{target.name}: {error}", err=True)
         if failed:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.admin import backup as backups
-from coordinator.admin import duties, queries, verified_backup
+from coordinator.admin import duties, queries
 from coordinator.admin import projects as project_commands
 from coordinator.admin import repack as packing
 from coordinator.admin.console import CommandFailed, clear_errors, progress_bars, read_values
@@ -20,8 +20,8 @@ from coordinator.evidence import epochs
 from coordinator.export.snapshot import write_snapshot
 from coordinator.models import Commit, Run
 from coordinator.projects import service as projects
-from coordinator.projects.holdout import make_secret
 from coordinator.projects.lookup import list_projects
+from coordinator.projects.service import make_secret
 from coordinator.records import progress
 from coordinator.settings import CoordinatorSettings
 from shared.export import SnapshotRequest
@@ -59,14 +59,14 @@ def backup(
     with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database, progress_bars() as show:
         if keep is not None and not place.is_dir():
             raise CommandFailed(f"--keep needs a folder that exists, and {place} is none.")
-        file, pg_bin = verified_backup.choose_file(place), CoordinatorSettings().pg_bin
+        file, pg_bin = backups.choose_file(place), CoordinatorSettings().pg_bin
         if not verified and keep is None:
             backups.backup(database, file, pg_bin, show, force=force)
             typer.echo(f"Wrote {file}: {file.stat().st_size:,} bytes of {database.safe_url}.")
             return
-        commits, runs = verified_backup.backup_verified(database, file, pg_bin, show, force=force)
+        commits, runs = backups.backup_verified(database, file, pg_bin, show, force=force)
         typer.echo(f"Wrote {file}, restored it and verified {commits:,} commits and {runs:,} runs.")
-        for old in verified_backup.remove_old(place, keep) if keep is not None else []:
+        for old in backups.remove_old(place, keep) if keep is not None else []:
             typer.echo(f"Removed {old}.")
 
 

@@ -4,8 +4,10 @@ from coordinator.models.accounts import (
     WORKER_NAME,
     AuditEntry,
     BrowserSession,
+    FindingReport,
     Invitation,
     Password,
+    QueueMark,
     SignInLink,
     Token,
     Volunteer,
@@ -39,6 +41,5 @@ from coordinator.models.findings import Citation, Finding, FindingNote, FindingT
 from coordinator.models.history import HistoryEntry, HistoryHead, HistoryKey
 from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
-from coordinator.models.moderation import FindingReport, QueueMark
 from coordinator.models.progress import ClassProgress, Contribution, LeaderChange, StoredBin, StoredDigest, TopicCount
 from coordinator.models.projects import Event, KindShare, NoticePosition, Project, StoredSettings

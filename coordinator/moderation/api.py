@@ -1,8 +1,12 @@
-"""Duties over HTTP, for accounts whose role has the permission. Each change has a reason and is in the audit log."""
+"""Duties over HTTP, for accounts whose role has the permission, and everybody's own tokens and profile.
+
+Each change has a reason and is in the audit log.
+"""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, status
+from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
 from coordinator.accounts.permissions import Permission
@@ -15,7 +19,7 @@ from coordinator.evidence import held
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.http.parameters import KNOWN_ONLY
-from coordinator.moderation import branches, projects, queue, reports, service
+from coordinator.moderation import branches, projects, queue, service
 from coordinator.moderation.service import view
 from coordinator.projects import settings as project_settings
 from coordinator.projects.service import get_project
@@ -34,19 +38,27 @@ from shared.moderation import (
     InvitationRequest,
     InvitationView,
     NewSecret,
+    Profile,
+    QueueKind,
+    QueuePage,
+    QueueRequest,
+    ReportRequest,
     RoleChange,
     SettingsChange,
     SettingsRequest,
     SettingsRestoration,
     SubjectKind,
+    TokenLabel,
+    TokenRequest,
+    TokenRevocation,
+    TokenView,
     WorkerMessageRequest,
     WorkerPause,
     WorkerSanction,
 )
 from shared.projects import ProjectVersion, SettingsPreview
 from shared.protocol import API_PREFIX, Page, Sha, Slug
-from shared.queue import QueueKind, QueuePage, QueueRequest, ReportRequest
-from shared.workers import Role
+from shared.workers import Role, TokenScope
 
 router = APIRouter(prefix=API_PREFIX, tags=["duties"], dependencies=KNOWN_ONLY)
 
@@ -229,7 +241,7 @@ def report_finding(
 ) -> None:
     """Tell the moderators that something is wrong with a finding; with a token, or without where reading is public."""
     volunteer_id = authenticate(session, token) if token else None
-    reports.report_finding(session, finding_id, asked.text, volunteer_id, address)
+    queue.report_finding(session, finding_id, asked.text, volunteer_id, address)
 
 
 @router.post(f"{BRANCH}/pause")
@@ -296,3 +308,63 @@ def change_settings(name: Slug, asked: SettingsRequest, actor: Administrator, se
 def restore_settings(name: Slug, asked: SettingsRestoration, actor: Administrator, session: WriteSession) -> AuditView:
     """Save the settings of an earlier version as a new one."""
     return view(projects.restore_version(session, actor, name, asked.version, asked.reason))
+
+
+own_router = APIRouter(prefix=API_PREFIX, tags=["accounts"], dependencies=KNOWN_ONLY)
+"""Of tokens and profiles, which are everybody's own."""
+
+
+def _identify(session: Session, token: str | None) -> tuple[Actor, int]:
+    """The account that asks, with its duties if its token carries them, and the number of that token."""
+    caller = authorize(session, token, Permission.WORK)
+    role = Role(caller.role) if caller.scope == TokenScope.DUTIES else Role.VOLUNTEER
+    return Actor(caller.name, caller.id, role, ActionSource.API), accounts.get_token(session, token or "").id
+
+
+@own_router.get("/accounts/{name}/tokens")
+def list_tokens(name: Slug, session: ReadSession, token: BearerToken) -> Page[TokenView]:
+    """An account's tokens, newest first: one's own, or as a maintainer those of others."""
+    if authorize(session, token, Permission.WORK).name != name:
+        authorize(session, token, Permission.ADMINISTER)
+    return accounts.view_tokens(session, name)
+
+
+@own_router.post("/accounts/{name}/tokens", status_code=status.HTTP_201_CREATED)
+def create_token(name: Slug, asked: TokenRequest, token: BearerToken, session: WriteSession) -> NewSecret:
+    """Make a worker's token: one's own, or as a maintainer somebody else's. It comes with the answer, and never again.
+    One's own ends with the token that signs this request, if that is revoked."""
+    actor, token_id = _identify(session, token)
+    if name == actor.name:
+        return service.create_token(session, actor, name, asked, made_with_id=token_id)
+    authorize(session, token, Permission.ADMINISTER)
+    return service.create_token(session, actor, name, asked)
+
+
+@own_router.post("/accounts/{name}/profile")
+def change_profile(name: Slug, asked: Profile, token: BearerToken, session: WriteSession) -> AuditView:
+    """Change how an account is shown to others: one's own, or as a maintainer somebody else's."""
+    return service.view(service.change_profile(session, _identify(session, token)[0], name, asked))
+
+
+@own_router.post("/login-codes", status_code=status.HTTP_201_CREATED)
+def create_code(token: BearerToken, session: WriteSession) -> NewSecret:
+    """Make a code by which another machine of one's own gets a worker's token (`POST /sign-in`): once, within 10
+    minutes."""
+    actor, token_id = _identify(session, token)
+    return service.create_code(session, actor, token_id)
+
+
+@own_router.post("/tokens/{token_id}/label")
+def label_token(token_id: RowId, asked: TokenLabel, token: BearerToken, session: WriteSession) -> AuditView:
+    """Say in other words what a token is for: one's own, or as a maintainer somebody else's."""
+    return service.view(service.label_token(session, _identify(session, token)[0], token_id, asked.label))
+
+
+@own_router.post("/tokens/{token_id}/revocation")
+def revoke_token(token_id: RowId, asked: TokenRevocation, token: BearerToken, session: WriteSession) -> AuditView:
+    """Make a token invalid at once, and those that were made with it: one's own, or as a maintainer somebody else's."""
+    actor, _ = _identify(session, token)
+    return service.view(service.revoke_token(session, actor, token_id, asked.reason, alone=asked.alone))
+
+
+router.routes.extend(own_router.routes)

@@ -1,26 +1,29 @@
-"""The queue: all that waits for moderators and maintainers, what waits for it in turn, and what is done about it.
+"""The queue: all that waits for moderators and maintainers, what waits for it in turn, and what is done about it; and
+how readers report findings to it.
 
 A thing has a name, of its kind and a key, and a state. It leaves the queue when what it is about is settled, or when it
 is dismissed in that state. Each action is one of `service` and `branches`; the queue adds assigning and dismissing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.background import TaskHealth
+from coordinator.db.locks import lock_hashes
 from coordinator.events.audit import Actor
-from coordinator.findings.papers import view_words
+from coordinator.findings.papers import get_shown, view_words
+from coordinator.http.addresses import hash_address
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.models import AuditEntry
+from coordinator.models import AuditEntry, FindingReport
 from coordinator.moderation import branches, queue_queries, service
 from coordinator.projects import service as projects
 from shared.experiments import HeldDecisionKind
 from shared.formatting import count_noun, format_effect
-from shared.moderation import AuditAction, SubjectKind
+from shared.moderation import AuditAction, QueueAction, QueueItem, QueueKind, QueuePage, QueueRequest, SubjectKind
 from shared.protocol import now
-from shared.queue import QueueAction, QueueItem, QueueKind, QueuePage, QueueRequest
 
 EVERYTHING = 1_000_000
 """The number of things that wait for a background task that does not run."""
@@ -228,3 +231,38 @@ def _list_tasks(tasks: Sequence[TaskHealth]) -> Iterator[QueueItem]:
             "/admin/queue?kind=task", state="ended" if not task.is_alive else (task.last_error or "")[:80],
             opened_at=task.last_success_at or task.last_error_at or now(), waiting=EVERYTHING, waiting_for="everything",
         )  # fmt: skip
+
+
+REPORTS_PER_HOUR = 10
+"""Reports from one address, and by one account, within an hour."""
+
+MAX_OPEN_REPORTS = 50
+"""Reports of one finding that are kept within an hour; more say nothing new."""
+
+LOCAL_ADDRESS = "0" * 64
+
+
+class ReportsBusyError(
+    SwarmError, status=429, title="Too many reports were sent lately", headers={"Retry-After": "600"}
+):
+    pass
+
+
+def report_finding(session: Session, finding_id: int, text: str, volunteer_id: int | None, address: str | None) -> None:
+    """Store a reader's report of a finding. Raises NotFoundError, FindingHiddenError, ReportsBusyError."""
+    get_shown(session, finding_id)
+    address_sha256 = hash_address(address) or LOCAL_ADDRESS
+    lock_hashes(session, [address_sha256])  # reports from one address are counted one after the other
+    since = FindingReport.created_at >= now() - timedelta(hours=1)
+    limits = [(FindingReport.finding_id == finding_id, MAX_OPEN_REPORTS)]
+    limits += [(FindingReport.address_sha256 == address_sha256, REPORTS_PER_HOUR)]
+    limits += [(FindingReport.volunteer_id == volunteer_id, REPORTS_PER_HOUR)] if volunteer_id is not None else []
+    for condition, allowed in limits:
+        if (session.scalar(select(func.count()).select_from(FindingReport).where(condition, since)) or 0) >= allowed:
+            raise ReportsBusyError("The moderators have those before. Try again later.")
+    session.add(
+        FindingReport(
+            finding_id=finding_id, volunteer_id=volunteer_id, address_sha256=address_sha256, text=text, created_at=now()
+        )
+    )
+    session.flush()

@@ -11,7 +11,7 @@ from coordinator.models import Calibration, Experiment, Run, TrustRecord, Volunt
 from coordinator.moderation import queue_queries
 from coordinator.projects.service import get_project
 from shared.formatting import count_noun
-from shared.queue import QueueItem, QueueKind
+from shared.moderation import QueueItem, QueueKind
 
 MAX_RUNS = 20
 

@@ -1,9 +1,13 @@
-"""Creates and finds projects."""
+"""Creates and finds projects, and makes the keys of their sealed windows."""
 
+import hmac
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -14,8 +18,7 @@ from coordinator.http.errors import SwarmError, must_find
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
-from coordinator.models import Project, view_of
-from coordinator.projects.holdout import make_secret
+from coordinator.models import HoldoutSecret, Project, view_of
 from coordinator.projects.lookup import find_project
 from coordinator.projects.settings import ProjectClosedError, settings_of
 from shared import seeds
@@ -133,3 +136,19 @@ def read_seed(folder: Path, known: Mapping[str, str] | None = None) -> tuple[Con
         return seeds.read_seed(folder, known)
     except seeds.SeedInvalid as error:
         raise SeedInvalidError(str(error)) from error
+
+
+SECRET_BYTES = 32
+
+
+def make_secret(session: Session, project_id: int) -> None:
+    """Give a project a secret, in the place of the one that it had: keys from before say nothing of those to come."""
+    secret = secrets.token_hex(SECRET_BYTES)
+    session.merge(HoldoutSecret(project_id=project_id, secret=secret, created_at=now()))
+    session.flush()
+
+
+def derive_key(session: Session, project: Project, sha: str, lease_id: UUID) -> str:
+    """The key of one lease on one commit, 64 hexadecimal digits: HMAC-SHA256 of both (RFC 2104)."""
+    stored = session.get_one(HoldoutSecret, project.id)
+    return hmac.new(bytes.fromhex(stored.secret), f"{sha} {lease_id}".encode(), sha256).hexdigest()

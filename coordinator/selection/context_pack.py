@@ -17,8 +17,7 @@ from coordinator.findings.pooling import DOUBTED, list_gaps
 from coordinator.lineage.commits import get_commit, list_nearest
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from coordinator.selection.combinations import MAX_MODELS, Known, read_model
-from coordinator.selection.importances import order_settings
+from coordinator.selection.combinations import MAX_MODELS, Known, order_settings, read_model
 from coordinator.selection.quoted_findings import Choice, Subject, choose
 from coordinator.selection.running_jobs import RunningJob
 from shared.experiments import JobKind, Standing, Verdict

@@ -6,7 +6,7 @@ Positions are in percent of the chart's width; intervals are two sd to each side
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from coordinator.selection.importances import Importance
+from coordinator.selection.combinations import Importance
 from shared.experiments import AxisDirection
 from shared.findings import FindingSummary
 from shared.formatting import count_noun, format_effect, format_measure, list_ticks

@@ -1,4 +1,6 @@
-"""A project's experiments as a page that one filters, sorts and exports."""
+"""Pages of several experiments: a project's list that one filters, sorts and exports; some side by side (`/compare`);
+what their settings do.
+"""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -7,18 +9,25 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from coordinator.db.database import CurrentDatabase, Database, ReadSession
 from coordinator.evidence.run_stats import list_hardware_classes
-from coordinator.experiments import service
+from coordinator.experiments import queries, service
 from coordinator.experiments.api import ListQuery
 from coordinator.experiments.listing import MAX_EXAMINED
 from coordinator.experiments.service import ListRequest
 from coordinator.http.downloads import send_file, write_line
+from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import GivenCursor
+from coordinator.http.prefix import root
 from coordinator.lineage.branches import list_branches
 from coordinator.projects import service as projects
+from coordinator.records.service import compare
+from coordinator.selection.combinations import view_importances
+from coordinator.web.charts import draw_effects, draw_importances
+from coordinator.web.parallel_picture import HEIGHT, WIDTH, ParallelRow, draw_parallel
 from coordinator.web.rendering import render
 from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass
@@ -173,3 +182,84 @@ def _write_json(found: Iterator[ExperimentSummary]) -> Iterator[str]:
         yield f"{start}\n{experiment.model_dump_json()}"
         start = ","
     yield "[]\n" if start == "[" else "\n]\n"
+
+
+MAX_COMPARED = 8
+MAX_ID = 2**31 - 1
+
+IdText = Annotated[str, Query(max_length=200)]
+OneId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+class ChoiceInvalidError(
+    SwarmError, status=422, code="comparison-invalid", title="These experiments cannot be compared"
+):
+    pass
+
+
+@router.get("/compare")
+def show_comparison(
+    session: ReadSession, ids: Annotated[list[IdText], Query(max_length=200)] = [],  # noqa: B006
+    a: OneId = None, b: OneId = None,
+) -> Response:  # fmt: skip
+    """Experiments side by side. `a` and `b` are the two whose files are compared, the first two by default."""
+    if not "".join(ids).strip():
+        return render("experiments/choose.html", most=MAX_COMPARED)
+    chosen = _read_ids(ids)
+    if len(ids) > 1:  # a form's boxes; the address to keep has one list
+        return RedirectResponse(f"{root()}/compare?ids={','.join(map(str, chosen))}", 303)
+    found = [service.view_detail(session, number) for number in chosen]
+    if len({one.project for one in found}) > 1:
+        raise ChoiceInvalidError("They are of different projects, whose metrics have nothing in common.")
+    project = projects.get_project(session, found[0].project)
+    objective = projects.contract_of(project).objective
+    pair = [next((one for one in found if one.id == number), None) for number in (a, b)]
+    one, other = pair[0] or found[0], pair[1] or found[1]
+    return render(
+        "experiments/comparison.html",
+        page={
+            "project": projects.view_project(project), "objective": objective, "experiments": found,
+            "ids": ",".join(map(str, chosen)), "settings": service.map_settings(session, chosen),
+            "chart": draw_effects(found, objective.sign), "classes": {each.hardware_class for each in found},
+            "pair": (one, other), "comparison": compare(session, project.name, one.sha, other.sha),
+        },
+    )  # fmt: skip
+
+
+def _read_ids(given: list[str]) -> list[int]:
+    """The numbers of experiments, each once, in their order. Raises ChoiceInvalidError."""
+    parts = [part.strip() for text in given for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and part.isascii() and 0 < int(part) <= MAX_ID for part in parts):
+        raise ChoiceInvalidError("Give their numbers, separated by commas: /compare?ids=1,2,3")
+    chosen = list(dict.fromkeys(map(int, parts)))
+    if not 2 <= len(chosen) <= MAX_COMPARED:
+        raise ChoiceInvalidError(f"Choose 2 to {MAX_COMPARED} experiments; these are {len(chosen)}.")
+    return chosen
+
+
+MOST_SETTINGS, MOST_AXES, MOST_LINES = 20, 6, 120
+
+
+@router.get("/projects/{name}/importance")
+def show_importance(
+    name: Slug, session: ReadSession, hardware_class: Annotated[str | None, Query(max_length=200)] = None
+) -> Response:
+    """The importance of settings over all hardware classes, and the best experiments of one class in their settings."""
+    project = projects.get_project(session, name)
+    objective = projects.contract_of(project).objective
+    classes = list_hardware_classes(session, project.id)
+    of_class = hardware_class or (classes[0].name if classes else "")
+    known = view_importances(session, project, MOST_SETTINGS)
+    best = queries.list_best(session, project.id, of_class, objective.sign, MOST_LINES)
+    unnamed = {one.name: one.reference for one in known.found if one.reference is not None} if known else {}
+    rows = [ParallelRow(number, unnamed | settings, metric) for number, settings, metric in best]
+    names = [one.name for one in known.found] if known else []
+    names += sorted({setting for row in rows[:1] for setting in row.settings} - set(names))
+    page = {
+        "project": projects.view_project(project), "objective": objective, "here": f"/projects/{name}/importance",
+        "hardware_class": of_class, "hardware_classes": classes, "known": known,
+        "chart": draw_importances(known.found) if known else None,
+        "picture": draw_parallel(rows, names, MOST_AXES, objective.metric, objective.sign), "lines": len(rows),
+        "width": WIDTH, "height": HEIGHT,
+    }  # fmt: skip
+    return render("experiments/importance.html", page=page)

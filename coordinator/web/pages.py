@@ -8,9 +8,12 @@ from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from coordinator.accounts.permissions import STAFF
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import ReadSession
 from coordinator.events.api import open_feed
+from coordinator.events.audit import find_last_backup
 from coordinator.events.feed import Feed
+from coordinator.evidence import queries as evidence
 from coordinator.experiments import api as experiments_api
 from coordinator.experiments.filters import AskedOrder
 from coordinator.findings import api as findings_api
@@ -28,30 +31,27 @@ from coordinator.web import (
     account_pages,
     audit_pages,
     branch_pages,
-    comparison_page,
     digest_pages,
     errors,
     experiment_pages,
-    importance_page,
     me,
-    people_pages,
     project_page,
     queue_pages,
     reference,
     rendering,
     settings_page,
     sign_in,
-    status_page,
     tree_page,
     views,
     worker_pages,
 )
 from coordinator.web.live import FRONT, LivePages
 from coordinator.web.pictures import Plot
-from coordinator.web.project_page import Context, Parts
+from coordinator.web.project_page import Context, Parts, view_now
 from coordinator.web.rendering import render
 from coordinator.web.sessions import Visitor
 from coordinator.web.sign_in import base_url
+from coordinator.workers import service as workers
 from shared.findings import FindingState
 from shared.protocol import CLEAN, Slug
 
@@ -77,9 +77,8 @@ def install_pages(app: FastAPI) -> None:
     app.state.live_pages = LivePages(app.state.database)
     for part in (
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
-        account_pages.router, status_page.router, digest_pages.router, worker_pages.router, people_pages.router,
-        experiment_pages.router, comparison_page.router, settings_page.router,
-        tree_page.router, importance_page.router,
+        account_pages.router, digest_pages.router, worker_pages.router,
+        experiment_pages.router, settings_page.router, tree_page.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
@@ -257,3 +256,23 @@ def show_topics(
 @router.get("/topics/{project}/{slug}")
 def show_topic(project: Slug, slug: TopicName, session: ReadSession, cursor: Cursor = None) -> Response:
     return render("topics/topic.html", page=views.view_topic(session, project, slug, cursor))
+
+
+MAX_PACE_RUNS = 1_000
+"""Number of newest results from which the pace is told."""
+
+
+@router.get("/status")
+def show_status(request: Request, session: ReadSession) -> Response:
+    """Throughput, what waits in each hardware class, background tasks, and the last verified backup."""
+    tasks: BackgroundTasks = request.app.state.background
+    page = {
+        "now": view_now(session, None),
+        "machines": workers.count_recent(session),
+        "pace": evidence.find_pace(session, MAX_PACE_RUNS),
+        "due": evidence.count_due_by_class(session),
+        "tasks": tasks.list_health(),
+        "backup": find_last_backup(session),
+        "version": request.app.version,
+    }
+    return render("status/status.html", page=page)

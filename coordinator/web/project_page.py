@@ -29,7 +29,7 @@ from coordinator.web.pictures import Plot, draw, make_plot, pack
 from coordinator.web.rendering import render_part
 from coordinator.workers import service as workers
 from shared.leases import Phase
-from shared.projects import FindingsValue, ProjectMode, ProjectView
+from shared.projects import FindingsValue, ProjectMode
 from shared.runs import EarlyStops
 from shared.workers import WorkerState
 
@@ -77,10 +77,6 @@ class Parts(NamedTuple):
     plot: Plot
 
 
-def view_projects(session: Session) -> list[ProjectView]:
-    return [projects.view_project(project) for project in list_projects(session)]
-
-
 def choose(session: Session, name: str, hardware_class: str | None) -> Chosen:
     """The class with the most runs, if none is asked for. Raises NotFoundError."""
     project = projects.get_project(session, name)
@@ -114,7 +110,7 @@ def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[
     parts, live = _render_parts(session, chosen, before_id, history)
     project = chosen.project
     context = live | {
-        "projects": view_projects(session),
+        "projects": [projects.view_project(one) for one in list_projects(session)],
         "hardware_classes": list_hardware_classes(session, project.id),
         "findings_value": _findings_values.read(
             session, project.id, VALUE_SECONDS, lambda: compare_arms(session, project)

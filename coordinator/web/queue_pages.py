@@ -15,14 +15,13 @@ from coordinator.findings.papers import view_words
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import RowId
-from coordinator.moderation import queue, reports
+from coordinator.moderation import queue
 from coordinator.moderation.queue_evidence import view_evidence
 from coordinator.web.rendering import render
 from coordinator.web.sessions import Contributor, CsrfChecked, Moderator, Visitor, act_as, read_next, redirect
 from shared.findings import NoteDraft, NoteKind
 from shared.formatting import count_noun
-from shared.moderation import ActionSource, Reason
-from shared.queue import MAX_AT_ONCE, ItemName, QueueAction, QueueKind, QueueRequest
+from shared.moderation import MAX_AT_ONCE, ActionSource, ItemName, QueueAction, QueueKind, QueueRequest, Reason
 
 router = APIRouter(include_in_schema=False)
 
@@ -114,7 +113,7 @@ def report_finding(
     if visitor is not None:
         check(visitor, Permission.WORK)
     with database.write() as session:
-        reports.report_finding(session, finding_id, text, visitor.id if visitor else None, address)
+        queue.report_finding(session, finding_id, text, visitor.id if visitor else None, address)
     return redirect(request, f"/findings/{finding_id}", "Thank you. The moderators will look at it.")
 
 

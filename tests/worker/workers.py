@@ -15,8 +15,7 @@ from worker.loop.job import WorkerParts
 from worker.loop.loop import Loop
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
-from worker.ui.events import Event, JobClaimed, JobProgressed, Notice, RunFinished, WaitStarted
-from worker.ui.run_summary import RunSummary
+from worker.ui.events import Event, JobClaimed, JobProgressed, Notice, RunFinished, RunSummary, WaitStarted
 
 
 @dataclass

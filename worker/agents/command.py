@@ -34,13 +34,12 @@ from worker.agents.edits import EditError, check_files
 from worker.agents.presets import EDITABLE, ToolPreset
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.reading import Unreadable, read_form
-from worker.agents.refusals import LOG_IN, PASSING, UNKNOWN_OPTION, find_refusal
+from worker.agents.refusals import LOG_IN, PASSING, UNKNOWN_OPTION, find_refusal, find_reset, is_usage_limit
 from worker.agents.replies import PaperReply, Statement
 from worker.agents.search_space import read_settings
 from worker.agents.secrets import Secrets, collect_secrets, renew, shorten_home
 from worker.agents.tool_room import RoomSettings, ToolRoom
 from worker.agents.tool_usage import is_silent, read_usage, read_words
-from worker.agents.usage_limit import find_reset, is_usage_limit
 from worker.sandbox.base import ProcessOutcome
 from worker.sandbox.tool import ANSWER, BRIEF, WORK
 

@@ -20,9 +20,8 @@ from worker.agents.base import (
     Task,
 )
 from worker.agents.budget import Allowance, UsageLog
-from worker.agents.combine import CombineAgent
 from worker.agents.command import CommandAgent
-from worker.agents.recombine import RecombineAgent
+from worker.agents.recombine import CombineAgent, RecombineAgent
 from worker.agents.search import SearchAgent
 from worker.agents.tools import make_tool
 from worker.api.retry import Backoff

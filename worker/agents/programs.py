@@ -81,14 +81,10 @@ def _owners(path: Path) -> Iterator[Path]:
     if (
         path.parent.name == "bin"
         and (prefix / "lib").is_dir()
-        and prefix not in (Path("/"), *_homes())
+        and prefix not in (Path("/"), Path.home(), Path.home() / ".local")
         and not _is_system(path)
     ):
         yield prefix
-
-
-def _homes() -> tuple[Path, ...]:
-    return (Path.home(), Path.home() / ".local")
 
 
 def _is_system(path: Path) -> bool:

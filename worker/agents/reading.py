@@ -18,8 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.mistakes import describe_first
-from worker.agents.markup import list_marked, replace_between
-from worker.agents.patches import read_patch
+from worker.agents.markup import list_marked, read_patch, replace_between
 
 Form = TypeVar("Form", bound=BaseModel)
 

@@ -79,7 +79,7 @@ def noise(
       swarm-worker noise gpt-cpu --runs 5 --cores 2
       swarm-worker noise . --json | tail -1 | jq .varied_seeds.sd
     """
-    from worker.authoring.noise import measure_noise
+    from worker.authoring.check import measure_noise
 
     with _opened(folder, as_json, flags) as (tree, runner, view):
         found = measure_noise(runner, tree, runs, view)

@@ -28,8 +28,7 @@ from worker.loop.heartbeat import HeartbeatDied
 from worker.runs.spec import RunImpossible
 from worker.settings import login_path
 from worker.start import OpenWorker
-from worker.ui.events import Event, JobClaimed, JobDropped, JobProgressed, Notice, RunFinished, WaitStarted
-from worker.ui.run_summary import RunSummary
+from worker.ui.events import Event, JobClaimed, JobDropped, JobProgressed, Notice, RunFinished, RunSummary, WaitStarted
 from worker.ui.status import read_status
 
 WAIT_SECONDS = 45.0

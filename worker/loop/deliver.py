@@ -8,8 +8,7 @@ from shared.experiments import Posterior
 from worker.api.client import ClientError, Unauthorized
 from worker.loop.job import Job, WorkerParts
 from worker.loop.outbox import DamagedFile, DeliveredResult, ForeignResult, RejectedResult
-from worker.ui.events import OutboxChanged, RunFinished
-from worker.ui.run_summary import RunSummary
+from worker.ui.events import OutboxChanged, RunFinished, RunSummary
 
 
 @dataclass(frozen=True)

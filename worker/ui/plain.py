@@ -9,7 +9,7 @@ import structlog
 
 from shared.leases import GrantedLease, Phase
 from worker.ui import events
-from worker.ui.run_summary import RunSummary
+from worker.ui.events import RunSummary
 
 STOP_AFTER = "finishing this run and reporting it; Ctrl-C or SIGTERM again stops now"
 STOP_NOW = "stopping now; the job is given back"

@@ -20,8 +20,8 @@ from shared.leases import Phase
 from shared.runs import RunOutcome
 from worker.ui import events
 from worker.ui.active_jobs import ActiveJobs, JobView
+from worker.ui.events import RunSummary, describe_posterior
 from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
-from worker.ui.run_summary import RunSummary, describe_posterior
 from worker.ui.status import Totals
 
 INDENT = 16

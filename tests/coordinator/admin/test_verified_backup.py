@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from coordinator.admin.backup import SCRATCH, BackupError, restore
-from coordinator.admin.verified_backup import UNVERIFIED, backup_verified
+from coordinator.admin.backup import SCRATCH, UNVERIFIED, BackupError, backup_verified, restore
 from coordinator.db.database import Database
 from coordinator.events.audit import find_last_backup
 from shared.protocol import now

@@ -22,8 +22,16 @@ from typer.testing import CliRunner
 from coordinator.cli import app as command
 from coordinator.db.database import Database
 from coordinator.events import service
-from coordinator.events.notices import DROPPED_AFTER, Notifier, make_test_notice
-from coordinator.events.targets import SIGNATURE_HEADER, DeliveryFailedError, Mail, Webhook, sign
+from coordinator.events.notices import (
+    DROPPED_AFTER,
+    SIGNATURE_HEADER,
+    DeliveryFailedError,
+    Mail,
+    Notifier,
+    Webhook,
+    make_test_notice,
+    sign,
+)
 from coordinator.models import Event, NoticePosition, Project, table_of
 from coordinator.records.progress import follow_runs, rebuild
 from coordinator.settings import CoordinatorSettings

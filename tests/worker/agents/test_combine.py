@@ -9,7 +9,7 @@ from tests.support.messages import make_run
 from tests.worker.agents.tasks import TRAIN, make_task, sha_of
 from tests.worker.agents.test_recombine import BIAS, DEEPER, DEEPER_STILL, change, make_step
 from worker.agents.base import AgentError, StepFiles, Task
-from worker.agents.combine import CombineAgent
+from worker.agents.recombine import CombineAgent
 from worker.agents.search_space import read_constants
 
 

@@ -20,9 +20,8 @@ from worker.agents.base import (
     Draft,
     Task,
 )
-from worker.agents.combine import CombineAgent
 from worker.agents.composite import AgentByKind, FallbackAgent
-from worker.agents.recombine import RecombineAgent
+from worker.agents.recombine import CombineAgent, RecombineAgent
 from worker.agents.search import SearchAgent
 from worker.api.retry import Backoff
 

@@ -1,11 +1,11 @@
-"""worker/agents/usage_limit.py: messages as tools print them, and ordinary output."""
+"""worker/agents/refusals.py: messages as tools print them, and ordinary output."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from worker.agents.usage_limit import find_reset, is_usage_limit
+from worker.agents.refusals import find_reset, is_usage_limit
 
 NOW = datetime(2026, 11, 29, 22, 0, tzinfo=UTC)
 

@@ -8,9 +8,8 @@ from shared.runs import RunReport
 from tests.support.messages import HARDWARE, make_run
 from tests.support.tiny_project import SEED
 from tests.worker.authoring.conftest import edit
-from worker.authoring.check import Level, Remark, inspect, judge_noise, judge_run, runs_to_resolve
+from worker.authoring.check import Level, Remark, Spread, inspect, judge_noise, judge_run, runs_to_resolve
 from worker.authoring.local_run import read_tree
-from worker.authoring.noise import Spread
 
 
 def remarks(project: Path, level: Level) -> list[str]:

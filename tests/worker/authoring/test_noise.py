@@ -1,8 +1,8 @@
-"""worker/authoring/noise.py: the numbers."""
+"""worker/authoring/check.py: the numbers."""
 
 import pytest
 
-from worker.authoring.noise import Spread
+from worker.authoring.check import Spread
 
 
 def test_the_spread_of_some_metrics() -> None:

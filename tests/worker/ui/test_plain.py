@@ -20,13 +20,13 @@ from worker.ui.events import (
     Notice,
     OutboxChanged,
     RunFinished,
+    RunSummary,
     StopRequested,
     WaitStarted,
     WorkerStarted,
     WorkerStopped,
 )
 from worker.ui.plain import PlainView
-from worker.ui.run_summary import RunSummary
 
 STARTED = WorkerStarted(
     "box-gpu0", "NVIDIA H100 · 80 GiB · 700 W · torch 2 · bfloat16", "bubblewrap", "search", "https://swarm.test"
