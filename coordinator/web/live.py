@@ -9,11 +9,11 @@ were (another replica's), get all parts.
 
 import asyncio
 import json
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from threading import Lock
 from time import monotonic
 
+from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.events import queries as events_queries
 from coordinator.events.feed import Feed
@@ -47,17 +47,19 @@ class LivePages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._states: OrderedDict[str, Parts] = OrderedDict()
+        self._states = Cache[str, Parts](STATES_KEPT)
         self._newest: dict[Key, _Rendered] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
         self._viewers: dict[Key, int] = {}
-        self._messages: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._opened: OrderedDict[Key, _Opened] = OrderedDict()
+        self._messages = Cache[tuple[str, str], str](STATES_KEPT)
+        self._opened = Cache[Key, _Opened](STATES_KEPT)
+        self._opening = Lock()
         self.opened_seconds = RENDER_SECONDS
 
     def open(self, key: Key, make: Callable[[], tuple[Context, Parts]]) -> tuple[Context, Parts]:
         """A page with its parts: what `make` made for whoever opened it within the last second, or makes now."""
-        opened = self._opened.setdefault(key, _Opened())
+        with self._opening:
+            opened = self._opened.find(key) or self._opened.store(key, _Opened())
         with opened.lock:
             if opened.made is None or monotonic() - opened.at >= self.opened_seconds:
                 moment = monotonic()
@@ -65,16 +67,11 @@ class LivePages:
                 self.keep(opened.made[1])
                 if key in self._viewers:
                     self._newest[key] = _Rendered(opened.made[1], NO_EVENT, moment)
-            made = opened.made
-        if len(self._opened) > STATES_KEPT:
-            self._opened.popitem(last=False)
-        return made
+            return opened.made
 
     def keep(self, parts: Parts) -> None:
         """Remember what a page shows."""
-        self._states[parts.state] = parts
-        if len(self._states) > STATES_KEPT:
-            self._states.popitem(last=False)
+        self._states.store(parts.state, parts)
 
     async def follow(self, feed: Feed, key: Key, state: str) -> AsyncGenerator[str, None]:
         """Changes of a page that shows `state`, as JSON (`project_page.find_changes`). Ends when the feed closes."""
@@ -95,11 +92,10 @@ class LivePages:
     def _tell(self, state: str, newest: Parts) -> str:
         """The message that leads from one state to another, made once for all who need it."""
         pair = (state, newest.state)
-        if pair not in self._messages:
-            self._messages[pair] = json.dumps(project_page.find_changes(self._states.get(state), newest))
-            if len(self._messages) > STATES_KEPT:
-                self._messages.popitem(last=False)
-        return self._messages[pair]
+        message = self._messages.find(pair)
+        return message or self._messages.store(
+            pair, json.dumps(project_page.find_changes(self._states.find(state), newest))
+        )
 
     async def _render(self, key: Key) -> "_Rendered":
         async with self._locks.setdefault(key, asyncio.Lock()):
