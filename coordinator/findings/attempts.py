@@ -6,14 +6,14 @@ answered with weights of the other sessions'.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from math import isclose
 from typing import NamedTuple
 
 from coordinator.experiments.tokenizer import list_words
-from coordinator.findings.axes import ACTIVATIONS, NAMES, list_names, stem_name, words_of
+from coordinator.findings.axes import ACTIVATIONS, NAMES, list_names, stem_name
 from coordinator.findings.steps import (
     DIMENSIONS,
     NO_AXIS,
@@ -37,8 +37,6 @@ FACTORS = {
     "double": 2.0, "doubled": 2.0, "doubling": 2.0, "twice": 2.0, "triple": 3.0, "tripled": 3.0, "halve": 0.5,
     "halved": 0.5, "halving": 0.5, "half": 0.5, "third": 1 / 3, "quarter": 0.25, "fifth": 0.2, "tenth": 0.1,
 }  # fmt: skip
-LIMITS = words_of("without schedul anneal adapt curriculum cyclic dynam automat onli except learn")
-"""Stems of words that make another step of one: to anneal a quantity is no step of its value."""
 
 
 class Attempt(NamedTuple):
@@ -51,18 +49,26 @@ class Attempt(NamedTuple):
 
 
 class ReadText(NamedTuple):
-    """A text as read: its words, with those of each of its parts, values, directions, and number of valued steps."""
+    """A text as read: its words, with those of each of its parts, values, directions, and number of valued steps.
+
+    `listed` are all its words as they stand, `words` those that tell an axis.
+    `short` are words that may abbreviate others, by whose first letters `initials` has them.
+    """
 
     text: str
+    listed: tuple[str, ...]
     words: tuple[str, ...]
     parts: tuple[tuple[str, ...], ...]
     letters: str
     values: frozenset[float]
+    shifts: frozenset[float]
+    moves: frozenset[float]
     factors: frozenset[float]
     ratios: frozenset[float]
-    limits: frozenset[str]
     valued: int
     directions: frozenset[AxisDirection]
+    initials: Mapping[str, tuple[str, ...]]
+    short: frozenset[str]
 
 
 class Features(NamedTuple):
@@ -77,12 +83,9 @@ class Features(NamedTuple):
     is_other_value: float
     is_value_unknown: float
     is_against: float
-    is_taken_away: float
-    is_apart: float
-    is_limited: float
 
 
-WEIGHTS = Features(-5.0, 3.3, 1.4, 1.4, 2.4, 1.8, -6.1, -1.3, -2.4, -2.0, -0.3, -0.8)
+WEIGHTS = Features(-4.5, 3.3, 1.8, 1.1, 2.4, 2.0, -6.1, -1.0, -3.3)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
@@ -96,12 +99,14 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
     old = {number for step in steps if (number := read_value(step.old)) is not None}
     factors = {FACTORS[word] for word in re.findall(r"[a-z]+", text.casefold()) if word in FACTORS}
     new = set(_list_numbers(said or text)) - old
+    shifts = {float(found[1] or found[2]) for found in _SHIFT.finditer(normalise(text))}
     return ReadText(
-        text, words, _list_parts(text), "".join(word for word in words if word not in NAMES),
-        frozenset(new), frozenset(factors), frozenset(value / before for value in new for before in old if before),
-        LIMITS & {*list_words(first_clause(text))[1:]},
+        text, tuple(list_words(text)), words, _list_parts(text), "".join(word for word in words if word not in NAMES),
+        frozenset(new - shifts), frozenset(shifts), frozenset(abs(value - before) for value in new for before in old),
+        frozenset(factors), frozenset(value / before for value in new for before in old if before),
         sum(read_value(step.value) is not None for step in steps),
         frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
+        _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES,
     )  # fmt: skip
 
 
@@ -142,9 +147,12 @@ def _list_numbers(text: str) -> list[float]:
 
 def judge(asked: ReadText, attempt: Attempt) -> Likeness | None:
     """How an experiment resembles what is asked for; None where it does not."""
+    made = read_attempt(attempt)
+    if asked.listed == made.listed:
+        return Likeness.SAME_STEP
     if attempt.title.casefold().startswith("baseline"):  # it changed nothing
         return None
-    features = compare(asked, read_attempt(attempt))
+    features = compare(asked, made)
     terms = [weight * feature for weight, feature in zip(WEIGHTS, features, strict=True)]
     if sum(terms) >= 0:
         return Likeness.SAME_STEP
@@ -165,13 +173,13 @@ def compare(asked: ReadText, made: ReadText) -> Features:
     agreed = sum(any(_is_close(one, other) for other in said) for one in asked.values)
     by_factor = (*product(asked.factors, said), *product(asked.ratios, made.factors))
     is_same = agreed >= max(1, asked.valued) or any(_is_close(one, other) for one, other in by_factor)
+    by_shift = (*product(asked.shifts, made.moves), *product(asked.moves, made.shifts))
+    is_same = is_same or any(_is_close(one, other) for one, other in by_shift)
     up, down, both_ways = AxisDirection.UP, AxisDirection.DOWN, ((asked, made), (made, asked))
     return Features(
         1, of_asked, of_asked * of_made, min(known, MANY), is_same, is_same * of_made,
         bool(asked.values and made.values) and not is_same, bool(asked.values) and not made.values,
         any(up in one.directions and down in two.directions and up not in two.directions for one, two in both_ways),
-        any(down in one.directions - two.directions and not one.values for one, two in both_ways),
-        of_asked < 1 and 1 not in shares and not is_same, bool(asked.limits - made.limits),
     )  # fmt: skip
 
 
@@ -190,18 +198,20 @@ def _has(text: ReadText, word: str) -> bool:
 
 def _abbreviate(one: ReadText, other: ReadText) -> ReadText:
     """A text with the other's abbreviations in place of the words whose initials they are: LM, and language model."""
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", one.text).casefold()
-    runs = _list_initials(text)
-    short = sorted({*re.findall(r"(?<![a-z])[a-z]{2,4}(?![a-z])", other.text.casefold())} - NAMES, key=len)[::-1]
-    found = [word for word in short if word in runs and not re.search(rf"\b{word}\b", text)]
+    found = sorted((other.short - one.short) & one.initials.keys(), key=len)[::-1]
+    text = _HUMP.sub(" ", one.text).casefold()
     for word in found:
-        text = re.sub(r"\W+".join(runs[word]), word, text)
+        text = re.sub(r"\W+".join(one.initials[word]), word, text)
     return one._replace(words=_list_words(text), parts=_list_parts(text)) if found else one
 
 
-@lru_cache(maxsize=20_000)
 def _list_initials(text: str) -> dict[str, tuple[str, ...]]:
     """Two to four words in a row by their initials."""
-    words = re.findall(r"[a-z]+", text)
+    words = re.findall(r"[a-z]+", _HUMP.sub(" ", text).casefold())
     runs = (tuple(words[at : at + size]) for size in (4, 3, 2) for at in range(len(words) - size + 1))
     return {"".join(word[0] for word in run): run for run in runs}
+
+
+_SHIFT = re.compile(r"\b(\d+) (?:more|fewer|less|extra|additional)\b|\b(\d+) \w+ (?:more|fewer|less)\b")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SHORT = re.compile(r"(?<![a-z])[a-z]{2,4}(?![a-z])")

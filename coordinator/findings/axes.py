@@ -11,6 +11,21 @@ def words_of(text: str) -> frozenset[str]:
 
 
 _PHRASES: tuple[tuple[str, str], ...] = (
+    (r"square root", "sqrt"), (r"log(arithms?|arithmic|1p|s)?( transform(ed|s|ation)?)?", "log"), (r"u ?net", "unet"),
+    (r"conv(olution(s|al)?)?", "conv"), (r"vol(atility)?", "volatility"), (r"docs?|documents?", "document"),
+    (r"letters?|characters?", "character"), (r"freez(e|es|ing)|frozen", "freeze"), (r"layer wi[sz]e", "per layer"),
+    (r"vocab(ulary)?( size)?", "vocab"), (r"bayes(ian)?( optimi[sz]\w+)?", "bayesian"), (r"z ?loss", "zloss"),
+    (r"nesterov( momentum)?", "nesterov"), (r"sub ?words?|byte pair encodings?", "bpe"), (r"learn(able|t)", "learned"),
+    (r"flash ?(attention|attn)( ?[2-4])?|fa ?[2-4]", "flashattention"), (r"updates?|iterations?|steps?", "step"),
+    (r"label smoothing|smooth(ed|ing)?( the)? labels", "labelsmoothing"), (r"(?<=kernel )fusion|fusion", "fuse"),
+    (r"(gradient|activation) (check ?pointing|recomputation)|remat(erialization)?", "checkpointing"),
+    (r"grad(ient)?s? accum(ulation)?( steps?)?|accumulat\w+( the| of)?( the)? grad(ient)?s?|accum(ulation)? steps?",
+     "gradaccum"),
+    (r"multi ?token prediction( heads?)?|mtp|predict\w* (several|multiple|more) tokens( ahead)?", "mtp"),
+    (r"(adam|optimi[sz]er) (states?|moments?|buffers?)|moments? of adam", "optimizerstate"),
+    (r"(standardi[sz]|normali[sz]|scal)(e|es|ed|ing|ation)( of)?( the)? (inputs?|features?)", "standardize"),
+    (r"(sub ?)?sampl\w+( [\d.]+%?)?( of)?( the)? (columns?|features)( per tree)?", "colsample"), (r"shrinkage", "lr"),
+    (r"decay(s|ing)?( the)? weights?( decay)?", "weight decay"), (r"dim(ension)?s? of( each| the)? heads?", "headdim"),
     (r"attn", "attention"), (r"minimum", "min"), (r"maximum", "max"), (r"swish", "silu"),
     (r"drop ?paths?|stochastic depths?", "stochdepth"), (r"standard deviations?|stddev", "std"),
     (r"(layer|batch|group|rms|instance|spectral) ?norm(aliz(ation|e|ed|ing))?", r"\1norm"),
@@ -27,16 +42,18 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"(row )?sub ?sampl(e|es|ing)|bagging fraction", "subsample"),
     (r"winsori[sz](e|es|ed|ing|ation)|clip(ping|ped)?( the)? outliers", "clipoutliers"),
     (r"l2( (regulari[sz]ation|penalty|norm))?( strength)?|regulari[sz](e|es|ing|ation)( (strength|more|less))?|wd|"
-     r"weight decays?|reg lambda", "weightdecay"), (r"(learning|step) rates?|lrs?|step ?size", "lr"),
+     r"weight decays?|reg lambda", "weightdecay"), (r"((peak|base|initial|overall) )?((learning|step) rates?|lrs?|step ?size)", "lr"),
     (r"(final|minimum|min|end|last) lr( frac(tion)?)?|lr (floor|minimum)|decay( of)? (the )?lr to (zero|0)", "finallr"),
+    (r"(finish|end|stop)(s|es|ing)? (at|with) [\d.]+ ?(%|percent)? of( the)? lr|decay( of)?( the)? lr (only )?to", "finallr"),
+    (r"(cosine|linear|polynomial|sqrt|exponential)( shaped)?( lr)? (decay|anneal|cool ?down|warm ?down)", r"\1 schedule"),
     (r"lr at( the)? end( of( the)? (training|schedule|run))?", "finallr"),
     (r"rotary( (position|positional))?( embeddings?)?|rope", "rope"),
     (r"theta|base frequency|frequency base|frequenc(y|ies)", "base"),
     (r"hidden (dim|size)s? of( the)? (mlp|feed ?forward( layers?)?|ffn)|"
-     r"(mlp|ffn) (ratio|expansion|width|multiplier|hidden (dim|size)|dim)", "mlp"),
+     r"(mlp|ffn?) (ratio|expansion|width|multiplier|hidden( dim| size)?|dim)|d ?ff|intermediate (size|dim)", "mlp"),
     (r"tokens per (batch|step)", "batch"), (r"mini ?batch(es)?", "batch"),
     (r"blend(ing|ed|s)?", "stack"), (r"recency", "recent"),
-    (r"feed ?forward( (layers?|networks?))?|ffns?|mlps?|hidden layers?", "mlp"),
+    (r"feed ?forward( (layers?|networks?))?|ffns?|ff|ffw|mlps?|hidden layers?", "mlp"),
     (r"(logits? )?soft ?cap(s|ping|ped)?( of( the)? logits?)?|logits? ?caps?|cap(s|ped|ping)?( of| on)?( the)? logits?",
      "softcap"), (r"warm ?downs?|cool ?downs?", "warmdown"), (r"warm ?ups?", "warmup"),
     (r"lr warmup", "warmup"), (r"lr (warmdown|decay)", "warmdown"), (r"muon lr|lr of muon", "matrix lr"),
@@ -64,7 +81,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"seq(uence)?s? len(gth)?|context( (length|size))?|n ?ctx", "seqlen"),
     (r"init(iali[sz]ation)?( (std|scale|sd|stddev))?", "init"), (r"dropout( rate)?", "dropout"),
     (r"experts?|moe", "expert"),
-    (r"ema|exponential moving averages?", "ema"), (r"(moving|rolling) (averages?|means?)", "rollingmean"),
+    (r"(ema|(exponential )?moving averages?( decay)?|weight averag(es?|ing))( of( the)? (model )?(weights?|param\w*))?", "ema"), (r"(moving|rolling) (averages?|means?)", "rollingmean"),
 )  # fmt: skip
 _SYNONYMS = [(re.compile(rf"\b(?:{words})\b"), name) for words, name in _PHRASES]
 ACTIVATIONS = words_of("relu relu2 gelu silu swish swiglu geglu reglu tanh mish elu softplus sigmoid")
@@ -78,7 +95,8 @@ FILLERS = words_of(
     "how about happen happens rather place hurt hurts lead leads "
     "helps improve better beat beats outperform outperforms here first nonzero sample samples observation observations "
     "float floats objective several few many module modules one global expansion multiplier mult kept keep all block "
-    "blocks"
+    "blocks we you they let lets pick picks pay worth afford allow want need version variant style shaped shape kind type "
+    "whole entire every unchanged same effect impact matter matters benefit work works good idea go goes going"
 )
 """Words that tell no axis from another."""
 

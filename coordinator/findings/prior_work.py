@@ -7,7 +7,6 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.experiments.filters import Filters
-from coordinator.experiments.tokenizer import list_words
 from coordinator.findings import queries, search
 from coordinator.findings.attempts import Attempt, ReadText, judge, read_question
 from coordinator.findings.axes import SURFACE
@@ -92,7 +91,7 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     Search only proposes: whether a finding was the same step, another of its axis, or neither is judged by the steps.
     """
     parsed = parse_question(question.text[:MAX_CHARACTERS])
-    asked, words = parsed.read(), list_words(parsed.words)
+    asked = parsed.read()
     filters = Filters(project_id=project.id, hardware_class=question.hardware_class)
     ranking = search.rank(session, similarity, f"{parsed.words} {_list_surface(asked)}".strip(), filters, CANDIDATES)
     ranks = {one.finding_id: one for one in ranking.items}
@@ -103,13 +102,13 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     ]
     others += queries.list_newest(session, project.id, NEWEST)
     attempts = queries.map_attempts(session, list(dict.fromkeys([*ranks, *others])))
-    judged = {number: _judge(words, asked, Attempt(*attempt)) for number, attempt in attempts.items()}
+    judged = {number: judge(asked, Attempt(*attempt)) for number, attempt in attempts.items()}
     order = [likeness for likeness in Likeness if likeness in judged.values()]
     chosen = [number for likeness in order for number in [*ranks, *others] if judged.get(number) is likeness]
     ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(dict.fromkeys(chosen))[:MAX_SHOWN]]
     hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
     before = [TriedBefore(likeness=likeness, hit=hit) for hit in hits if (likeness := judged[hit.finding.id])]
-    running = list(_find_running(session, project.id, words, asked))
+    running = list(_find_running(session, project.id, asked))
     verdict = _VERDICTS[before[0].likeness] if before else TriedVerdict.NOT_TRIED
     sentence = _summarise(before, running, asked)
     return Tried(
@@ -123,17 +122,11 @@ def _list_surface(asked: ReadText) -> str:
     return " ".join(SURFACE.get(word, word) for word in asked.words)
 
 
-def _judge(words: Sequence[str], asked: ReadText, attempt: Attempt) -> Likeness | None:
-    if words == list_words(attempt.title):
-        return Likeness.SAME_STEP
-    return judge(asked, attempt)
-
-
-def _find_running(session: Session, project_id: int, words: Sequence[str], asked: ReadText) -> Iterator[TriedNow]:
+def _find_running(session: Session, project_id: int, asked: ReadText) -> Iterator[TriedNow]:
     for stored in queries.list_running_proposals(session, project_id):
         proposal = Proposal.model_validate(stored)
         attempt = Attempt(proposal.title, proposal.axis, proposal.direction, proposal.value)
-        if likeness := _judge(words, asked, attempt):
+        if likeness := judge(asked, attempt):
             yield TriedNow(title=proposal.title, axis=proposal.axis, value=proposal.value, likeness=likeness)
 
 

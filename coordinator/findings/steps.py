@@ -13,7 +13,9 @@ from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.axes import name_key, words_of
 from shared.experiments import AxisDirection
 
-MAX_TEXT = 2_000
+MAX_TEXT, KEPT = 2_000, 4_000
+"""Characters of a text that are read, and number of texts that are kept as read: one is asked for several times."""
+
 MAX_WORDS = 4
 """Words of an axis; more are a sentence that only mentions it."""
 
@@ -29,11 +31,11 @@ _ON = r"\s*(?:->|=>|→|⇒)"
 
 _UP = words_of(
     "increas rais enlarg widen deepen grow grew grown higher more larger bigger longer stronger wider deeper boost "
-    "doubl twice tripl extend lengthen bump push up add greater enabl activate activated activating introduc includ"
+    "doubl twice tripl extend expand strengthen lengthen bump push up add greater enabl activate activated activating introduc includ"
 )
 _DOWN = words_of(
     "reduc decreas lower shrink shrunk halv half cut shorten less smaller shorter weaker narrower narrow drop fewer "
-    "down remov disabl deactiv without no off shallower lighten"
+    "down remov disabl deactiv without no off shallower lighten strip elimin omit exclud ablat delet slash trim weaken"
 )
 _NEUTRAL = words_of(
     "set keep leave chang change use using try trying tri tried tune fine-tune switch make bring test sweep adjust "
@@ -63,24 +65,31 @@ _WORD_NUMBERS = {
     "nine": "9", "ten": "10", "twelve": "12", "sixteen": "16", "twenty": "20",
 }  # fmt: skip
 _COUNTS = re.compile(rf"\b(?:{'|'.join(list(_WORD_NUMBERS)[2:])})\b", re.IGNORECASE)
-_FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a third": "1/3", "a tenth": "1/10"}
+_FRACTIONS = {
+    "a half": "1/2",
+    "a quarter": "1/4",
+    "one quarter": "1/4",
+    "a third": "1/3",
+    "a tenth": "1/10",
+    "half of": "1/2 of",
+}
 
 _START = r"^[^A-Za-z]*"  # an axis begins with the first word, so that one try is enough
-_BEFORE = rf"{_START}(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
+_BEFORE = rf"{_START}(?P<axis>[A-Za-z].*?)\s*[:=]?\s*(?:\bfrom\s+)?"
 _TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})(?!\d|{_ON})", re.IGNORECASE)
 _TWO_WORDS = re.compile(rf"{_BEFORE}(?<![\w^*²/-])(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
-_LETTERS = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>[B-DF-HJ-NP-TV-XZ]{{4,}})$")
+_LETTERS = re.compile(rf"{_START}(?P<axis>[A-Za-z].*?)\s+(?P<new>[B-DF-HJ-NP-TV-XZ]{{4,}})$")
 _ANY = r"[\w.^*²/-]+"
 _FROM_TO = re.compile(
-    rf"{_START}(?P<axis>{_WORD}.*?)\s+from\s+(?P<old>{_ANY})\s+(?:down\s+|up\s+)?to\s+(?P<new>{_ANY})", re.IGNORECASE
+    rf"{_START}(?P<axis>[A-Za-z].*?)\s+from\s+(?P<old>{_ANY})\s+(?:down\s+|up\s+)?to\s+(?P<new>{_ANY})", re.IGNORECASE
 )
 _CAPITALS = re.compile(rf"{_START}(?P<axis>[A-Za-z].*?)\s+(?P<old>[A-Z]{{3,}})\s+to\s+(?P<new>[A-Z]{{3,}})\b")
 _ONE = re.compile(
-    rf"{_START}(?P<axis>{_WORD}.*?)\s*(?:\b(?:down\s+to|up\s+to|to|of|at|is|was|be|norm)\b|=|:)\s*"
+    rf"{_START}(?P<axis>[A-Za-z].*?)\s*(?:\b(?:down\s+to|up\s+to|to|of|at|is|was|be|norm)\b|=|:)\s*"
     rf"(?P<new>{_VALUE})(?![\w.*/^])",
     re.IGNORECASE,
 )
-_BARE = re.compile(rf"{_START}(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^]|-[a-z])", re.IGNORECASE)
+_BARE = re.compile(rf"{_START}(?P<axis>[A-Za-z].*?)\s+(?P<new>{_VALUE})(?![\w.*/^]|-[a-z])", re.IGNORECASE)
 _COUNTING = re.compile(r"(^|\s)(in|on|all|first|last|top|than|vs|x|~|created|with)$|^[a-z]+ed$", re.IGNORECASE)
 """Words before a number that only counts: FMA in 2-bit kernels, added 4 tests."""
 
@@ -118,6 +127,9 @@ _PARAMETER = (
 _REWRITES = [
     (re.compile(pattern, re.IGNORECASE), by)
     for pattern, by in (
+        # numbers: 0,8 and 10 000 and 3 x 10^-4
+        (r"(?<![\d.,])0,(?=\d)", "0."), (r"(?<=\d) (?=000\b)", ""),
+        (r"(?<=\d) ?[x*\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}] ?10(?:\^|\*\*)(?=[-+]?\d)", "e"),
         # how much or how sure
         (r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|a bit)\b", ""),
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
@@ -220,19 +232,26 @@ def list_steps(text: str) -> Iterator[NamedStep]:
     yield from [whole] if whole is not None else steps
 
 
+@lru_cache(maxsize=KEPT)
 def normalise(text: str) -> str:
     """A text up to its first comment, written as patterns expect it."""
     plain = _RESULT.split(_rewrite(text[:MAX_TEXT]))[0]
     return _COUNTS.sub(lambda found: _WORD_NUMBERS[found[0].casefold()], plain)
 
 
+_LETTERS_OF = str.maketrans({"α": "alpha", "β": "beta", "γ": "gamma", "ε": "eps", "λ": "lambda", "τ": "tau", "η": "lr",
+                             "₁": "1", "₂": "2", "−": "-"})  # fmt: skip
+
+
 def _rewrite(text: str) -> str:
+    text = text.translate(_LETTERS_OF)
     for pattern, by in _REWRITES:
         text = pattern.sub(by, text)
     said = _PASSIVE.match(text)
     return f"{said[2]} {said[1]}{text[said.end() :]}" if said and find_turn(said[2].casefold()) else text
 
 
+@lru_cache(maxsize=KEPT)
 def first_clause(text: str) -> str:
     """A text up to its first comment, without labels and what questions begin with, as patterns expect it."""
     plain = text[:MAX_TEXT].strip().rstrip(" .?!")

@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.findings.attempts import Attempt, judge
+from coordinator.findings.prior_work import parse_question
 from coordinator.findings.steps import read_change
 from coordinator.models import Project
 from shared.experiments import Proposal
-from shared.findings import FindingDraft, TriedVerdict
+from shared.findings import FindingDraft, Likeness, TriedVerdict
 from tests.support.swarm_data import History
 
 DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijk"},
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklm"},
 }
 
 
@@ -35,6 +37,7 @@ QUESTION_PARTS = {
     "fourth": Goal(0.9), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.07), "near misses": Goal(0, 0.18),
     "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.85, at_first=(0.808, 0.0)),
     "ninth": Goal(0.78, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
+    "eleventh": Goal(0.76, at_first=(0.76, 0.0)), "twelfth": Goal(0.73, at_first=(0.732, 0.043)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
@@ -59,7 +62,10 @@ class Accuracy(NamedTuple):
 
 def read_questions() -> list[LabelledQuestion]:
     rows = [line.split("\t") for line in (DATA / "tried" / "questions.tsv").read_text().splitlines()[1:]]
-    return [LabelledQuestion(part, of, text, TriedVerdict(word.replace(" ", "_"))) for part, of, text, word, _ in rows]
+    return [
+        LabelledQuestion(part, of, text.replace(r"\n", "\n"), TriedVerdict(word.replace(" ", "_")))
+        for part, of, text, word, _ in rows
+    ]
 
 
 def write_session(session: Session, project: Project, letter: str) -> None:
@@ -73,6 +79,21 @@ def write_session(session: Session, project: Project, letter: str) -> None:
             title=title, hypothesis="", axis=change.axis, direction=change.direction, value=change.value
         )
         history.add_experiment(worker, project.root_sha, 3.2, proposal, FindingDraft(claim=title, agent="a session"))
+
+
+def read_attempts(letter: str) -> list[Attempt]:
+    """A session's experiments as they are compared with a question."""
+    titles = [line.split("\t")[4] for line in SESSIONS[letter].read_text().splitlines()[1:]]
+    return [Attempt(title[:200], *read_change(title)[:3]) for title in titles]
+
+
+def judge_all(question: LabelledQuestion) -> TriedVerdict:
+    """The answer where every experiment is compared, as those of a session without a database are."""
+    asked = parse_question(question.text).read()
+    found = {judge(asked, attempt) for attempt in read_attempts(question.session)} - {None}
+    if Likeness.SAME_STEP in found:
+        return TriedVerdict.TRIED
+    return TriedVerdict.NEAR if found else TriedVerdict.NOT_TRIED
 
 
 def measure(part: str, ask: Callable[[LabelledQuestion], TriedVerdict]) -> Accuracy:
