@@ -85,7 +85,7 @@ class Features(NamedTuple):
     is_against: float
 
 
-WEIGHTS = Features(-4.5, 3.3, 1.8, 1.1, 2.4, 2.0, -6.1, -1.0, -3.3)
+WEIGHTS = Features(-4.8, 3.8, 1.7, 1.2, 2.4, 1.9, -6.4, -1.4, -3.0)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
@@ -103,7 +103,8 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
     return ReadText(
         text, tuple(list_words(text)), words, _list_parts(text), "".join(word for word in words if word not in NAMES),
         frozenset(new - shifts), frozenset(shifts), frozenset(abs(value - before) for value in new for before in old),
-        frozenset(factors), frozenset(value / before for value in new for before in old if before),
+        frozenset(factors),
+        frozenset(filter(_is_factor, (value / before for before in old if before for value in new))),
         sum(read_value(step.value) is not None for step in steps),
         frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
         _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES,
@@ -137,6 +138,8 @@ def _list_words(text: str) -> tuple[str, ...]:
     """The words of a text, in their order, that name neither a change nor a number; an activation names its axis."""
     names = [name for name in list_names(normalise(text)) if not find_turn(name) and name not in FACTORS]
     words = [stem for name in names if (stem := stem_name(name)) and not re.fullmatch(r"n?\d.*", stem)]
+    if "tie" in words:  # of the embeddings with each other, as a rule
+        words = [word for word in words if word not in ("embedding", "lmhead")]
     return tuple(dict.fromkeys([*words, "activation"] if ACTIVATIONS & {*words} else words))
 
 
@@ -181,6 +184,11 @@ def compare(asked: ReadText, made: ReadText) -> Features:
         bool(asked.values and made.values) and not is_same, bool(asked.values) and not made.values,
         any(up in one.directions and down in two.directions and up not in two.directions for one, two in both_ways),
     )  # fmt: skip
+
+
+def _is_factor(ratio: float) -> bool:
+    """Whether a ratio is one that people name: 2x, half, a tenth."""
+    return ratio > 0 and any(abs(one - round(one)) < 1e-6 for one in (ratio, 1 / ratio))
 
 
 def _is_close(one: float, other: float) -> bool:

@@ -31,7 +31,8 @@ _ON = r"\s*(?:->|=>|→|⇒)"
 
 _UP = words_of(
     "increas rais enlarg widen deepen grow grew grown higher more larger bigger longer stronger wider deeper boost "
-    "doubl twice tripl extend expand strengthen lengthen bump push up add greater enabl activate activated activating introduc includ"
+    "doubl twice tripl extend expand strengthen lengthen bump push up add greater enabl activate activated "
+    "activating introduc includ"
 )
 _DOWN = words_of(
     "reduc decreas lower shrink shrunk halv half cut shorten less smaller shorter weaker narrower narrow drop fewer "
@@ -94,6 +95,7 @@ _COUNTING = re.compile(r"(^|\s)(in|on|all|first|last|top|than|vs|x|~|created|wit
 """Words before a number that only counts: FMA in 2-bit kernels, added 4 tests."""
 
 _VALUE_FIRST = re.compile(rf"^(?P<new>{_VALUE})\s+(?:of\s+)?(?P<axis>{_WORD}.*)", re.IGNORECASE)
+_TWO_FIRST = re.compile(rf"^(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})\s+(?P<axis>{_WORD}.*)", re.IGNORECASE)
 _SWAP = (
     re.compile(
         r"(?:swap\w*|replac\w*|chang\w*|switch\w*(?: from)?|exchang\w*)\s+(?P<old>.+?)\s+(?:for|with|by|to)\s+"
@@ -127,6 +129,13 @@ _PARAMETER = (
 _REWRITES = [
     (re.compile(pattern, re.IGNORECASE), by)
     for pattern, by in (
+        # a reason before the step, and negations
+        (r"^(?:bottleneck|problem|motivation|observation|evidence)\s*:[^.;]*[.;]\s+(?=[A-Z])", ""),
+        (r"\b(?:don['\N{RIGHT SINGLE QUOTATION MARK}]?t|do not|never)\b", "no"),
+        # both betas of Adam at once
+        (r"(?:\b|(?<=_))betas[ =:]*\(([\d.]+), ?([\d.]+)\)(?: ?(?:->|=>|→|to) ?\(([\d.]+), ?([\d.]+)\))?",
+         lambda found: f"beta1 {found[1]}, beta2 {found[2]}" if not found[3] else
+         f"beta1 {found[1]} -> {found[3]}, beta2 {found[2]} -> {found[4]}"),
         # numbers: 0,8 and 10 000 and 3 x 10^-4
         (r"(?<![\d.,])0,(?=\d)", "0."), (r"(?<=\d) (?=000\b)", ""),
         (r"(?<=\d) ?[x*\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}] ?10(?:\^|\*\*)(?=[-+]?\d)", "e"),
@@ -263,7 +272,7 @@ def first_clause(text: str) -> str:
 
 
 def _read_part(part: str) -> NamedStep | None:
-    for pattern in (_TWO, _TWO_WORDS, _FROM_TO, _CAPITALS):
+    for pattern in (_TWO, _TWO_FIRST, _TWO_WORDS, _FROM_TO, _CAPITALS):
         if found := pattern.match(part):
             axis, turn, _ = _read_axis(found["axis"])
             direction = compare_values(found["old"], found["new"]) or (turn if pattern is not _TWO else None)

@@ -4,8 +4,8 @@
 
 Logistic regression: of a question, the experiment with the largest sum counts, which is found anew after each fit.
 Printed are the weights, those of all questions; and how well each set is answered by weights of the other sets'.
-`THRESHOLD`, which a sum must reach, is subtracted from the first weight. What words mean (coordinator/findings/axes.py) was
-written with older sets in view: only the figures "at first sight" (tests/coordinator/findings/tried.py) are of unseen ones.
+`THRESHOLD`, which a sum must reach, is subtracted from the first weight. What words mean (axes.py) was
+written with older sets in view: only the figures "at first sight" of `make bench-findings` are of unseen questions.
 """
 
 import sys
@@ -49,8 +49,8 @@ def main() -> None:
     for part in QUESTION_PARTS:
         rest, left = np.flatnonzero(of != part), np.flatnonzero(of == part)
         weights = fit([questions[at] for at in rest], is_tried[rest])
-        told = np.array([np.max(questions[at] @ weights) >= THRESHOLD for at in left])
-        recall, wrong = told[is_tried[left]], told[~is_tried[left]]
+        sums = np.array([np.max(questions[at] @ weights) for at in left])
+        recall, wrong = sums[is_tried[left]] >= THRESHOLD, sums[~is_tried[left]] >= THRESHOLD
         rows.append((part, str(len(left)), *(f"{np.mean(some):.3f}" if some.size else "" for some in (recall, wrong))))
     weights = fit(questions, is_tried) - THRESHOLD * np.eye(len(WEIGHTS))[0]
     told = (f"{name} {weight:.1f}" for name, weight in zip(Features._fields, weights, strict=True))

@@ -18,7 +18,7 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklm"},
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmno"},
 }
 
 
@@ -34,10 +34,11 @@ class Goal(NamedTuple):
 QUESTION_PARTS = {
     "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95, 0.07),
     "second held": Goal(0.95), "third": Goal(0.95),
-    "fourth": Goal(0.9), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.07), "near misses": Goal(0, 0.18),
-    "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.85, at_first=(0.808, 0.0)),
-    "ninth": Goal(0.78, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
-    "eleventh": Goal(0.76, at_first=(0.76, 0.0)), "twelfth": Goal(0.73, at_first=(0.732, 0.043)),
+    "fourth": Goal(0.9), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.12), "near misses": Goal(0, 0.26),
+    "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.9, at_first=(0.808, 0.0)),
+    "ninth": Goal(0.83, 0.07, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
+    "eleventh": Goal(0.95, 0.08, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
+    "thirteenth": Goal(0.9, at_first=(0.791, 0.038)), "fourteenth": Goal(0.95, at_first=(0.902, 0.0)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
