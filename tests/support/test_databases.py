@@ -18,7 +18,8 @@ def hold(folder: Path) -> None:
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     folder = tmp_path / "postgres"
     folder.mkdir()
-    with subprocess.Popen(["sleep", "600"]) as server:
+    # As the server's own handler does: a shell starts what runs in its background with SIGQUIT ignored.
+    with subprocess.Popen(["env", "--default-signal=QUIT", "sleep", "180"]) as server:
         (folder / "postmaster.pid").write_text(f"{server.pid}\n{folder}\n")
         process = fork(hold, folder)
         wait_until((folder / "guarded").exists)
