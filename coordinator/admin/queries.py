@@ -63,7 +63,7 @@ def list_wrong_roots(session: Session) -> Iterator[tuple[Project, Sequence[str]]
 
 
 _PARENT = aliased(Commit)
-_RESULT_OF_LEASE = exists().where(Run.lease_id == Lease.id, Run.uuid == Lease.result_key)
+_RESULT_OF_LEASE = exists().where(Run.uuid == Lease.result_key, Run.lease_id == Lease.id)
 _EXPERIMENTS_OF_BRANCH = select(func.count()).where(Experiment.branch_id == Branch.id).scalar_subquery()
 _LAST_MOVES = select(func.max(BranchMove.id)).group_by(BranchMove.branch_id)
 _MOVE_TO_HEAD = exists().where(

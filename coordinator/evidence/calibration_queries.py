@@ -1,11 +1,11 @@
 """Questions about a hardware class as a whole: its epoch, its workers' calibrations, all its runs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, exists, func, insert, or_, select, text, true, update
+from sqlalchemy import Select, and_, bindparam, case, exists, func, insert, or_, select, text, true, update
 
 from coordinator.db.engine import Conn
 from coordinator.evidence.agreement import TrustHistory, Vouching
@@ -27,6 +27,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.accounts import IS_ANCHOR
 from coordinator.models.base import UtcDateTime, is_of_class, is_of_commit, is_of_same_class
 from coordinator.models.evidence import FAILING
 from coordinator.models.experiments import IS_MEASUREMENT
@@ -205,9 +206,9 @@ _ANCHOR_AT_WORK = (
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .where(
         is_of_class(_CALIBRATIONS.c),
+        _CALIBRATIONS.c.worker_id.in_(select(_WORKERS.c.id).where(IS_ANCHOR)),  # few of many workers
         _CALIBRATIONS.c.updated_at > bindparam("since"),
         _CALIBRATIONS.c.failures_in_row < FAILING,  # else the seed may not run on it at all
-        _WORKERS.c.is_anchor,
         ~_IS_QUARANTINED,
     )
     .limit(1)
@@ -233,15 +234,30 @@ def forget_offsets(session: Conn, project_id: int, hardware_class: str) -> None:
     session.execute(query.values(dict.fromkeys([*RESPONSE_COLUMNS, "through_run_id"])))
 
 
-def map_responses(
-    session: Conn, project_id: int, hardware_class: str, before_run_id: int | None = None
+def map_responses(session: Conn, project_id: int, hardware_class: str) -> dict[int, Response]:
+    """Responses by worker."""
+    return _read_responses(session, _select_responses(project_id, hardware_class))
+
+
+def map_earlier_responses(
+    session: Conn, epoch: EpochRow, workers: Collection[int], before_run_id: int
 ) -> dict[int, Response]:
-    """Responses by worker; with `before_run_id` those that were estimated before that run."""
-    query = select(_CALIBRATIONS.c.worker_id, *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS)).where(
+    """Those of these workers that were estimated before a run. Where there is none, another worker's, if any."""
+    earlier = _select_responses(epoch.project_id, epoch.hardware_class).where(
+        _CALIBRATIONS.c.through_run_id < before_run_id
+    )
+    of_these = earlier.where(_CALIBRATIONS.c.worker_id.in_(workers))
+    return _read_responses(session, of_these) or _read_responses(session, earlier.limit(1))
+
+
+def _select_responses(project_id: int, hardware_class: str) -> Select[*tuple[Any, ...]]:
+    columns = (_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS)
+    return select(_CALIBRATIONS.c.worker_id, *columns).where(
         is_of_class(_CALIBRATIONS.c, project_id, hardware_class), _CALIBRATIONS.c.offset_mean.is_not(None)
     )
-    if before_run_id is not None:
-        query = query.where(_CALIBRATIONS.c.through_run_id < before_run_id)
+
+
+def _read_responses(session: Conn, query: Select[*tuple[Any, ...]]) -> dict[int, Response]:
     found = {worker_id: read_response(*columns) for worker_id, *columns in session.execute(query)}
     return {worker_id: response for worker_id, response in found.items() if response is not None}
 
@@ -257,10 +273,12 @@ def list_measured(
             _WORKERS.c.volunteer_id,
         )
         .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-        .where(is_of_same_class(_RUNS.c, epoch), _TEACHES)
+        .where(_TEACHES)
     )
-    if sha is not None:
-        query = query.where(_RUNS.c.commit_sha == sha)
+    if sha is None:
+        query = query.where(is_of_same_class(_RUNS.c, epoch))
+    else:  # it is of one project: with that as a condition, SQLite would go through all runs of the class
+        query = query.where(is_of_commit(_RUNS.c, sha, epoch.hardware_class))
     if through_run_id is not None:
         query = query.where(_RUNS.c.id <= through_run_id)
     found = []

@@ -117,10 +117,11 @@ def derive_newcomer(
     session: Conn, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
 ) -> Response | None:
     """A worker's response from its runs of a commit up to `run_id`; None where no calibrated worker measured it."""
-    calibrated = queries.map_responses(session, epoch.project_id, epoch.hardware_class, before_run_id=run_id)
-    if not calibrated.keys() - {worker_id}:
-        return Response(EXACT)  # the first of its class
     runs = queries.list_measured(session, epoch, sha, run_id)
+    others_here = {run.worker_id for run in runs} - {worker_id}
+    calibrated = queries.map_earlier_responses(session, epoch, others_here, run_id)
+    if not calibrated:
+        return Response(EXACT)  # the first of its class
     slope = epoch.throughput_slope or 0.0
     own = [run.value - slope * run.exposure for run in runs if run.worker_id == worker_id]
     others = [

@@ -10,8 +10,9 @@ from coordinator.models.base import Base, Sha256, table_of
 from shared.workers import TokenScope, WorkerState
 
 _PENDING = text("is_pending")
-IS_PENDING = text("volunteers.is_pending")
-"""That an account waits for approval, as SQLite must read it to use the index."""
+_ANCHORS = text("is_anchor")
+IS_PENDING, IS_ANCHOR = text("volunteers.is_pending"), text("workers.is_anchor")
+"""That an account waits for approval, and that a worker is an anchor, as SQLite must read it to use the index."""
 
 
 class Volunteer(Base):
@@ -156,7 +157,11 @@ class Worker(Base):
     """
 
     __tablename__ = "workers"
-    __table_args__ = (UniqueConstraint("volunteer_id", "name"), Index("ix_workers_seen", "last_seen_at", "id"))
+    __table_args__ = (
+        UniqueConstraint("volunteer_id", "name"),
+        Index("ix_workers_seen", "last_seen_at", "id"),
+        Index("ix_workers_anchors", "id", sqlite_where=_ANCHORS, postgresql_where=_ANCHORS),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))

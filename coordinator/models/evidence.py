@@ -223,6 +223,7 @@ class TrustRecord(Base):
     """
 
     __tablename__ = "trust_records"
+    __table_args__ = (Index("ix_trust_records_volunteer", "volunteer_id", "agreements"),)
 
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), primary_key=True)

@@ -30,7 +30,7 @@ class Lease(Base):
 
     __tablename__ = "leases"
     __table_args__ = (
-        Index("ix_leases_live", "project_id", "state", "expires_at", "phase"),
+        Index("ix_leases_live", "project_id", "state", "expires_at", "phase", "kind", "base_sha", "branch_id"),
         Index("ix_leases_worker_state", "worker_id", "state"),
         Index("ix_leases_worker_issued", "worker_id", "issued_at"),
         Index("ix_leases_address_state", "address_sha256", "state"),

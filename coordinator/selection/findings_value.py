@@ -34,7 +34,7 @@ _UNREAD = (JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE, JobKind.COMBINE)
 _LEASES, _PACKS, _RUNS, _POSTERIORS, _WORKERS = map(table_of, (Lease, ContextPack, Run, CommitPosterior, Worker))
 _NEWEST = (
     select(
-        _LEASES.c.id, _LEASES.c.refused_proposals, _LEASES.c.proposed_tree_sha, _LEASES.c.proposal,
+        *(_LEASES.c[name] for name in ("id", "result_key", "refused_proposals", "proposed_tree_sha")),
         _PACKS.c.with_findings, _WORKERS.c.volunteer_id,
     )
     .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
@@ -60,7 +60,7 @@ _ARMS = (
         func.coalesce(func.sum(_EFFECT * _EFFECT), 0.0).label("squares"),
     )
     .select_from(_NEWEST)
-    .outerjoin(_RUNS, and_(_RUNS.c.lease_id == _NEWEST.c.id, _RUNS.c.experiment_id.is_not(None)))
+    .outerjoin(_RUNS, and_(_RUNS.c.uuid == _NEWEST.c.result_key, _RUNS.c.experiment_id.is_not(None)))
     .outerjoin(
         _POSTERIORS,
         and_(_POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class),

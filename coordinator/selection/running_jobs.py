@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
+from coordinator.db.cache import TimedCache
 from coordinator.db.engine import Conn
 from coordinator.models import Lease, Volunteer, Worker, table_of
 from coordinator.models.accounts import IS_WORKER_STOPPED
@@ -14,6 +15,8 @@ from shared.experiments import JobKind
 from shared.protocol import now
 
 MAX_RUNNING = 100
+KEPT_SECONDS = 1.0
+"""All live leases are read for these, so they are looked up once a second, however many jobs are claimed."""
 
 
 class RunningJob(NamedTuple):
@@ -41,6 +44,13 @@ _RUNNING = (
 )
 
 
+_running = TimedCache[int, list[RunningJob]](1_000)
+
+
 def list_running_jobs(session: Conn, project_id: int) -> list[RunningJob]:
-    """The jobs that run now, those heard of longest ago first, at most MAX_RUNNING; none of a stopped account."""
-    return list(map(RunningJob._make, session.execute(_RUNNING, {"project_id": project_id, "moment": now()}).all()))
+    """The jobs that run now, those heard of longest ago first, at most MAX_RUNNING; none of a stopped account. May be
+    KEPT_SECONDS old."""
+    given = {"project_id": project_id, "moment": now()}
+    return _running.read(
+        session, project_id, KEPT_SECONDS, lambda: list(map(RunningJob._make, session.execute(_RUNNING, given).all()))
+    )

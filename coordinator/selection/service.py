@@ -111,7 +111,8 @@ def _take_snapshot(
         needs_control=not history.is_calibrated and history.jobs_done >= policy.JOBS_BEFORE_CONTROL,
     )
     if history.seed_measured == 0:
-        count = queries.count_seed_workers(session, project.id, hardware_class, project.root_sha)
+        of_class = project.id, hardware_class, project.root_sha
+        count = queries.count_seed_workers(session, *of_class, policy.SEED_WORKERS)
         root_score = queries.find_score(session, project.root_sha, hardware_class)
         snapshot = replace(snapshot, seed_workers=count, has_results=root_score is not None)
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)

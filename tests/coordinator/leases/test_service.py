@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from coordinator.db.database import Database
 from coordinator.models import Lease
+from coordinator.selection import running_jobs
 from shared.experiments import ProposalSubmission
 from shared.leases import ClaimReply, Phase, ResultUpload
 from shared.protocol import now
@@ -172,8 +173,9 @@ def test_a_proposal_may_be_sent_again(worker: MiniWorker) -> None:
 
 
 def test_agents_are_told_of_earlier_and_running_trials(
-    worker: MiniWorker, make_worker: Callable[..., MiniWorker]
+    worker: MiniWorker, make_worker: Callable[..., MiniWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(running_jobs, "KEPT_SECONDS", 0.0)
     worker.measure_root()
     worker.experiment("DEPTH = 5\n", metric=3.1)
     worker.experiment("DEPTH = 50\n", metric=None, reason="out of memory")
