@@ -201,7 +201,9 @@ class Client:
             return name
         known = [project.name for project in self.list_projects()]
         if len(known) != 1:
-            raise CoordinatorError(f"{self.url} has {len(known)} projects: name one with --project. {', '.join(known)}")
+            raise CoordinatorError(
+                f"{self.url} has {len(known)} projects: name the project, one of {', '.join(known)}."
+            )
         return known[0]
 
     def _get(self, path: str, model: type[Model], **parameters: Any) -> Model:

@@ -62,8 +62,11 @@ class Listing(Generic[Row]):
 
         Fields of what stands in an entry are columns of their own: `posterior.effect_mean`.
         """
-        frames, rows = _import_frames(), list(self)
-        return frames.DataFrame({name: [_read(row, name) for row in rows] for name in list_fields(self.model)})
+        frames, fields = _import_frames(), list_fields(self.model)
+        rows = [{name: _read(row, name) for name in fields} for row in self]
+        if frames.__name__ == "polars":  # it drops keys that the first dictionaries of a column do not have, else
+            return frames.DataFrame(rows, schema=None if rows else fields, infer_schema_length=None)
+        return frames.DataFrame(rows, columns=fields)
 
 
 def _import_frames() -> Any:

@@ -58,13 +58,20 @@ class SwarmServer(FastMCP):
     """The server. What goes wrong is told in our words, with what to do next."""
 
     async def call_tool(self, name: str, arguments: dict[str, Any]) -> Sequence[ContentBlock] | dict[str, Any]:
+        tools = {tool.name: tool for tool in await self.list_tools()}
+        if name not in tools:
+            raise ToolError(f"There is no tool {name}; there are {', '.join(tools)}.")
+        known = list(tools[name].inputSchema["properties"])
+        if odd := [one for one in arguments if one not in known]:
+            raise ToolError(f"{name} has no `{odd[0]}`; it has {', '.join(known)}. {NEXT[name]}")
         try:
             return await super().call_tool(name, arguments)
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):
                 raise ToolError(f"{describe_first(cause)}. {NEXT[name]}") from None
-            raise ToolError(f"{cause} {NEXT[name]}" if isinstance(cause, CommandError) else str(error)) from None
+            said = f"{str(cause).rstrip('.')}. {NEXT[name]}" if isinstance(cause, CommandError) else str(error)
+            raise ToolError(said) from None
 
 
 def make_server(client: Client, project: str | None) -> FastMCP:

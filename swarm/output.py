@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -98,26 +98,37 @@ def write(model: type[Message], rows: Iterable[Message], fields: str | None, sho
         _check_field(model, name)
     for row in rows:
         document = row.model_dump(mode="json")
-        chosen = document if names is None else {name: _look_up(document, name) for name in names}
+        chosen = document if names is None else {name: _look_up(document, name.split(".")) for name in names}
         sys.stdout.write(json.dumps(chosen, ensure_ascii=False) + "\n")
 
 
 def _check_field(model: type[Message], name: str) -> None:
     """Raises CommandError for a field that rows of a model do not have; names those that they have."""
-    known = list_fields(model)
-    if any(one == name or one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in known):
+    if _has_field(model, name.split(".")):
         return
+    known = list_fields(model)
     meant = next(iter(get_close_matches(name, known, 1)), None)
     hint = f" Did you mean {meant}?" if meant else ""
     raise CommandError(f"--json: there is no field {name!r}.{hint} Known fields: {', '.join(known)}.")
 
 
-def _look_up(document: dict[str, Any], name: str) -> Any:
-    """A field, or one within another, as `posterior.runs`; null where the outer one is null."""
-    value: Any = document
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+def _has_field(kind: Any, parts: Sequence[str]) -> bool:
+    """Whether values of a type have a field, or one within others, also where they are in a list."""
+    if not parts or get_origin(kind) is dict:
+        return True
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(parts[0])
+        return field is not None and _has_field(field.annotation, parts[1:])
+    return any(_has_field(one, parts) for one in get_args(kind))
+
+
+def _look_up(value: Any, parts: Sequence[str]) -> Any:
+    """A field, or one within another, as `posterior.runs`; of a list, that of each entry; null within null."""
+    if parts and isinstance(value, list):
+        return [_look_up(one, parts) for one in value]
+    if not parts:
+        return value
+    return _look_up(value.get(parts[0]), parts[1:]) if isinstance(value, dict) else None
 
 
 _OPTIONS: dict[str, Any] = {

@@ -65,6 +65,7 @@ def test_lists_are_narrowed_and_sorted(swarm: Swarm) -> None:
         row["experiments"] for row in ask("topics", "--sort", "experiments", "--ascending", "--json", "experiments")
     ]
     assert counts == sorted(counts, key=int) and len(counts) > 2  # type: ignore[call-overload]
+    assert ask("topics", "--volunteer", "nobody", "--verdict", "worse", "--json", "axis") == []
     assert swarm("findings", "lr", "--sort", "best").exit_code == 1
     assert swarm("experiments", "tiny", "--effect-above", "nan").exit_code == 1
 
@@ -113,6 +114,12 @@ def test_a_field_that_is_not_there_names_the_nested_ones(swarm: Swarm) -> None:
     assert nothing.exit_code == 1 and "Known fields: " in nothing.stderr, "also where there is no row"
     (row,) = swarm("show", 3, "--json", "posterior,runs").stdout.splitlines()
     assert json.loads(row)["posterior"]["runs"] >= 1 and json.loads(row)["runs"]
+    (of_each,) = swarm("show", 3, "--json", "runs.id,runs.seconds.training").stdout.splitlines()
+    assert json.loads(of_each)["runs.id"] == [run["id"] for run in json.loads(row)["runs"]]
+    assert json.loads(of_each)["runs.seconds.training"] == [
+        run["seconds"]["training"] for run in json.loads(row)["runs"]
+    ]
+    assert [swarm("show", 3, "--json", wrong).exit_code for wrong in ("runs.metrc", "sha.length")] == [1, 1]
 
 
 def test_a_pair_has_one_effect(swarm: Swarm) -> None:

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from coordinator.app import create_app
 from coordinator.settings import CoordinatorSettings
+from shared.protocol import Page
 from swarm import Client, CoordinatorError
-from swarm.listing import CommandError
+from swarm.listing import CommandError, Listing
 from tests.support.databases import SqliteFolder
 from tests.support.servers import serve
 from tests.support.tiny_project import serve_folder
@@ -57,6 +58,11 @@ def test_filters_and_orders_are_those_of_the_api(url: str) -> None:
             list(client.list_experiments("tiny", effect_above="nan"))
 
 
+class Measured(BaseModel):
+    name: str
+    values: dict[str, float]
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_a_list_becomes_a_data_frame(url: str, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     other = {"pandas": "polars", "polars": "pandas"}[library]
@@ -69,6 +75,9 @@ def test_a_list_becomes_a_data_frame(url: str, monkeypatch: pytest.MonkeyPatch, 
         assert len(client.list_runs("tiny", 3).to_frame()["seconds.training"]) == 3
         nothing = client.list_experiments("tiny", text="nothing-like-this").to_frame()
         assert len(nothing) == 0 and "posterior.effect_mean" in nothing.columns
+        two = [Measured(name=name, values={name: 1.5}) for name in ("first", "second")]
+        several = Listing(Measured, lambda size, cursor: Page(items=two, next_cursor=None)).to_frame()
+        assert [cell[name] for name, cell in zip(several["name"], several["values"], strict=True)] == [1.5, 1.5]
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(CommandError, match="pip install pandas"):
             client.list_projects().to_frame()

@@ -62,6 +62,12 @@ async def _use_tools(url: str) -> None:
             wrong = await session.call_tool("search", given)
             said = wrong.content[0].text
             assert wrong.isError and "Give `words`" in said and "pydantic" not in said and "type=" not in said
+        for name, given, words in (
+            ("search", {"words": "lr", "detial": True}, "search has no `detial`; it has words, project"),
+            ("serach", {}, "There is no tool serach; there are search"),
+        ):
+            mistyped = await session.call_tool(name, given)
+            assert mistyped.isError and words in mistyped.content[0].text
 
 
 def test_tools_that_write_need_a_token(url: str) -> None:
