@@ -22,12 +22,12 @@ from coordinator.autoresearch.git_repository import (
 )
 from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
-    ZERO,
+    ODD,
     ReadingOptions,
     ResultsFile,
     keep_gains,
     parse_results,
-    read_zeros_as_crashes,
+    read_odd_as_crashes,
 )
 from coordinator.autoresearch.tables import ResultsInvalidError
 from shared.commits import CommitWords
@@ -118,9 +118,9 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
             reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
             raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
         given = known.objective.direction if known else options.direction
-        voting = read_zeros_as_crashes(results.rows, Direction.MINIMIZE)  # 0 speaks for no direction
+        voting = [row for row in results.rows if row.metric or row.is_kept]  # 0 stands for nothing in many logs
         found = find_direction(results.metric, voting, given, results.direction)
-        rows = read_zeros_as_crashes(results.rows, found.direction)
+        rows = read_odd_as_crashes(results.rows, found.direction)
         rows = rows if results.has_status else keep_gains(rows, found.direction)
         plan = make_plan(rows, repository, found.direction)
         texts, left_out = _read_texts(repository, plan)
@@ -178,8 +178,8 @@ def _check_options(options: ImportOptions) -> None:
 def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirection) -> Iterator[str]:
     yield from results.account
     better = "Less" if found.direction is Direction.MINIMIZE else "More"
-    if any(step.row.reason == ZERO for step in plan.steps):
-        yield "0 stands for no result, and is read as a failure."
+    for value in sorted({step.row.reason.removeprefix(ODD) for step in plan.steps if step.row.reason.startswith(ODD)}):
+        yield f"{value} stands for no result, and is read as a failure."
     yield f"Direction: {better} {results.metric} is better, {found.reason}."
     named = {step.row.line for step in plan.steps if HASH.fullmatch(step.row.commit)}
     if not plan.found:

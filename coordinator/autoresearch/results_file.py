@@ -153,9 +153,9 @@ class _Reader:
         self._fates = read_statuses(self._statuses, said)
         self._sentinels = find_sentinels(texts, self._list_kept())
         taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
-        self._further = {
-            name: self._find_unit(name) for name in table.columns if name not in taken and self._has_numbers(name)
-        }
+        named = [name for name in table.columns if name not in taken and self._has_numbers(name)]
+        self._further = {name: self._find_unit(name) for name in named[:MAX_FURTHER]}
+        self._too_many = len(named) - len(self._further)
         cells = {name: {record.cells.get(name, "") for record in self._records} for name in table.columns}
         self._settings = [name for name in table.columns if _SETTING.match(name) and len(cells[name]) > 1]
 
@@ -207,6 +207,7 @@ class _Reader:
     def _account(self, rows: Sequence[ResultRow]) -> list[str]:
         roles = ", ".join(f"{role} = {name}" for role, name in self._columns.items() if name)
         named = [f"{name} in {unit}" if unit else name for name, unit in self._further.items()]
+        named += [f"and {self._too_many} more, which are left out"] if self._too_many else []
         further = f"; further metrics: {', '.join(named)}" if named else ""
         lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
         by_fate: dict[Fate, list[str]] = {}
@@ -323,7 +324,7 @@ class _Reader:
         return number.value if number else None
 
 
-ZERO = "its metric is 0"
+ODD = "its metric is "
 NEWEST_FIRST = "Order: the newest row stands first, so the rows are read from the last one up."
 
 
@@ -339,16 +340,21 @@ def _name_further(column: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_")[:MAX_NAME].rstrip("_") or "number"
 
 
-def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
-    """The rows, with a metric of 0 as a failed run: where less is better and no kept row has it, and where all others
-    are far above 0, or below it, and it is not said of a row with it that it was kept."""
+def read_odd_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
+    """The rows, with a metric that cannot be one as a failed run. It is 0 where less is better and no kept row has it,
+    and where all others are far above 0, or below it, and it is not said of a row with it that it was kept. It is below
+    0 where less is better, only rows that were not kept have such a one, and others were kept."""
     kept = {row.status for row in rows if row.is_kept and row.metric == 0}
     others = [row.metric for row in rows if row.metric] or [0.0]
     is_far = min(others) > max(others) / 2 > 0 or max(others) < 0
-    if kept - ENDED or (not is_far and (kept or direction is Direction.MAXIMIZE)):
-        return list(rows)
+    is_less = direction is Direction.MINIMIZE
+    is_odd = not kept - ENDED and (is_far or (is_less and not kept))
+    is_above = is_less and min((row.metric for row in rows if row.is_kept and row.metric is not None), default=0.0) > 0
     return [
-        row._replace(metric=None, outcome=RunOutcome.CRASHED, reason=ZERO) if row.metric == 0 else row for row in rows
+        row._replace(metric=None, outcome=RunOutcome.CRASHED, reason=f"{ODD}{row.metric:g}")
+        if row.metric is not None and ((row.metric == 0 and is_odd) or (row.metric < 0 and is_above))
+        else row
+        for row in rows
     ]
 
 

@@ -43,7 +43,7 @@ _WORDS = {
     Fate.TIMEOUT: "timeout timedout hang hung",
     Fate.INVALID: (
         "invalid disqualified dq blocked overrun over exceeded exceeds oversize oversized limit illegal cheat partial "
-        "incomplete unfinished infeasible violation violations violated violates"
+        "pruned incomplete unfinished infeasible violation violations violated violates"
     ),
     Fate.NOT_RUN: "skip skipped pending running todo planned queued deferred postponed",
 }

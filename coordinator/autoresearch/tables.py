@@ -26,7 +26,7 @@ MAX_COLUMNS, MAX_NAME = 1_000, 200
 _KEY = re.compile(r'"([^"\\]*)"\s*:\s*$')
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-_LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")  # of a table in Markdown
+_MARKUP = re.compile(r"\[([^]]*)\]\([^)]*\)|\*\*(.+?)\*\*")  # links and bold text of a table in Markdown
 _RULE = re.compile(r"^[\s|:=_*-]*$")
 
 
@@ -254,7 +254,7 @@ def _count_columns(texts: dict[int, str], delimiter: str) -> int:
 def split_cells(text: str, delimiter: str) -> list[str]:
     """The cells of a line. A quote that is not closed, or stands amid a cell, is a character as any other."""
     if delimiter == "|" and text.strip().startswith("|"):
-        text = _LINK.sub(r"\1", text.strip().strip("|"))
+        text = _MARKUP.sub(r"\1\2", text.strip().strip("|"))
     if '"' in text:
         try:
             return next(csv.reader([text], delimiter=delimiter, strict=True))

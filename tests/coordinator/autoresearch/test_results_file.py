@@ -14,7 +14,7 @@ from coordinator.autoresearch.results_file import (
     ResultsFile,
     keep_gains,
     parse_results,
-    read_zeros_as_crashes,
+    read_odd_as_crashes,
 )
 from coordinator.autoresearch.statuses import Fate
 from coordinator.autoresearch.tables import ResultsInvalidError
@@ -55,8 +55,11 @@ def test_a_crash_measured_nothing() -> None:
     crash, timeout, odd = read("a1b2c3d\t0.000000\t0.0\tcrash\tOOM\nb\t0.0\t0\ttimeout\tslow\nc\t0.0\t0\tdiscard\thm\n")
     assert crash.metric is None and crash.outcome is RunOutcome.CRASHED and crash.peak_memory_mib is None
     assert timeout.outcome is RunOutcome.TIMEOUT and odd.outcome is RunOutcome.OK
-    assert read_zeros_as_crashes([odd], Direction.MINIMIZE)[0].outcome is RunOutcome.CRASHED
-    assert read_zeros_as_crashes([odd], Direction.MAXIMIZE)[0].metric == 0.0
+    assert read_odd_as_crashes([odd], Direction.MINIMIZE)[0].outcome is RunOutcome.CRASHED
+    assert read_odd_as_crashes([odd], Direction.MAXIMIZE)[0].metric == 0.0
+    below = read("a\t3\t1\tkeep\tx\nb\t-2.5\t1\tdiscard\ty\n")
+    assert [row.metric for row in read_odd_as_crashes(below, Direction.MINIMIZE)] == [3.0, None], "it would be the best"
+    assert read_odd_as_crashes(below, Direction.MAXIMIZE) == below
 
 
 def test_lines_that_cannot_be_read_are_named() -> None:
@@ -127,9 +130,7 @@ def test_commas_lines_of_json_and_no_header_are_read_too() -> None:
     assert [(row.line, row.commit, row.metric, row.description) for row in bare.rows] == [
         (1, "d25aed3", 1.1, "baseline"), (2, "bff038c", 1.05, "fused kernel"),
     ]  # fmt: skip
-    table = (
-        "| commit | loss | status | description |\n|---|---|---|---|\n| [`a1`](https://x/a1) | **1.5** | keep | x |\n"
-    )
+    table = "| commit | loss | status | description |\n|---|---|---|---|\n| [`a1`](https://x/a1) | **1.5** | keep | **x** |\n"
     (row,) = parse_results(b"# Results\n\n" + table.encode()).rows
     assert (row.metric, row.commit) == (1.5, "a1")
 
@@ -171,6 +172,9 @@ def test_numbers_have_units_commas_and_signs_for_nothing() -> None:
         "a\t1\t9 GiB\tkeep\tx\nb\t2\t8 GiB\tkeep\tx\nc\t3\t900 MiB\tkeep\tx\n", HEADER.replace("memory_gb", "mem")
     )
     assert [row.further for row in mixed] == [{"mem": 9.0}, {"mem": 8.0}, {}]
+    names = "\t".join(f"m{number}" for number in range(43))
+    many = parse_results(f"{names}\tval_bpb\tstatus\tdescription\n{chr(9).join('1' * 44)}\tkeep\tx\n".encode())
+    assert len(many.rows[0].further) == 40 and any("and 3 more, which are left out" in line for line in many.account)
 
 
 def test_what_was_kept_without_a_number_keeps_its_code() -> None:
@@ -213,9 +217,9 @@ def test_zero_is_no_measurement_where_all_others_are_far_from_it(numbers: str, z
     text = "".join(
         f"a{number}\t{number}\t1\t{'keep' if number != '0' else 'discard'}\tx\n" for number in numbers.split()
     )
-    assert read_zeros_as_crashes(read(text), Direction.MAXIMIZE)[-1].metric == zero
+    assert read_odd_as_crashes(read(text), Direction.MAXIMIZE)[-1].metric == zero
     ended = read(re.sub("keep|discard", "ok", text))
-    assert read_zeros_as_crashes(ended, Direction.MINIMIZE)[-1].metric == zero, "that a run ended does not say more"
+    assert read_odd_as_crashes(ended, Direction.MINIMIZE)[-1].metric == zero, "that a run ended does not say more"
 
 
 def test_nothing_over_a_limit_has_a_metric() -> None:
