@@ -130,9 +130,9 @@ def test_commas_lines_of_json_and_no_header_are_read_too() -> None:
     assert [(row.line, row.commit, row.metric, row.description) for row in bare.rows] == [
         (1, "d25aed3", 1.1, "baseline"), (2, "bff038c", 1.05, "fused kernel"),
     ]  # fmt: skip
-    table = "| commit | loss | status | description |\n|---|---|---|---|\n| [`a1`](https://x/a1) | **1.5** | keep | **x** |\n"
+    table = "| commit | loss | status | what |\n|---|---|---|---|\n| [`a1`](https://x/a1) | **1.5** | keep | **x** |\n"
     (row,) = parse_results(b"# Results\n\n" + table.encode()).rows
-    assert (row.metric, row.commit) == (1.5, "a1")
+    assert (row.metric, row.commit, row.description) == (1.5, "a1", "x")
 
 
 def test_a_quoted_description_may_have_several_lines() -> None:
