@@ -22,7 +22,7 @@ from coordinator.events import api as events_api
 from coordinator.events import history
 from coordinator.events.feed import Feed, run_feed
 from coordinator.events.notices import NOTICE_SECONDS, Notifier
-from coordinator.evidence.epochs import end_due_epochs
+from coordinator.evidence.renewal import end_due_epochs, follow_decisions
 from coordinator.experiments import api as experiments_api
 from coordinator.experiments import project_lists
 from coordinator.export import api as export_api
@@ -80,6 +80,7 @@ def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> 
                 await tasks.enter_async_context(task)
             for task in () if snapshot else (
                 repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
+                repeat("decisions", settings.progress_count_seconds, partial(follow_decisions, app.state.database)),
                 repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
                 repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
                 repeat("digests", seconds, partial(make_due, app.state.database)),

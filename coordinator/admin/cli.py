@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.events import history
-from coordinator.evidence import epochs
+from coordinator.evidence import epochs, renewal
 from coordinator.export.snapshot import write_snapshot
 from coordinator.models import Commit, Run
 from coordinator.projects import service as projects
@@ -220,5 +221,7 @@ def new_epoch() -> None:
 
     The coordinator does so by itself now and then.  Example:  swarm-coordinator new-epoch
     """
-    with clear_errors(), open_database() as database, database.write() as session:
-        typer.echo(f"A new epoch began in {epochs.end_epochs(session, always=True)} hardware class(es).")
+    with clear_errors(), open_database() as database:
+        count = renewal.end_due_epochs(database, always=True)
+        renewal.follow_decisions(database, inf)
+        typer.echo(f"A new epoch began in {count} hardware class(es).")

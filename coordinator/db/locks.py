@@ -6,7 +6,7 @@ Numbers from zero on are named here. Negative numbers stand for hashes (`lock_ha
 from collections.abc import Iterable
 from enum import IntEnum, unique
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from coordinator.db.engine import Conn, engine_of
 
@@ -27,6 +27,8 @@ class AdvisoryLock(IntEnum):
     """Digests are made by one transaction at a time."""
     HISTORY = 7_305_802_118
     """Entries of histories get their places by one transaction at a time."""
+    EPOCHS = 7_305_802_119
+    """The estimates of an epoch are made by one process at a time."""
 
 
 _LOCK = text("select pg_advisory_xact_lock(number) from unnest(cast(:numbers as bigint[])) as number")
@@ -36,6 +38,13 @@ _LOCK = text("select pg_advisory_xact_lock(number) from unnest(cast(:numbers as 
 def lock_until_commit(session: Conn, lock: AdvisoryLock) -> None:
     """Wait for a lock and hold it until the transaction ends."""
     _lock(session, [lock])
+
+
+def try_lock_until_commit(session: Conn, lock: AdvisoryLock) -> bool:
+    """Hold a lock until the transaction ends, if no other does; returns whether it is held now."""
+    if engine_of(session).dialect.name != "postgresql":
+        return True
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(int(lock)))))
 
 
 def lock_hashes(session: Conn, hashes: Iterable[str]) -> None:

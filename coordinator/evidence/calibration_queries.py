@@ -1,11 +1,11 @@
 """Questions about a hardware class as a whole: its epoch, its workers' calibrations, all its runs."""
 
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, case, exists, func, insert, or_, select, text, true, update
+from sqlalchemy import Select, and_, bindparam, case, exists, func, insert, or_, select, text, true, tuple_, update
 
 from coordinator.db.engine import Conn
 from coordinator.evidence.agreement import TrustHistory, Vouching
@@ -64,15 +64,27 @@ class EpochRow(NamedTuple):
     gain_sd: float | None
     throughput_slope: float | None
     centre: float | None
+    ended_at: datetime | None
+    underived_sha: str | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the class's numbers follow from its runs: nothing waits to be derived again in the background."""
+        return self.ended_at is None and self.underived_sha is None
 
     def find_unknown(self, contract: Contract) -> Response:
         """The response of a worker that is not calibrated."""
-        offset_sd = self.offset_sd or contract.evidence.typical_offset_sd
-        return Response(Normal(0.0, offset_sd), Normal(0.0, self.gain_sd or 0.0), self.centre or 0.0)
+        return find_unknown(contract, self.offset_sd, self.gain_sd, self.centre)
 
     def shift(self, throughput: float | None, pace: float) -> float:
         """How much of a run's value is due to its budget in tokens of the seed."""
         return (self.throughput_slope or 0.0) * expose(self.seed_throughput, throughput, pace)
+
+
+def find_unknown(contract: Contract, offset_sd: float | None, gain_sd: float | None, centre: float | None) -> Response:
+    """The response of a worker that is not calibrated, in a class with these estimates."""
+    offset = Normal(0.0, offset_sd or contract.evidence.typical_offset_sd)
+    return Response(offset, Normal(0.0, gain_sd or 0.0), centre or 0.0)
 
 
 class WorkerEvidence(NamedTuple):
@@ -346,13 +358,25 @@ def count_runs_since(session: Conn, epoch: EpochRow) -> int:
     return session.scalar(query) or 0
 
 
-def list_generations(session: Conn, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
-    """Commits that have a run or a posterior in the class, by depth, from the root downwards."""
+def list_generations(
+    session: Conn, project_id: int, hardware_class: str, first: CommitRow | None = None, limit: int | None = None
+) -> list[list[CommitRow]]:
+    """Commits that have a run or a posterior in the class, by depth, from the root or from the one that is `first`
+    downwards, `limit` in all."""
     ran = exists().where(is_of_commit(_RUNS.c, _COMMITS.c.sha, hardware_class))
     judged = exists().where(is_of_commit(_POSTERIORS.c, _COMMITS.c.sha, hardware_class))
-    query = COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))
+    query = COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged)).limit(limit)
+    if first is not None:
+        query = query.where(tuple_(_COMMITS.c.depth, _COMMITS.c.sha) >= (first.depth, first.sha))
     rows = map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha)))
     return [list(generation) for _, generation in groupby(rows, key=lambda row: row.depth)]
+
+
+def list_unsettled(session: Conn) -> list[EpochRow]:
+    """The epochs of classes that are to be derived again in the background, the one that ended first before others."""
+    is_due = or_(_EPOCHS.c.ended_at.is_not(None), _EPOCHS.c.underived_sha.is_not(None))
+    query = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(is_due).order_by(_EPOCHS.c.ended_at)
+    return list(map(EpochRow._make, session.execute(query)))
 
 
 def find_epoch(session: Conn, project_id: int, hardware_class: str) -> EpochRow | None:

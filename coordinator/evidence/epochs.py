@@ -6,11 +6,11 @@ from its first run of a commit that calibrated workers measured (usually the see
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.db.database import Database
 from coordinator.db.engine import Conn
 from coordinator.evidence import agreement, effects, offsets, posteriors, promotions, statistics
 from coordinator.evidence import calibration_queries as queries
@@ -158,7 +158,8 @@ def derive_effects(
     unknown = estimate.find_unknown(contract.evidence.typical_offset_sd)
     commits = queries.list_experimented(session, epoch.project_id, epoch.hardware_class, through_run_id)
     shas = [commit.sha for commit in commits]
-    runs = run_queries.map_measurements(session, shas, epoch.hardware_class, contract, through_run_id)
+    reference = epoch.seed_throughput
+    runs = run_queries.map_measurements(session, shas, epoch.hardware_class, contract, through_run_id, reference)
     measured = [
         effects.MeasuredCommit(
             commit.sha,
@@ -180,36 +181,56 @@ def derive_effects(
     return {kind.value if kind else posteriors.ALL_KINDS: list(prior) for kind, prior in learnt.items()}
 
 
-def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
-    """Estimate noise, offsets and priors of effects again, and freeze them. The posteriors do not follow here."""
-    project_id, hardware_class = epoch.project_id, epoch.hardware_class
-    reference = find_reference(queries.list_throughputs(session, project_id, hardware_class), epoch.seed_throughput)
-    queries.change_epoch(session, epoch, seed_throughput=reference)
+class NextEpoch(NamedTuple):
+    """The numbers that an epoch begins with: reference throughput, and the estimates from so many `runs` up to one."""
+
+    reference: float | None
+    through_run_id: int
+    runs: int
+    estimate: offsets.EpochEstimate
+    effects: dict[str, list[float]]
+
+
+def estimate(session: Session, contract: Contract, epoch: EpochRow) -> NextEpoch:
+    """Estimate noise, offsets and priors of effects again, for the epoch after this one."""
+    throughputs = queries.list_throughputs(session, epoch.project_id, epoch.hardware_class)
+    reference = find_reference(throughputs, epoch.seed_throughput)
     epoch = epoch._replace(seed_throughput=reference)
     runs = queries.list_measured(session, epoch)
     through = max((run.run_id for run in runs), default=0)
-    estimate = derive_epoch(contract, runs, session.get_one(Project, project_id).root_sha)
+    found = derive_epoch(contract, runs, session.get_one(Project, epoch.project_id).root_sha)
+    return NextEpoch(reference, through, len(runs), found, derive_effects(session, contract, epoch, found, through))
+
+
+def begin_next(session: Session, contract: Contract, epoch: EpochRow, found: NextEpoch) -> None:
+    """Freeze estimates for the epoch after this one. Its posteriors are then due. Workers that were calibrated by runs
+    which came meanwhile are so again."""
+    project_id, hardware_class = epoch.project_id, epoch.hardware_class
+    known = max(found.through_run_id, epoch.through_run_id)
+    newcomers = queries.list_newcomers(session, epoch._replace(through_run_id=known))
     queries.forget_offsets(session, project_id, hardware_class)
-    for worker_id, response in estimate.responses.items():
+    for worker_id, response in found.estimate.responses.items():
         key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
-        columns = response.columns() | {"through_run_id": through, "updated_at": now()}
+        columns = response.columns() | {"through_run_id": found.through_run_id, "updated_at": now()}
         queries.change_calibration(session, key, columns)
-    queries.add_past_offsets(session, epoch, estimate.responses)
+    queries.add_past_offsets(session, epoch, found.estimate.responses)
     queries.change_epoch(
-        session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
-        started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd, throughput_slope=estimate.slope,
-        offset_sd=estimate.offset_sd, gain_sd=estimate.gain_sd, centre=estimate.centre,
-        effects=derive_effects(session, contract, epoch, estimate, through),
+        session, epoch, number=epoch.number + 1, noise_sd=found.estimate.noise_sd, runs=found.runs,
+        through_run_id=found.through_run_id, started_at=now(), disputed_noise_sd=found.estimate.disputed_noise_sd,
+        throughput_slope=found.estimate.slope, offset_sd=found.estimate.offset_sd, gain_sd=found.estimate.gain_sd,
+        centre=found.estimate.centre, effects=found.effects, seed_throughput=found.reference, ended_at=None,
+        underived_sha=session.get_one(Project, project_id).root_sha,
     )  # fmt: skip
+    begun = queries.lock_epoch(session, project_id, hardware_class)
+    for worker_id, run_id, sha in sorted(newcomers, key=lambda row: row[1]):
+        if begun is not None and worker_id not in found.estimate.responses:
+            calibrate_newcomer(session, contract, begun, worker_id, run_id, sha)
 
 
-def end_due_epochs(database: Database) -> None:
-    """Start a new epoch in each class where enough runs came, each in a short transaction of its own."""
-    with database.read() as session:
-        over = [epoch for epoch in _list_epochs(session) if epoch is not None and _is_over(session, epoch)]
-    for epoch in over:
-        with database.write() as session:
-            end_epoch(session, epoch.project_id, epoch.hardware_class)
+def list_over(session: Conn, *, always: bool = False) -> list[EpochRow]:
+    """The epochs that nothing has ended yet, of classes where enough runs came since."""
+    going_on = [epoch for epoch in _list_epochs(session) if epoch is not None and epoch.ended_at is None]
+    return [epoch for epoch in going_on if always or _is_over(session, epoch)]
 
 
 def _list_epochs(session: Conn) -> list[EpochRow | None]:
@@ -229,7 +250,7 @@ def bring_up_to_date(session: Session) -> None:
         is_first = queries.find_epoch(session, project_id, hardware_class) is None
         epoch = begin_run(session, contract, project_id, hardware_class)
         if is_first or (epoch.rules < RESPONSES_LEARNT and epoch.number > 0):
-            start_epoch(session, contract, epoch)
+            begin_next(session, contract, epoch, estimate(session, contract, epoch))
         if is_first or epoch.rules != RULES:
             derive_again(session, contract, project_id, hardware_class)
             queries.change_epoch(session, epoch, rules=RULES)
@@ -247,7 +268,7 @@ def end_epoch(session: Session, project_id: int, hardware_class: str, *, always:
     epoch = begin_run(session, contract, project_id, hardware_class)
     if not always and not _is_over(session, epoch):
         return False
-    start_epoch(session, contract, epoch)
+    begin_next(session, contract, epoch, estimate(session, contract, epoch))
     derive_again(session, contract, project_id, hardware_class)
     return True
 
@@ -261,8 +282,11 @@ def derive_again(session: Session, contract: Contract, project_id: int, hardware
     changed = 0
     model = posteriors.find_model(session, contract, project_id, hardware_class)
     for generation in queries.list_generations(session, project_id, hardware_class):
-        changed += posteriors.derive_and_store(session, contract, model, generation, hardware_class)
+        changed += len(generation)
+        changed -= len(posteriors.derive_and_store(session, contract, model, generation, hardware_class)[1])
     promotions.refresh(session, session.get_one(Project, project_id), hardware_class)
+    if (epoch := queries.find_epoch(session, project_id, hardware_class)) is not None:
+        queries.change_epoch(session, epoch, underived_sha=None)
     return changed
 
 
@@ -291,7 +315,8 @@ def recompute(session: Session) -> int:
 
 
 def find_differences(session: Session) -> Iterator[str]:
-    """All stored numbers that the runs do not give, each in a line."""
+    """All stored numbers that the runs do not give, each in a line. Classes that are derived again in the background
+    are left out: it is known that they do not follow yet."""
     for project_id, hardware_class in queries.list_classes(session):
         project = session.get_one(Project, project_id)
         contract = projects.contract_of(project)
@@ -299,6 +324,7 @@ def find_differences(session: Session) -> Iterator[str]:
         epoch = queries.find_epoch(session, project_id, hardware_class)
         if epoch is None:
             yield f"{name}: no epoch was begun"
+        if epoch is None or not epoch.is_settled:
             continue
         yield from (f"{name}: {line}" for line in _check_responses(session, contract, epoch))
         for sha in queries.list_judged(session, project_id, hardware_class):

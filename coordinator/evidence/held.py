@@ -8,9 +8,8 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from coordinator.events import history
-from coordinator.evidence import epochs
-from coordinator.evidence.posteriors import find_posterior, refresh_posteriors
-from coordinator.evidence.quarantine import mark_progress_stale
+from coordinator.evidence import decisions, epochs
+from coordinator.evidence.posteriors import find_posterior
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import CommitPosterior, DueReplication, Experiment, HeldDecision, Project, Volunteer, Worker
 from coordinator.models.base import is_of_commit
@@ -46,8 +45,7 @@ def set_decision(
     session: Session, project: Project, sha: str, hardware_class: str, decision: str | None, by: str, reason: str
 ) -> None:
     """Store a decision, or remove it with None, and derive what follows for the commit and those below it."""
-    contract = projects.contract_of(project)
-    epochs.begin_run(session, contract, project.id, hardware_class)
+    epochs.begin_run(session, projects.contract_of(project), project.id, hardware_class)
     row = session.get(HeldDecision, (sha, hardware_class))
     is_of_rejection = HeldDecisionKind.REJECT in (decision, row.decision if row else None)
     if row is not None:
@@ -62,12 +60,8 @@ def set_decision(
         )  # fmt: skip
         session.flush()
     history.enter_decision(session, [project.id], commit_sha=sha, hardware_class=hardware_class, held=decision)
-    if is_of_rejection:  # noise, responses and priors are learnt again, without its runs or with them
-        epochs.end_epoch(session, project.id, hardware_class, always=True)
-    else:
-        epochs.derive_again(session, contract, project.id, hardware_class)
-    derived = refresh_posteriors(session, contract, sha, hardware_class)
-    mark_progress_stale(session, project.id, hardware_class)
+    # A rejection ends the epoch: noise, responses and priors are learnt again, without its runs or with them.
+    derived = decisions.follow(session, project.id, hardware_class, [sha], ends_epoch=is_of_rejection).get(sha)
     is_due = derived is not None and derived.standing is Standing.HELD
     for_anchors = derived is not None and derived.awaits_anchors
     session.execute(delete(DueReplication).where(is_of_commit(DueReplication, sha, hardware_class)))

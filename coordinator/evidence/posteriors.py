@@ -5,7 +5,7 @@ time, with a few statements each, and no further down than numbers change: the w
 generation, so a new run of the seed does not touch the whole tree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import hypot, isclose
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from coordinator.db.engine import Conn
 from coordinator.evidence import agreement, queries, statistics
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.statistics import SURE_OF_CLAIMS, Belief, EffectPrior, Measurement, Model, Normal
-from coordinator.lineage.commits import CommitRow, get_commit, list_children
+from coordinator.lineage.commits import MAX_CACHED_LINE, CommitRow, get_commit, list_children, list_nearest
 from coordinator.models import CommitPosterior
 from shared.contract import Contract
 from shared.experiments import Dispute, HeldDecisionKind, JobKind, Posterior, Standing, Verdict
@@ -29,6 +29,9 @@ UNCHANGED = 1e-3 * SAME_NUMBER
 
 MANY = 50
 """Number of commits of one generation from which on is asked whether any below was measured in the class."""
+
+ABOVE_AT_ONCE = 250
+"""Number of ancestors that are looked at together where the nearest ones were not measured in the class."""
 
 ALL_KINDS = "all"
 """Name of the prior of all kinds of job together, where an epoch stores them by kind."""
@@ -96,9 +99,8 @@ def refresh_posteriors(session: Conn, contract: Contract, sha: str, hardware_cla
     generation: Sequence[CommitRow] = [get_commit(session, sha)]
     model = find_model(session, contract, generation[0].project_id, hardware_class)
     while generation:
-        derived = derive(session, contract, model, generation, hardware_class)
+        derived, settled = derive_and_store(session, contract, model, generation, hardware_class)
         first = first or derived.get(sha)
-        settled = _store(session, generation, derived, hardware_class)
         above = [commit.sha for commit in generation if commit.sha not in settled]
         place = generation[0]
         if len(above) > MANY and not queries.is_any_deeper(session, hardware_class, place.project_id, place.depth):
@@ -118,10 +120,11 @@ def store_first(
 
 def derive_and_store(
     session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
-) -> int:
-    """Write the posteriors of commits whose ancestors' stand as they should; returns how many changed."""
+) -> tuple[dict[str, DerivedPosterior], set[str]]:
+    """Write the posteriors of commits whose ancestors' stand as they should; returns them, and the commits whose
+    numbers stayed the same."""
     derived = derive(session, contract, model, commits, hardware_class)
-    return len(commits) - len(_store(session, commits, derived, hardware_class))
+    return derived, _store(session, commits, derived, hardware_class)
 
 
 def find_model(session: Conn, contract: Contract, project_id: int, hardware_class: str) -> Model:
@@ -177,9 +180,12 @@ def derive(
     measured = [commit for commit in commits if commit.sha in runs]
     parents = list({commit.parent_sha for commit in measured if commit.parent_sha is not None})
     above = queries.map_posteriors(session, parents, hardware_class)
-    derived = {}
+    derived, ancestors = {}, dict[str | None, Ancestor | None]()  # by the parent, a step above it
     for commit in measured:
-        ancestor = find_ancestor(session, commit, hardware_class, above)
+        if commit.parent_sha not in ancestors:
+            ancestors[commit.parent_sha] = find_ancestor(session, commit._replace(steps=0), hardware_class, above)
+        ancestor = ancestors[commit.parent_sha]
+        ancestor = ancestor and ancestor._replace(steps=ancestor.steps + commit.steps)
         one = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
         if one.standing is Standing.VERIFIED:
             sha = find_base(session, commit, hardware_class)
@@ -332,19 +338,24 @@ def find_ancestor(
     session: Conn, commit: CommitRow, hardware_class: str, parents: Mapping[str, PosteriorRow] | None = None
 ) -> Ancestor | None:
     """The nearest ancestor with a posterior in the class; those of `parents` are known already."""
-    at, steps, is_doubtful = commit, commit.steps, False
-    while at.parent_sha is not None:
-        above, is_parent = at.parent_sha, at is commit
-        is_read = is_parent and parents is not None
-        row = (parents or {}).get(above) if is_read else find_posterior(session, above, hardware_class)
-        if row is not None and row.standing == Standing.REJECTED:
-            is_doubtful = True  # and what lies above it is the next that may be believed
-        elif row is not None:
-            is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
-            return Ancestor(above, _believe(row), steps, is_parent, is_doubtful)
-        is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)
-        at = get_commit(session, above)
-        steps += at.steps
+    steps, is_doubtful = commit.steps, False
+    line = [commit.parent_sha] if commit.parent_sha is not None else []
+    known = queries.map_posteriors(session, line, hardware_class) if parents is None else parents
+    while line:
+        discounted: Set[str] | None = None
+        for sha in line:
+            row = known.get(sha)
+            if row is not None and row.standing == Standing.REJECTED:
+                is_doubtful = True  # and what lies above it is the next that may be believed
+            elif row is not None:
+                is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
+                return Ancestor(sha, _believe(row), steps, sha == commit.parent_sha, is_doubtful)
+            if not is_doubtful and discounted is None:
+                discounted = queries.list_discounted(session, line, hardware_class)
+            is_doubtful = is_doubtful or sha in (discounted or ())
+            steps += get_commit(session, sha).steps
+        line = list_nearest(session, line[-1], MAX_CACHED_LINE if len(line) == 1 else ABOVE_AT_ONCE)[1:]
+        known = queries.map_posteriors(session, line, hardware_class)
     return None
 
 

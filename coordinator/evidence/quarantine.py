@@ -1,10 +1,10 @@
 """Maintainers keep a worker or a volunteer out of the evidence, let it in again, and name anchors.
 
 Unverified runs stop counting at once. Commits that lose all their runs lose their posterior, and their descendants are
-suspect until others test them. The classes concerned begin a new epoch, since offsets may rest on those runs too.
+suspect until others test them. The classes concerned begin a new epoch soon after, in the background, since offsets may
+rest on those runs too.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, exists, select, update
@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from coordinator.events import history
 from coordinator.events import service as events
-from coordinator.evidence import epochs
+from coordinator.evidence import decisions, epochs
 from coordinator.http.errors import must_find
-from coordinator.models import ClassProgress, CommitPosterior, Lease, Project, Run, Volunteer, Worker, table_of
+from coordinator.models import CommitPosterior, Lease, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
 from coordinator.projects import service as projects
 from shared.events import EventKind
@@ -35,23 +35,17 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     workers = session.scalars(select(Worker.id).where(is_target)).all()
     _await_results(session, _LEASES.c.worker_id.in_(workers))
     changed = _recount_runs(session, workers)
-    for project_id, hardware_class in changed:
-        epochs.end_epoch(session, project_id, hardware_class, always=True)
-        mark_progress_stale(session, project_id, hardware_class)
+    for (project_id, hardware_class), shas in changed.items():
+        decisions.follow(session, project_id, hardware_class, shas, ends_epoch=True)
+    runs = sum(map(len, changed.values()))
     where = history.list_projects_of(session, person.id)
     what = {"volunteer": volunteer, "worker": worker, "in_quarantine": reason is not None}
     history.enter_decision(session, where, **what)
     events.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
-        runs=changed.total(),
+        runs=runs,
     )  # fmt: skip
-    return changed.total()
-
-
-def mark_progress_stale(session: Session, project_id: int, hardware_class: str) -> None:
-    """Have the bins of a class made again, because other runs count now, or another commit may lead."""
-    is_class = ClassProgress.project_id == project_id, ClassProgress.hardware_class == hardware_class
-    session.execute(update(ClassProgress).where(*is_class).values(is_stale=True))
+    return runs
 
 
 def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool, who: str) -> None:
@@ -87,10 +81,10 @@ def _await_results(session: Session, is_theirs: ColumnElement[bool]) -> None:
         epochs.begin_run(session, contract, project_id, hardware_class)
 
 
-def _recount_runs(session: Session, worker_ids: Sequence[int]) -> Counter[tuple[int, str]]:
-    """Let runs of workers count or not, as quarantines say; returns the number of changed ones by project and class.
+def _recount_runs(session: Session, worker_ids: Sequence[int]) -> dict[tuple[int, str], list[str]]:
+    """Let runs of workers count or not, as quarantines say; returns the commits of changed ones by project and class.
     Runs of a commit that is verified in their class keep counting: others confirmed them."""
-    changed = Counter[tuple[int, str]]()
+    changed: dict[tuple[int, str], list[str]] = {}
     for worker_id in worker_ids:
         own, volunteers = session.execute(
             select(_WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
@@ -101,6 +95,7 @@ def _recount_runs(session: Session, worker_ids: Sequence[int]) -> Counter[tuple[
         query = update(_RUNS).where(_RUNS.c.worker_id == worker_id, _RUNS.c.counts.is_(not is_free))
         if not is_free:
             query = query.where(~exists().where(IS_POSTERIOR_OF_RUN, _POSTERIORS.c.standing == Standing.VERIFIED))
-        rows = session.execute(query.values(counts=is_free).returning(_RUNS.c.project_id, _RUNS.c.hardware_class))
-        changed.update((project_id, hardware_class) for project_id, hardware_class in rows)
+        found = query.values(counts=is_free).returning(_RUNS.c.project_id, _RUNS.c.hardware_class, _RUNS.c.commit_sha)
+        for project_id, hardware_class, sha in session.execute(found):
+            changed.setdefault((project_id, hardware_class), []).append(sha)
     return changed

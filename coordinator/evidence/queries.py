@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, bindparam, case, delete, func, insert, select, update
 
 from coordinator.db.engine import Conn, LabelledRow
-from coordinator.evidence.calibration_queries import EpochRow
+from coordinator.evidence.calibration_queries import find_unknown
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.confirmation import ConfirmationRun
 from coordinator.evidence.run_stats import Work
@@ -26,7 +26,7 @@ from coordinator.models import (
 from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
-from shared.experiments import HeldDecisionKind, JobKind
+from shared.experiments import HeldDecisionKind, JobKind, Standing
 from shared.records import Trust
 from shared.runs import RunLimit
 
@@ -67,7 +67,7 @@ _RUNS_OF_COMMITS = (
         _DECISIONS.c.decision,
         *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS),
         *(_RUNS.c[name] for name in ("seed_throughput", "pace")),
-        *(_EPOCHS.c[name] for name in EpochRow._fields),
+        *(_EPOCHS.c[name] for name in ("throughput_slope", "seed_throughput", "offset_sd", "gain_sd", "centre")),
     )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .join(_EPOCHS, is_of_same_class(_EPOCHS.c, _RUNS.c))
@@ -83,7 +83,11 @@ _RUNS_OF_COMMITS = (
 _MEASUREMENTS = _RUNS_OF_COMMITS.where(IS_MEASUREMENT)
 _CONFIRMATIONS = _RUNS_OF_COMMITS.where(IS_CONFIRMATION).add_columns(_RUNS.c.holdout_metric)
 _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
-_DISCOUNTED = select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1)
+_DISCOUNTED = select(_RUNS.c.commit_sha).where(
+    _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
+    _RUNS.c.hardware_class == bindparam("hardware_class"),
+    _RUNS.c.counts.is_(False),
+)
 _ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(is_of_class(_EPOCHS.c))
 _DEEPER = (
     select(_RUNS.c.id)
@@ -125,15 +129,16 @@ def add_run(session: Conn, columns: Mapping[str, Any]) -> int:
 
 def map_measurements(
     session: Conn, shas: Sequence[str], hardware_class: str, contract: Contract,
-    through_run_id: int | None = None,
+    through_run_id: int | None = None, reference: float | None = None,
 ) -> dict[str, list[Measurement]]:  # fmt: skip
-    """All runs that count as measurements, up to a run if it is named, by commit, in the order of the runs."""
+    """All runs that count as measurements, up to a run if it is named, by commit, in the order of the runs; with a
+    throughput as `reference` for that of the class's epoch."""
     found: dict[str, list[Measurement]] = {}
     query = _MEASUREMENTS if through_run_id is None else _MEASUREMENTS.where(_RUNS.c.id <= through_run_id)
     for some in _batches(shas):
         rows = session.execute(query, {"shas": some, "hardware_class": hardware_class})
         for sha, *row in map(tuple, rows):
-            found.setdefault(sha, []).append(_read_measurement(row, contract))
+            found.setdefault(sha, []).append(_read_measurement(row, contract, reference))
     return found
 
 
@@ -148,12 +153,12 @@ def map_confirmations(
     return found
 
 
-def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
+def _read_measurement(row: Sequence[Any], contract: Contract, reference: float | None = None) -> Measurement:
     metric, worker_id, kind, trust, is_check, limits, volunteer_id, decided, *rest = row
-    epoch = EpochRow._make(rest[RESPONSE + 2 :])
-    response = read_response(*rest[:RESPONSE]) or epoch.find_unknown(contract)
-    exposure = expose(epoch.seed_throughput, *rest[RESPONSE : RESPONSE + 2])
-    offset = response.offset_at(metric, (epoch.throughput_slope or 0.0) * exposure)
+    throughput, pace, slope, of_epoch, *unknown = rest[RESPONSE:]
+    response = read_response(*rest[:RESPONSE]) or find_unknown(contract, *unknown)
+    exposure = expose(reference or of_epoch, throughput, pace)
+    offset = response.offset_at(metric, (slope or 0.0) * exposure)
     of = JobKind(kind)
     makes = of.makes_experiment
     decision = HeldDecisionKind(decided) if decided else None
@@ -163,9 +168,9 @@ def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
     )  # fmt: skip
 
 
-def has_discounted_run(session: Conn, sha: str, hardware_class: str) -> bool:
-    """Whether a quarantine keeps a run of the commit from counting."""
-    return session.scalar(_DISCOUNTED, {"sha": sha, "hardware_class": hardware_class}) is not None
+def list_discounted(session: Conn, shas: Sequence[str], hardware_class: str) -> set[str]:
+    """Those of some commits of which a quarantine keeps a run from counting."""
+    return set(session.scalars(_DISCOUNTED, {"shas": list(shas), "hardware_class": hardware_class}))
 
 
 def find_estimates(
@@ -215,10 +220,26 @@ def remove_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -
         session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
 
 
-def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
+def doubt_below(session: Conn, shas: Sequence[str], hardware_class: str) -> None:
+    """Have what rests on commits in a class be suspect: all below them, as far down as nobody checked it."""
+    above = _COMMITS.alias()
+    first = select(_COMMITS.c.sha).where(_COMMITS.c.parent_sha.in_(bindparam("shas", expanding=True)))
+    below = first.cte("below", recursive=True)
+    is_judged = is_of_commit(_POSTERIORS.c, below.c.sha, hardware_class)
+    further = select(above.c.sha).join(below, above.c.parent_sha == below.c.sha).outerjoin(_POSTERIORS, is_judged)
+    below = below.union(further.where(func.coalesce(_POSTERIORS.c.checkers, 0) == 0))
+    is_unchecked = _POSTERIORS.c.checkers == 0, _POSTERIORS.c.standing == Standing.PROVISIONAL
+    query = update(_POSTERIORS).where(
+        _POSTERIORS.c.hardware_class == hardware_class, _POSTERIORS.c.commit_sha.in_(select(below.c.sha)), *is_unchecked
+    )
+    for some in _batches(shas, 20 * NAMES_AT_ONCE):
+        session.execute(query.values(standing=Standing.SUSPECT), {"shas": some})
+
+
+def _batches(shas: Sequence[str], at_once: int = NAMES_AT_ONCE) -> Iterator[list[str]]:
     """Names in parts that one statement takes."""
-    for start in range(0, len(shas), NAMES_AT_ONCE):
-        yield list(shas[start : start + NAMES_AT_ONCE])
+    for start in range(0, len(shas), at_once):
+        yield list(shas[start : start + at_once])
 
 
 def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:

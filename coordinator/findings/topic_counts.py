@@ -39,6 +39,9 @@ _VERDICTS = {
 ADDED = ("experiments", *_VERDICTS, "failed")
 """Columns that add up."""
 
+AT_ONCE = 1_000
+"""Number of findings whose topics one statement looks for."""
+
 
 class TopicRow(NamedTuple):
     """A topic, with the counts of its experiments by what came of them; `axis` is as one of them wrote it, and
@@ -165,16 +168,16 @@ def recount_oldest(session: Session, since: datetime) -> None:
 
 def recount_of(session: Session, finding_ids: Sequence[int]) -> None:
     """Count the topics of findings again, which came to be hidden or shown."""
-    is_its = and_(_COUNTS.c.project_id == _EXPERIMENTS.c.project_id, _COUNTS.c.topic == _EXPERIMENTS.c.topic)
-    topics = (
-        select(_COUNTS.c.project_id, _COUNTS.c.topic, _COUNTS.c.newest_id)
-        .distinct()
-        .join(_EXPERIMENTS, is_its)
-        .join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id)
-        .where(_FINDINGS.c.id.in_(finding_ids))
-    )
-    for topic in session.execute(topics).all() if finding_ids else ():
-        _recount(session, *topic)
+    own = _EXPERIMENTS.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id)
+    query = select(_EXPERIMENTS.c.project_id, _EXPERIMENTS.c.topic).distinct().select_from(own)
+    topics: set[tuple[int, str]] = set()
+    for start in range(0, len(finding_ids), AT_ONCE):
+        some = finding_ids[start : start + AT_ONCE]
+        topics |= {(row.project_id, row.topic) for row in session.execute(query.where(_FINDINGS.c.id.in_(some)))}
+    for project_id, topic in sorted(topics):
+        its = _COUNTS.c.project_id == project_id, _COUNTS.c.topic == topic
+        if (newest_id := session.scalar(select(_COUNTS.c.newest_id).where(*its))) is not None:
+            _recount(session, project_id, topic, newest_id)
 
 
 def _recount(session: Session, project_id: int, topic: str, newest_id: int) -> None:

@@ -13,6 +13,10 @@ MAX_CACHED_LINE = 16
 """Maximum number of commits in a cached line of ancestors."""
 
 
+COMMITS_AT_ONCE = 1_000
+"""Number of commits that one statement reads."""
+
+
 class CommitRow(NamedTuple):
     """A commit, as `Commit` stores it."""
 
@@ -28,6 +32,7 @@ class CommitRow(NamedTuple):
 _COMMITS = table_of(Commit)
 COMMIT_ROWS = select(*(_COMMITS.c[name] for name in CommitRow._fields))
 _COMMIT = COMMIT_ROWS.where(_COMMITS.c.sha == bindparam("sha"))
+_COMMITS_OF = COMMIT_ROWS.where(_COMMITS.c.sha.in_(bindparam("shas", expanding=True)))
 _CHILDREN = COMMIT_ROWS.where(_COMMITS.c.parent_sha.in_(bindparam("shas", expanding=True))).order_by(_COMMITS.c.sha)
 _COMMIT_BY_TREE = (
     COMMIT_ROWS.where(_COMMITS.c.project_id == bindparam("project_id"), _COMMITS.c.tree_sha == bindparam("tree_sha"))
@@ -66,6 +71,13 @@ def get_commit(session: Conn, sha: str) -> CommitRow:
     if (commit := known.find(sha)) is None:
         commit = known.store(sha, CommitRow._make(session.execute(_COMMIT, {"sha": sha}).one()))
     return commit
+
+
+def list_commits(session: Conn, shas: Sequence[str]) -> list[CommitRow]:
+    """Commits that exist, in whatever order."""
+    starts = range(0, len(shas), COMMITS_AT_ONCE)
+    parts = (session.execute(_COMMITS_OF, {"shas": shas[at : at + COMMITS_AT_ONCE]}) for at in starts)
+    return [CommitRow._make(row) for rows in parts for row in rows]
 
 
 def add_commit(session: Conn, columns: Mapping[str, Any]) -> None:

@@ -150,6 +150,9 @@ class EvidenceEpoch(Base):
     multiplied by a factor that has the sd `gain_sd`. None until they are learnt. `seed_throughput` is the class's
     reference, by which budgets are normalised. `effects` are the learnt priors of effects by kind of job, `all` for the
     others: what `statistics.EffectPrior` holds, in its order.
+
+    Since `ended_at` the next epoch is due, which a background task begins; None while none is. `underived_sha` is the
+    first commit, by depth and name, whose posterior that task has still to derive by these estimates.
     """
 
     __tablename__ = "evidence_epochs"
@@ -169,6 +172,8 @@ class EvidenceEpoch(Base):
     seed_throughput: Mapped[float | None]
     effects: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    underived_sha: Mapped[str | None] = mapped_column(Sha)
 
 
 class Calibration(Base):

@@ -34,6 +34,7 @@ class Commit(Base):
     __tablename__ = "commits"
     __table_args__ = (
         Index("ix_commits_project_tree", "project_id", "tree_sha"),
+        Index("ix_commits_generation", "project_id", "depth", "sha"),
         Index("ix_commits_without_code", "project_id", sqlite_where=_LOST, postgresql_where=_LOST),
     )
 

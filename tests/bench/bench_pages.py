@@ -75,8 +75,10 @@ class Bench:
     """A coordinator in a process of its own, on a filled database."""
 
     def __init__(
-        self, url: str, server: ServerProcess, postgres: PostgresServer | None, experiments: int, secret: str
-    ) -> None:
+        self, url: str, address: str, server: ServerProcess, postgres: PostgresServer | None, experiments: int,
+        secret: str,
+    ) -> None:  # fmt: skip
+        self.url, self.address = url, address
         self._stranger = httpx.Client(base_url=url, headers=BROWSER, timeout=60)
         self._maintainer = httpx.Client(base_url=url, headers=BROWSER, timeout=60, cookies={COOKIE: secret})
         self.server, self._postgres, self._experiments = server, postgres, experiments
@@ -156,7 +158,7 @@ def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
         stack.callback(server.stop)
         url = f"http://127.0.0.1:{port}"
         server.wait_for(f"{url}/healthz")
-        yield Bench(url, server, postgres, experiments, secret)
+        yield Bench(url, address, server, postgres, experiments, secret)
 
 
 def measure_engine(engine: str, sizes: tuple[int, int], pages: list[str]) -> Iterator[tuple[str, ...]]:

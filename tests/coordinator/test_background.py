@@ -30,6 +30,7 @@ TASKS = {
     "live feed",
     "heartbeats",
     "epochs",
+    "decisions",
     "job mix",
     "history",
     "progress",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from time import monotonic, sleep
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import event, select, text, update
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, quarantine
 from coordinator.evidence.posteriors import MANY
+from coordinator.evidence.renewal import follow_decisions
 from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Experiment, Project, Run
 from shared.events import EventKind
 from shared.leases import ResultUpload
@@ -188,7 +190,14 @@ def test_quarantine_takes_unverified_runs_out_and_release_brings_them_back(histo
         assert quarantine.set_quarantine(session, "mallory", None, "its numbers do not repeat", "maintainer") == 2
     during = read()
     assert claimed not in during and during[built] == ("suspect", 1)
-    assert find_differences(history_database) == []
+    assert find_differences(history_database) == [], "it is known that the class's estimates do not follow yet"
+    with history_database.write() as session:
+        assert quarantine.set_quarantine(session, "mallory", None, None, "maintainer") == 2
+    assert read() == before
+    with history_database.write() as session:
+        assert quarantine.set_quarantine(session, "mallory", None, "they never did", "maintainer") == 2
+    follow_decisions(history_database, inf)
+    assert read() == during and find_differences(history_database) == []
     with history_database.write() as session:
         history = History(session, session.scalars(select(Project)).one())
         history.measure(history.add_worker("w2", "cy"), built, 3.28)
@@ -197,7 +206,8 @@ def test_quarantine_takes_unverified_runs_out_and_release_brings_them_back(histo
         assert quarantine.set_quarantine(session, "mallory", None, None, "maintainer") == 2
     after = read()
     assert after[claimed] == before[claimed] and after[built] == ("provisional", 2)
-    assert find_differences(history_database) == []
+    follow_decisions(history_database, inf)
+    assert read() == after and find_differences(history_database) == []
 
 
 def test_who_is_in_quarantine_gets_no_job(worker: MiniWorker, database: Database) -> None:

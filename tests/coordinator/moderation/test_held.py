@@ -1,5 +1,6 @@
 """Decisions on held results: accepted ones count, rejected ones never, and undoing restores all. On both engines."""
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
+from coordinator.evidence.renewal import follow_decisions
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
 from shared.workers import Role
 from tests.support.accounts import code_of, make_person
@@ -63,6 +65,7 @@ class Case:
         return leader is not None and leader["sha"] == self.sha
 
     def check_numbers(self) -> None:
+        follow_decisions(self.database, inf)
         with self.database.read() as session:
             assert list(epochs.find_differences(session)) == []
 
@@ -127,6 +130,7 @@ def test_what_is_below_a_rejected_result_is_suspect_until_others_test_it(case: C
     assert {row[0]: row[-1] for row in case.posteriors()}[child] == "suspect"
     case.check_numbers()
     assert case.boss.post(f"/audit/{done['id']}/undo", {"reason": "it was real"}).status_code == 201
+    case.check_numbers()
     assert case.posteriors() == before
 
 

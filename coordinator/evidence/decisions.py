@@ -1,0 +1,70 @@
+"""Changes that follow at once from a person's decision on runs: posteriors of their commits, and of what rests on them.
+
+A decision may concern tens of thousands of runs, and results wait while it is stored. So only so many posteriors are
+derived with it; the others, and the estimates of the class, follow in the background (`renewal.py`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from coordinator.evidence import calibration_queries, epochs, queries
+from coordinator.evidence.posteriors import DerivedPosterior, derive_and_store, find_model
+from coordinator.lineage.commits import CommitRow, list_children, list_commits
+from coordinator.models import ClassProgress, Project
+from coordinator.models.base import is_of_class
+from coordinator.projects import service as projects
+from shared.experiments import Standing
+from shared.protocol import now
+
+MOST_AT_ONCE = 1_000
+"""Number of posteriors that are derived in the transaction of a decision."""
+
+
+def follow(
+    session: Session, project_id: int, hardware_class: str, shas: Iterable[str], *, ends_epoch: bool
+) -> dict[str, DerivedPosterior]:
+    """Derive what follows from a decision on commits in a class, and leave to the background what is too much for now:
+    all posteriors, after the next epoch's estimates if the decision `ends_epoch`. Returns those that were derived."""
+    project = session.get_one(Project, project_id)
+    epoch = epochs.begin_run(session, projects.contract_of(project), project_id, hardware_class)
+    derived = _refresh(session, project, hardware_class, set(shas))
+    due = {"ended_at": now()} if ends_epoch else {"underived_sha": project.root_sha}
+    calibration_queries.change_epoch(session, epoch, **due)
+    is_class = is_of_class(ClassProgress, project_id, hardware_class)  # other runs count, or another commit may lead
+    session.execute(update(ClassProgress).where(is_class).values(is_stale=True))
+    return derived
+
+
+def _refresh(session: Session, project: Project, hardware_class: str, shas: set[str]) -> dict[str, DerivedPosterior]:
+    """Derive the posteriors of commits and of those below them, as far as they change, from the root downwards.
+
+    Beyond MOST_AT_ONCE the commits lose their posterior, and what rests on them, or on one that is suspect, is suspect.
+    """
+    contract = projects.contract_of(project)
+    model = find_model(session, contract, project.id, hardware_class)
+    due: defaultdict[int, dict[str, CommitRow]] = defaultdict(dict)
+    for commit in list_commits(session, list(shas)):
+        due[commit.depth][commit.sha] = commit
+    derived: dict[str, DerivedPosterior] = {}
+    left = MOST_AT_ONCE
+    while due and left:
+        of_depth = due[depth := min(due)]
+        some = [of_depth.pop(sha) for sha in sorted(of_depth)[:left]]
+        if not of_depth:
+            del due[depth]
+        left -= len(some)
+        found, settled = derive_and_store(session, contract, model, some, hardware_class)
+        derived |= found
+        for child in list_children(session, [commit.sha for commit in some if commit.sha not in settled]):
+            due[child.depth][child.sha] = child
+    waiting = [commit for of_depth in due.values() for commit in of_depth.values()]
+    lost = [commit.sha for commit in waiting if commit.sha in shas]
+    queries.remove_posteriors(session, lost, hardware_class)
+    above = {commit.parent_sha for commit in waiting if commit.parent_sha is not None} - {*lost}
+    stored = queries.map_posteriors(session, list(above), hardware_class)
+    doubtful = [sha for sha in above if sha not in stored or stored[sha].standing == Standing.SUSPECT]
+    queries.doubt_below(session, [*lost, *doubtful], hardware_class)
+    return derived

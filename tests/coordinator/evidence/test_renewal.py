@@ -1,0 +1,136 @@
+"""Decisions are quick whatever they concern, and the class is derived again beside requests. On both engines."""
+
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from coordinator.db.database import Database
+from coordinator.evidence import decisions, epochs, quarantine, renewal
+from coordinator.evidence.calibration_queries import list_unsettled
+from coordinator.evidence.renewal import follow_decisions
+from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
+from tests.support.databases import ON_ONE_ENGINE
+from tests.support.messages import make_proposal
+from tests.support.swarm_data import History, write_history
+
+LIAR = "mallory"
+
+
+class Swarm:
+    """Twenty varied experiments, beside which a liar measured the seed and began a line that others went on with."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        with database.write() as session:
+            history = write_history(session, session.scalars(select(Project)).one(), count=20)
+            root, liar = history.project.root_sha, history.add_worker("w9", LIAR)
+            honest = history.add_worker("w0", "cy")
+            history.measure(liar, root, 3.3)
+            self.lie = history.add_experiment(liar, root, 3.25, make_proposal()).commit_sha
+            self.child = history.add_experiment(honest, self.lie, 3.26, make_proposal()).commit_sha
+            self.grandchild = history.add_experiment(honest, self.child, 3.27, make_proposal()).commit_sha
+            epochs.end_epochs(session, always=True)
+
+    def decide(self, reason: str | None) -> int:
+        with self.database.write() as session:
+            return quarantine.set_quarantine(session, LIAR, None, reason, "maintainer")
+
+    def read(self) -> dict[str, tuple[Any, ...]]:
+        """Standing and numbers of each commit."""
+        with self.database.read() as session:
+            rows = session.scalars(select(CommitPosterior).order_by(CommitPosterior.commit_sha))
+            return {row.commit_sha: (row.standing, row.runs, row.metric_mean, row.effect_mean) for row in rows}
+
+    def number(self) -> int:
+        with self.database.read() as session:
+            return session.scalars(select(EvidenceEpoch.number)).one()
+
+    def is_settled(self) -> bool:
+        with self.database.read() as session:
+            return list_unsettled(session) == []
+
+    def check(self) -> None:
+        with self.database.read() as session:
+            assert list(epochs.find_differences(session)) == []
+
+
+@pytest.fixture
+def swarm(database: Database, project: str) -> Swarm:
+    assert project == "tiny"
+    return Swarm(database)
+
+
+def test_the_epoch_ends_beside_requests_and_once(swarm: Swarm) -> None:
+    before, number = swarm.read(), swarm.number()
+    swarm.decide("invented")
+    assert swarm.number() == number and not swarm.is_settled()
+    swarm.check()
+    swarm.decide(None)
+    assert swarm.read() == before, "an undone decision leaves no trace, though the task has not come yet"
+    swarm.decide("invented")
+    with ThreadPoolExecutor(2) as replicas:
+        list(replicas.map(lambda _: follow_decisions(swarm.database, inf), range(2)))
+    follow_decisions(swarm.database, inf)
+    assert swarm.is_settled() and swarm.number() == number + 1
+    swarm.check()
+    swarm.decide(None)
+    follow_decisions(swarm.database, inf)
+    swarm.check()
+    assert {sha: row[:2] for sha, row in swarm.read().items()} == {sha: row[:2] for sha, row in before.items()}
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@ON_ONE_ENGINE
+def test_what_a_decision_leaves_for_later_counts_for_nothing_until_then(
+    swarm: Swarm, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = swarm.read()
+    monkeypatch.setattr(decisions, "MOST_AT_ONCE", most)
+    swarm.decide("invented")
+    during = swarm.read()
+    assert swarm.lie not in during
+    assert [during[sha][0] for sha in (swarm.child, swarm.grandchild)] == ["suspect"] * 2
+    untouched = [sha for sha, row in before.items() if during.get(sha) == row]
+    assert len(untouched) >= 10, "what does not rest on the liar's runs stays as it was"
+    follow_decisions(swarm.database, inf)
+    swarm.check()
+    swarm.decide(None)
+    follow_decisions(swarm.database, inf)
+    swarm.check()
+    assert swarm.read().keys() == before.keys()
+
+
+def test_results_that_come_meanwhile_belong_to_the_new_epoch(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewal, "AT_ONCE", 4)
+    estimate = epochs.estimate
+
+    def estimate_while_results_come(*given: Any) -> epochs.NextEpoch:
+        found = estimate(*given)
+        with ThreadPoolExecutor(1) as others:
+            others.submit(add_results, swarm, "newcomer").result()
+        return found
+
+    swarm.decide("invented")
+    monkeypatch.setattr(epochs, "estimate", estimate_while_results_come)
+    follow_decisions(swarm.database, 0)
+    assert not swarm.is_settled(), "the estimates are there, the posteriors are due"
+    add_results(swarm, "another")
+    monkeypatch.setattr(epochs, "estimate", estimate)
+    follow_decisions(swarm.database, inf)
+    assert swarm.is_settled()
+    swarm.check()
+    with swarm.database.read() as session:
+        known = session.scalars(select(Calibration).order_by(Calibration.worker_id.desc()).limit(2)).all()
+    assert all(row.offset_mean is not None for row in known), "who came meanwhile is calibrated"
+
+
+def add_results(swarm: Swarm, volunteer: str) -> None:
+    """A newcomer measures the seed, and adds to the end of a line."""
+    with swarm.database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        worker = history.add_worker("w1", volunteer)
+        history.measure(worker, history.project.root_sha, 3.31)
+        history.add_experiment(worker, swarm.grandchild, 3.28, make_proposal())
