@@ -20,6 +20,7 @@ from coordinator.experiments.lookup import write_claim
 from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.pooling import DOUBTED, Shift, estimate_levels, find_old, list_gaps, read_number
+from coordinator.lineage.commits import list_nearest
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.findings import IS_SHOWN
@@ -34,7 +35,7 @@ class CandidateFinding(NamedTuple):
     than title and result is None.
 
     The effect is that in the requested hardware class if it was measured there, else in the finding's own. `weight`,
-    from 0 to 1, does not depend on the job: it is evidence times freshness.
+    from 0 to 1, does not depend on the job: it is evidence times freshness. A step began from `old`, if that is known.
     """
 
     id: int
@@ -59,6 +60,9 @@ class CandidateFinding(NamedTuple):
     metric_mean: float | None = None
     metric_sd: float | None = None
     standing: str | None = None
+    sha: str = ""
+    parent_sha: str = ""
+    old: str = ""
 
 
 def is_negative(one: CandidateFinding) -> bool:
@@ -103,8 +107,7 @@ class CandidateSet:
                 if new is not None and one.effect_mean is None:
                     failed[one.topic][new] = inf
                 elif new is not None and one.effect_mean is not None and one.effect_sd and one.standing not in DOUBTED:
-                    old = read_number(find_old(one.title, one.value))
-                    steps[one.topic].append(Shift(old, new, sign * one.effect_mean, one.effect_sd))
+                    steps[one.topic].append(Shift(read_number(one.old), new, sign * one.effect_mean, one.effect_sd))
             levels = {name: {one.value: one.mean for one in estimate_levels(steps[name])} for name in steps}
             by_gain = sorted(levels, key=lambda name: min(levels[name].values(), default=0.0))
             gaps = ((axes[name], list_gaps(failed[name] | levels[name])) for name in by_gain)
@@ -159,6 +162,9 @@ NEWEST, BEST = 256, 32
 """Number of the newest findings, and for each standing of the best commits' findings."""
 
 STANDINGS = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
+LINE_LOOKED_AT = 100
+"""Number of ancestors among which a value is looked for."""
+
 MAX_AGE_SECONDS, MAX_CACHED = 10.0, 256
 """Age after which the candidates of a project and class are read again, and the number of cached ones."""
 
@@ -180,7 +186,7 @@ _COLUMNS = select(
     *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
     _FINDINGS.c.created_at,
     *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "standing")),
-    *(_EXPERIMENTS.c[name] for name in ("axis", "value", "kind")),
+    *(_EXPERIMENTS.c[name] for name in ("axis", "value", "kind", "commit_sha", "parent_sha")),
 )
 _NEWEST = (
     _COLUMNS.select_from(
@@ -228,14 +234,28 @@ def _list_candidates(session: Conn, project_id: int, hardware_class: str) -> Seq
         given = {"project_id": project_id, "hardware_class": hardware_class, "standing": standing}
         rows += session.execute(_BEST, given)
     moment = now()
-    return [_make_candidate(row, moment) for row in {row[0]: row for row in rows}.values()]
+    made = [_make_candidate(row, moment) for row in {row[0]: row for row in rows}.values()]
+    values = defaultdict[str, dict[str, str]](dict)
+    for one in made:
+        values[one.topic][one.sha] = one.value
+    return [
+        one._replace(old=find_old(one.title, one.value) or trace_value(session, one.parent_sha, values[one.topic]))
+        for one in made
+    ]
+
+
+def trace_value(session: Conn, sha: str, values: Mapping[str, str]) -> str:
+    """The nearest one of the `values` among those of a commit and its ancestors; empty where none has one."""
+    line = list_nearest(session, sha, LINE_LOOKED_AT) if values else []
+    return next((values[name] for name in line if name in values), "")
 
 
 def _make_candidate(columns: tuple[Any, ...], moment: datetime) -> CandidateFinding:
-    *row, metric_mean, metric_sd, standing, axis, value, kind = columns
+    *row, metric_mean, metric_sd, standing, axis, value, kind, sha, parent_sha = columns
     _, _, title, claim, topic, *_ = row
     words = words_of(f"{title} {drop_numbers(claim)} {topic}")
-    one = CandidateFinding._make((*row, words, 0.0, axis, value, kind, metric_mean, metric_sd, standing))
+    last = (words, 0.0, axis, value, kind, metric_mean, metric_sd, standing, sha, parent_sha, "")
+    one = CandidateFinding._make((*row, *last))
     one = one._replace(claim=write_claim(claim, title, one._asdict()))
     evidence = weigh_evidence(one.effect_mean, one.effect_sd, one.checkers or 0)
     return one._replace(weight=evidence * weigh_age(moment - one.created_at))

@@ -207,15 +207,15 @@ def count_gains(session: Conn, project_id: int, topic: str | None = None) -> Gai
 def list_effects(
     session: Conn, project_id: int, topic: str, limit: int, before_id: int | None = None
 ) -> Sequence[LabelledRow]:
-    """The newest effects along a topic in all hardware classes, as `TopicEffect` names their columns, retracted and
-    hidden findings' left out; of experiments before `before_id`, if given."""
+    """The newest effects along a topic in all hardware classes, as `TopicEffect` names their columns, with their
+    commits and parents, retracted and hidden findings' left out; of experiments before `before_id`, if given."""
     posterior = CommitPosterior
     query = (
         select(
             *(Experiment.id.label("experiment_id"), Finding.id.label("finding_id")),
             *(Experiment.title, Experiment.direction, Experiment.value, posterior.hardware_class),
             *(posterior.effect_mean.label("mean"), posterior.effect_sd.label("sd"), posterior.runs),
-            *(posterior.verdict, posterior.standing),
+            *(posterior.verdict, posterior.standing, Experiment.commit_sha, Experiment.parent_sha),
         )
         .join(Finding, Finding.experiment_id == Experiment.id)
         .join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha)

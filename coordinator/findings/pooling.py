@@ -115,7 +115,8 @@ def read_number(value: str) -> float | None:
 
 def find_old(title: str, value: str) -> str:
     """The value that a title says a change began from, as in `WIDTH 64 -> 128`; empty where it says none."""
-    return next((old for old, new in _CHANGE.findall(title) if new == value), "")
+    found = (old for old, new in _CHANGE.findall(title) if new == value)
+    return next((old for old in found if (read_value(old) is None) == (read_value(value) is None)), "")
 
 
 class Shift(NamedTuple):

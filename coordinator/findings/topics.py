@@ -12,6 +12,7 @@ from coordinator.db.engine import LabelledRow
 from coordinator.experiments.filters import FilterQuery
 from coordinator.experiments.listing import keep_having
 from coordinator.findings import paper_queries, queries, service, topic_counts
+from coordinator.findings.candidates import trace_value
 from coordinator.findings.pooling import (
     DOUBTED,
     MIN_POOLED,
@@ -144,11 +145,15 @@ def list_effects(
 
 
 def _view_effects(session: Session, slug: str, rows: Sequence[LabelledRow]) -> list[TopicEffect]:
-    """The effects, with the values that they began from: as their titles or else their parents' settings say."""
+    """The effects, with the values that they began from: as their titles say, else their parents' settings, else the
+    nearest ancestor that was given one on this axis."""
     named = {row.experiment_id: find_old(row.title, row.value) for row in rows}
+    values = {row.commit_sha: row.value for row in rows}
     settings = paper_queries.map_parent_settings(session, [number for number, old in named.items() if not old])
     for number, known in settings.items():
         named[number] = next((str(value) for name, value in known.items() if name_topic(name) == slug), "")
+    for row in rows:
+        named[row.experiment_id] = named[row.experiment_id] or trace_value(session, row.parent_sha, values)
     return [view_of(TopicEffect, row, old_value=named[row.experiment_id]) for row in rows]
 
 

@@ -30,7 +30,7 @@ MAX_STEPS = 100
 
 NEWEST_STEPS = 5
 MAX_SIBLINGS = 20
-MAX_TOKENS = 6_000
+MAX_TOKENS, STEPS_TOKENS = 6_000, 1_500
 MAX_LINE, SHORT_TITLE = 500, 32  # characters
 MAX_GAPS, MAX_UNCHANGED, MAX_DIRECTIONS, MAX_IMPORTANCES = 8, 24, 24, 6
 KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quote much the same; 5 MB in all
@@ -93,10 +93,10 @@ def compose_pack(session: Conn, request: PackRequest) -> Pack:
     against = [chosen.contrarian] if chosen.contrarian else []
     quoted = [one.hardware_class for one in (*chosen.best, *chosen.negative, *against, *drafts)]
     classes = _name_classes(request, [*(one.hardware_class for one in steps), *quoted])
-    told = fit_steps(steps, earlier, 800 if is_draft else 1_500, classes)
+    told = fit_steps(steps, earlier, STEPS_TOKENS, classes)
     parts = [
         Part("The measure and its noise", 250, list(_describe_measure(session, request, steps, known, classes))),
-        Part("The steps that led to this parent", 800 if is_draft else 1_500, told),
+        Part("The steps that led to this parent", STEPS_TOKENS, told),
         Part("Tried from this parent, with results", 400 if is_draft else 1_000, [view(one) for one in siblings]),
         Part("Running now elsewhere", 350, [_view_running(job) for job in request.running]),
     ]

@@ -42,20 +42,15 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
     page = {
         "workers": workers_queries.list_newest(session, WorkerFilters(volunteer=visitor.name), None, MAX_WORKERS),
         "tokens": accounts_queries.list_tokens(session, visitor.id),
-        "sessions": sessions.list_sessions(session, visitor.id),
-        "own_session": visit.session_id,
-        "is_by_token": visit.is_by_token,
-        "is_of_staff": visitor.role in STAFF and visitor.scope == TokenScope.DUTIES,
+        "sessions": sessions.list_sessions(session, visitor.id), "own_session": visit.session_id,
+        "is_by_token": visit.is_by_token, "is_of_staff": visitor.role in STAFF and visitor.scope == TokenScope.DUTIES,
         "has_password": passwords.has_password(session, visitor.name),
         "asks_for_password": passwords.has_password(session, visitor.name) and not passwords.is_fresh(visit),
         "shortest_password": passwords.SHORTEST,
         "experiments": experiments.list_of_volunteer(session, visitor.id, MAX_EXPERIMENTS),
-        "is_listed": not account.is_unlisted,
-        "cited_as": account.cited_as or "",
-        "base_url": base_url(request),
-        "new_token": "",
-        "new_code": "",
-    }
+        "is_listed": not account.is_unlisted, "cited_as": account.cited_as or "", "base_url": base_url(request),
+        "new_token": "", "new_code": "",
+    }  # fmt: skip
     return render("me/me.html", page=page | shown)
 
 

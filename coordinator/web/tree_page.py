@@ -58,18 +58,11 @@ def show_tree(name: Slug, session: ReadSession, hardware_class: HardwareClass = 
     steps = view_lineage(session, tree.best_sha, of_class, None, WATERFALL_STEPS).items[::-1] if tree.best_sha else []
     classes = list_hardware_classes(session, project.id)
     page = {
-        "project": projects.view_project(project),
-        "objective": objective,
-        "here": f"/projects/{name}/tree",
-        "hardware_class": of_class,
-        "hardware_classes": classes,
-        "tree": tree,
-        "below": below,
-        "waterfall": draw_waterfall(steps, objective.sign),
-        "before": steps[0].depth if steps else 0,
-        "most_nodes": MOST_NODES,
-        "experiments": progress.count_experiments(session, project.id),
-    }
+        "project": projects.view_project(project), "objective": objective, "here": f"/projects/{name}/tree",
+        "hardware_class": of_class, "hardware_classes": classes, "tree": tree, "below": below,
+        "waterfall": draw_waterfall(steps, objective.sign), "before": steps[0].depth if steps else 0,
+        "most_nodes": MOST_NODES, "experiments": progress.count_experiments(session, project.id),
+    }  # fmt: skip
     return render("projects/tree.html", page=page)
 
 

@@ -136,7 +136,8 @@ def _open_database(file: Path) -> Iterator[Database]:
 def _import(database: Database, options: ImportOptions) -> str:
     """Import what is new; returns the hardware class."""
     with database.read() as read, database.write() as write:
-        return import_session(read, write, options).hardware_class
+        import_session(read, write, options)
+        return write.scalars(select(Run.hardware_class).distinct()).one()
 
 
 def _list_tried(session: Session) -> Iterator[Tried]:

@@ -180,7 +180,8 @@ def compose_session(results: Path) -> Iterator[tuple[Facts, Texts]]:
             database = app.state.database
             with database.read() as read, database.write() as write:
                 options = ImportOptions(session.folder, BRANCH, session.results, HARDWARE, name="replayed")
-                hardware_class = import_session(read, write, options).hardware_class
+                import_session(read, write, options)
+                hardware_class = write.scalars(select(CommitPosterior.hardware_class).distinct()).one()
             with database.read() as read:
                 line = find_longest_line(read)
                 for place in range(PARENTS):

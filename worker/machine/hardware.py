@@ -107,14 +107,9 @@ def detect_machine(
             f"supports CUDA {supported}: update the driver, or install torch for CUDA {report.cuda[0]}"
         )
     hardware = Hardware(
-        kind=DeviceKind.CUDA,
-        model=found.model,
-        memory_mib=found.memory_mib,
-        cores=cores or available,
-        power_cap_watts=found.power_cap_watts,
-        torch_version=torch.version,
-        precision=find_precision(found.capability),
-    )
+        kind=DeviceKind.CUDA, model=found.model, memory_mib=found.memory_mib, cores=cores or available,
+        power_cap_watts=found.power_cap_watts, torch_version=torch.version, precision=find_precision(found.capability),
+    )  # fmt: skip
     return Machine(hardware, found.gpu)
 
 

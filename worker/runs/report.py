@@ -22,25 +22,16 @@ def summarize(report: RunReport, contract: Contract) -> str:
     """The summary, one `key: value` a line; the metric stands first, under its own name."""
     metric = "none" if report.metric is None else f"{report.metric:.6f}"
     rows = [
-        (contract.objective.metric, metric),
-        ("outcome", report.outcome.value),
-        ("reason", report.reason),
-        ("frame", report.frame),
-        ("starting_seconds", f"{report.seconds.starting:.1f}"),
-        ("before_start", _seconds(report.seconds.before_start)),
-        ("training_seconds", f"{report.seconds.training:.1f}"),
-        ("budget_seconds", _seconds(report.seconds.budget)),
-        ("scoring_seconds", f"{report.seconds.scoring:.1f}"),
-        ("total_seconds", f"{report.seconds.total:.1f}"),
-        ("peak_memory_mib", str(report.peak_memory_mib)),
-        ("num_steps", str(report.steps)),
-        ("num_tokens", str(report.tokens)),
-        ("num_parameters", str(report.parameters)),
-        ("scored_bytes", str(report.scored_bytes)),
-        ("seed", str(report.seed)),
-        ("sandbox", report.sandbox),
+        (contract.objective.metric, metric), ("outcome", report.outcome.value), ("reason", report.reason),
+        ("frame", report.frame), ("starting_seconds", f"{report.seconds.starting:.1f}"),
+        ("before_start", _seconds(report.seconds.before_start)), ("training_seconds", f"{report.seconds.training:.1f}"),
+        ("budget_seconds", _seconds(report.seconds.budget)), ("scoring_seconds", f"{report.seconds.scoring:.1f}"),
+        ("total_seconds", f"{report.seconds.total:.1f}"), ("peak_memory_mib", str(report.peak_memory_mib)),
+        ("num_steps", str(report.steps)), ("num_tokens", str(report.tokens)),
+        ("num_parameters", str(report.parameters)), ("scored_bytes", str(report.scored_bytes)),
+        ("seed", str(report.seed)), ("sandbox", report.sandbox),
         ("limits", ", ".join(limit.replace("_", " ") for limit in report.limits)),
-    ]
+    ]  # fmt: skip
     return "".join(f"{key + ':':18}{value}\n" for key, value in rows if value)
 
 

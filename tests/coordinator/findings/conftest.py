@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from coordinator.db.database import Database
-from coordinator.models import Finding, Project
+from coordinator.models import Experiment, Finding, Project
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
 from tests.support.swarm_data import History
@@ -24,16 +24,18 @@ class Author:
         self, title: str, axis: str = "WIDTH", value: str = "128", metric: float | None = 3.2, volunteer: str = "ada",
         **words: str,
     ) -> int:  # fmt: skip
-        """An experiment on the root, and its finding; returns the finding's number."""
+        """An experiment on the root, or `on_newest` of all, and its finding; returns the finding's number."""
         with self.database.write() as session:
             project = session.query(Project).one()
             history = History(session, project)
-            worker = history.add_worker(f"{volunteer}-1", volunteer)
+            worker, on_newest = history.add_worker(f"{volunteer}-1", volunteer), words.pop("on_newest", "")
             proposal = Proposal(
                 title=title, hypothesis=words.pop("hypothesis", ""), axis=axis, direction=AxisDirection.UP, value=value
             )
             draft = FindingDraft.model_validate({"claim": title, "agent": "scripted"} | words)
-            experiment = history.add_experiment(worker, project.root_sha, metric, proposal, draft)
+            newest = session.query(Experiment).order_by(Experiment.id.desc()).first() if on_newest else None
+            parent_sha = newest.commit_sha if newest else project.root_sha
+            experiment = history.add_experiment(worker, parent_sha, metric, proposal, draft)
             return session.query(Finding).filter_by(experiment_id=experiment.id).one().id
 
     def measure(self, finding_id: int, metric: float, volunteer: str = "grace") -> int:

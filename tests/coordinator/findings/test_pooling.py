@@ -124,7 +124,8 @@ def test_levels_of_steps_that_contradict_each_other_are_uncertain_and_strays_are
     [
         ("WIDTH 64 -> 128", "128", "64"), ("wd 0.2->0.4 \N{EM DASH} worse", "0.4", "0.2"),
         ("depth 8 to 9, aspect 64 to 57", "57", "64"), ("RoPE base 10K\N{RIGHTWARDS ARROW}200K", "200K", "10K"),
-        ("a wider model", "128", ""), ("LR 1e-3 -> 3e-3, BETA 0.9 -> 0.95", "0.95", "0.9"),
+        ("a wider model", "128", ""), ("raise BETA2 to 0.99", "0.99", ""), ("swap gelu -> silu", "silu", "gelu"),
+        ("LR 1e-3 -> 3e-3, BETA 0.9 -> 0.95", "0.95", "0.9"),
     ],
 )  # fmt: skip
 def test_a_title_says_where_a_change_began(title: str, value: str, old: str) -> None:

@@ -15,7 +15,7 @@ from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.protocol import API_PREFIX, Page
 from shared.topics import GainFates, Topic, TopicSummary
 from tests.coordinator.findings.conftest import Author
-from tests.support.messages import make_proposal
+from tests.support.messages import HARDWARE, make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
 
@@ -50,6 +50,13 @@ def test_a_topic_tells_the_metric_at_each_value_and_what_other_projects_found(
 ) -> None:
     author.write("WIDTH 64 -> 128", value="128", metric=3.2)
     author.write("WIDTH 64 -> 256", value="256", metric=3.1)
+    for value, metric in (("0.05", 3.1), ("0.06", 3.05), ("0.07", 3.04)):  # each from the one before, as nobody says
+        author.write(f"raise LR to {value}", axis="LR", value=value, metric=metric, on_newest="yes")
+    assert [one.value for one in read(http, "lr").untested] == ["0.0817"], "the last one is the best"
+    with database.read() as session:
+        sha = session.scalars(select(Experiment.commit_sha).order_by(Experiment.id.desc())).first()
+        asked = PackRequest(session.query(Project).one(), str(sha), HARDWARE.hardware_class, "", [])
+        assert "> - LR at 0.0817: The best so far, 0.07, is the highest" in compose_pack(session, asked).text
     topic = read(http, "width")
     assert {one.old_value for one in topic.effects} == {"64"}
     assert [one.value for one in topic.levels] == [64, 128, 256] and topic.levels[0].mean == topic.levels[0].sd == 0
