@@ -117,9 +117,15 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
         if not results.rows:
             reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
             raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
-        given = known.objective.direction if known else options.direction
         voting = [row for row in results.rows if row.metric or row.is_kept]  # 0 stands for nothing in many logs
-        found = find_direction(results.metric, voting, given, results.direction)
+        if known is None:
+            found = find_direction(results.metric, voting, options.direction, results.direction)
+        elif options.direction in (None, known.objective.direction):
+            found = FoundDirection(known.objective.direction, "as when the project was imported")
+        else:
+            raise ResultsInvalidError(
+                "--direction is not that of the project. Leave it out, or import it as --name OTHER."
+            )
         rows = read_odd_as_crashes(results.rows, found.direction)
         rows = rows if results.has_status else keep_gains(rows, found.direction)
         plan = make_plan(rows, repository, found.direction)

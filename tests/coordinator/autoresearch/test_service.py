@@ -29,6 +29,7 @@ from coordinator.lineage.service import read_files
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
 from coordinator.records.progress import view_progress
+from shared.contract import Direction
 from shared.experiments import JobKind
 from shared.records import ProjectProgress
 from shared.runs import DeviceKind, Hardware
@@ -114,6 +115,9 @@ def test_an_import_is_repeatable_and_goes_on_with_the_session(database: Database
     before = count_rows(database)
     again = load(database, small)
     assert (again.added, again.is_new) == (0, False) and count_rows(database) == before
+    assert "Direction: Less val_bpb is better, as when the project was imported." in again.account
+    with pytest.raises(ResultsInvalidError, match="--direction is not that of the project"):
+        load(database, small, direction=Direction.MAXIMIZE)
     kept = small.keep("1.990000", "weight_decay 0.1->0.2")
     further = load(database, small)
     assert further.added == 1
