@@ -4,11 +4,12 @@ python -m tests.bench.bench_anchors        through the coordinator's services, o
 
 Before, P(better) was taken of anchors' runs less the offsets, by the noise, and with the budgets that all volunteers'
 runs tell. Now it is of the differences of an anchor's own runs (decision 0031). The attackers' commits gain nothing;
-beside them an honest one gains ten times the noise. In the last rows nobody lies, and the anchor's machine drifts.
+beside them an honest one gains ten times the noise. In the last rows they wait until the anchor's machine has drifted.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from math import log, pi, sin
 from pathlib import Path
 from random import Random
@@ -39,8 +40,8 @@ LIE, NEAR = 0.02, 0.002
 COMMITS = 20
 SLOPE = -0.08
 SPEED = 1000.0
-DRIFT, PERIOD = 3 * NOISE_SD, 20
-"""How far an anchor's machine drifts, and in how many of its runs it goes up and down once."""
+PERIOD = 20
+"""Number of an anchor's runs in which its machine drifts up and down once."""
 
 
 class Judged(NamedTuple):
@@ -151,10 +152,10 @@ def name_a_throughput(town: Town) -> Outcome:
     return [town.judge(SYBILS[0], SEED, level, "dan", 2.0) for _ in range(COMMITS)], None
 
 
-def wait_for_drift(town: Town) -> Outcome:
+def wait_for_drift(sds: float, town: Town) -> Outcome:
     """They claim what an anchor's machine finds when it has drifted since it measured the seed."""
-    town.drift = DRIFT
-    false = [town.judge(SYBILS[0], SEED, SEED - DRIFT, "dan") for _ in range(COMMITS)]
+    town.drift = sds * NOISE_SD
+    false = [town.judge(SYBILS[0], SEED, SEED - town.drift, "dan") for _ in range(COMMITS)]
     return false, town.judge("ada", SEED - GAIN, SEED - GAIN, "dan")
 
 
@@ -163,7 +164,8 @@ ATTACKS: dict[str, Callable[[Town], Outcome]] = {
     "an offset for one of two anchors": give_an_offset,
     "copies make noise small": copy,
     "a throughput changes budgets": name_a_throughput,
-    "an anchor's machine drifts by 3 sd": wait_for_drift,
+    "an anchor's machine drifts by 3 sd": partial(wait_for_drift, 3),
+    "an anchor's machine drifts by 6 sd": partial(wait_for_drift, 6),
 }
 
 
