@@ -207,10 +207,12 @@ def _has(text: ReadText, word: str) -> bool:
 def _abbreviate(one: ReadText, other: ReadText) -> ReadText:
     """A text with the other's abbreviations in place of the words whose initials they are: LM, and language model."""
     found = sorted((other.short - one.short) & one.initials.keys(), key=len)[::-1]
+    if not found:
+        return one
     text = _HUMP.sub(" ", one.text).casefold()
     for word in found:
         text = re.sub(r"\W+".join(one.initials[word]), word, text)
-    return one._replace(words=_list_words(text), parts=_list_parts(text)) if found else one
+    return one._replace(words=_list_words(text), parts=_list_parts(text))
 
 
 def _list_initials(text: str) -> dict[str, tuple[str, ...]]:
