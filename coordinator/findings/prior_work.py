@@ -23,10 +23,6 @@ _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
 
 
-NEWEST = 200
-"""Number of a project's newest findings that are compared whatever their words are."""
-
-
 class ParsedQuestion(NamedTuple):
     """A question as parsed: the text to search for, and the steps that it names."""
 
@@ -81,8 +77,8 @@ MAX_CHARACTERS = 12_000
 """The length of a question; the rest of a longer one is ignored."""
 
 MAX_PHRASE = 300
-CANDIDATES = 100
-"""Number of findings by words and by meaning whose steps are compared with what is asked for."""
+CANDIDATES, NEWEST = 100, 200
+"""Number of findings by words and by meaning that are compared with a question, and of the newest ones beside."""
 
 
 def answer(session: Session, similarity: Similarity, project: Project, question: Question) -> Tried:
