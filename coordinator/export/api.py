@@ -14,7 +14,7 @@ from coordinator.http.pagination import RowId
 from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.projects import service as projects
 from shared.export import ExportFormat, ExportTable
-from shared.protocol import API_PREFIX, Slug
+from shared.protocol import API_PREFIX, Slug, now
 
 router = APIRouter(prefix=API_PREFIX, tags=["export"], dependencies=KNOWN_ONLY)
 
@@ -55,5 +55,6 @@ def export_table(
 @router.get("/findings/{finding_id}/bibtex", tags=["findings"], response_class=Response)
 def cite_finding(finding_id: RowId, request: Request, session: ReadSession) -> Response:
     """A finding as a BibTeX entry, with the address at which it stays."""
-    entry = formats.cite(session, finding_id, request.app.state.settings.base_url)
+    state, today = request.app.state, f"numbers as of {now():%Y-%m-%d}"
+    entry = formats.cite(session, finding_id, state.settings.base_url, state.snapshot or today)
     return Response(entry, media_type="application/x-bibtex; charset=utf-8")

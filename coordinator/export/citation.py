@@ -70,7 +70,7 @@ def list_people(session: Session, title: str) -> list[str]:
     rows = session.execute(query).all()
     named = list(dict.fromkeys(name for name, _ in rows if name))
     others = f"The volunteers of {title}"
-    return [*named, *([others] if len(named) < len(rows) or not named else [])]
+    return list(dict.fromkeys([*named, *([others] if len(named) < len(rows) or not named else [])]))
 
 
 def write_cff(view: SnapshotView, url: str) -> str:
@@ -85,7 +85,7 @@ def write_cff(view: SnapshotView, url: str) -> str:
         "license": view.licence.value,
         "authors": [_split_name(name) for name in view.people],
         "keywords": KEYWORDS,
-        "abstract": view.question,
+        "abstract": view.question or view.title,
     }
     return _write_yaml(fields | ({"url": url} if url else {}))
 
@@ -116,7 +116,7 @@ def write_zenodo(view: SnapshotView) -> str:
     fields = {
         "title": f"{view.title}: {view.name}",
         "upload_type": "dataset",
-        "description": f"<p>{html.escape(view.question, quote=False)}</p>",
+        "description": f"<p>{html.escape(view.question or view.title, quote=False)}</p>",
         "creators": [{"name": _family_first(name)} for name in view.people],
         "publication_date": f"{view.as_of:%Y-%m-%d}",
         "version": view.name,

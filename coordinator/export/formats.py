@@ -115,8 +115,8 @@ _ESCAPES = str.maketrans(
 )  # fmt: skip
 
 
-def cite(session: Session, finding_id: int, base_url: str) -> str:
-    """An entry of kind `misc`. It names commit and address; the numbers are looked up there. Raises NotFoundError,
+def cite(session: Session, finding_id: int, base_url: str, when: str) -> str:
+    """An entry of kind `misc`. It names commit and address, and says from `when` its numbers are. Raises NotFoundError,
     FindingHiddenError."""
     claim = view_words(session, finding_id).claim
     found = queries.find_cited(session, finding_id)
@@ -130,7 +130,7 @@ def cite(session: Session, finding_id: int, base_url: str) -> str:
         **date,
         "howpublished": rf"\url{{{base_url}/findings/{finding_id}}}",
         "note": f"Finding {finding_id} of the research swarm's project {escape(project)}, "
-        f"experiment {found['experiment_id']}, commit {found['commit_sha']}",
+        f"experiment {found['experiment_id']}, commit {found['commit_sha']}; {escape(when)}",
     }
     return write_entry(f"swarm-{project}-{finding_id}", fields)
 

@@ -21,6 +21,7 @@ from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import quarantine
+from coordinator.export import citation
 from coordinator.export.service import SnapshotError
 from coordinator.export.snapshot import write_snapshot
 from coordinator.findings import service as findings
@@ -153,13 +154,19 @@ def test_nothing_private_is_in_it(snapshot: Path) -> None:
 
 
 @ON_ONE_ENGINE
-def test_it_describes_itself_as_archives_ask(snapshot: Path) -> None:
+def test_it_describes_itself_as_archives_ask(snapshot: Path, tmp_path: Path) -> None:
     checker = [
         str(Path(sys.executable).with_name("check-jsonschema")),
         "--builtin-schema",
         "vendor.citation-file-format",
     ]
-    checked = subprocess.run([*checker, str(snapshot / "CITATION.cff")], capture_output=True, text=True, check=False)
+    view = SnapshotView.model_validate_json((snapshot / "snapshot.json").read_bytes())
+    written = [snapshot / "CITATION.cff"]
+    for number, licence in enumerate(citation.LICENCES):
+        plain = view.model_copy(update={"licence": licence, "question": "", "title": 'T: "x" # {a}'})
+        written.append(tmp_path / f"{number}.cff")
+        written[-1].write_text(citation.write_cff(plain, ""))
+    checked = subprocess.run([*checker, *map(str, written)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
     cff = yaml.safe_load((snapshot / "CITATION.cff").read_text())
     names = [author.get("family-names") or author["name"] for author in cff["authors"]]
@@ -173,7 +180,6 @@ def test_it_describes_itself_as_archives_ask(snapshot: Path) -> None:
     assert head["license"] == "cc-by-4.0"
     for config in head["configs"]:
         assert parquet.read_table(snapshot / config["data_files"]).num_rows >= 0
-    view = SnapshotView.model_validate_json((snapshot / "snapshot.json").read_bytes())
     assert view.experiments == 10 and view.epochs
 
 
@@ -212,6 +218,7 @@ def test_it_is_served_and_refuses_to_be_changed(served: TestClient) -> None:
     assert served.delete("/api/v1/tokens/1").status_code == 405
     asked = served.post("/api/v1/findings/tried", json={"project": "tiny", "text": "a lower learning rate"})
     assert asked.status_code == 200
+    assert "; Snapshot tiny-2026 of 2026-11-30}" in served.get("/api/v1/findings/1/bibtex").text
     assert served.get("/git/tiny.git/info/refs?service=git-upload-pack").status_code == 200
 
 
