@@ -378,7 +378,7 @@ class ActiveRun:
                 tokens_per_second=tokens_per_second,
                 peak_memory_mib=self._peak_memory_mib(),
                 parent_loss=self._early_stop.parent_loss(share),
-            )  # fmt: skip
+            )
         )
 
 
