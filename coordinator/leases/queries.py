@@ -145,7 +145,10 @@ _COUNTS = (
     .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
     .where(_WORKERS.c.volunteer_id == _VOLUNTEER, IS_LIVE),
     select(func.count()).where(_LEASES.c.address_sha256 == bindparam("address_sha256"), IS_LIVE),
-    select(func.coalesce(func.sum(_RECORDS.c.agreements), 0)).where(_RECORDS.c.volunteer_id == _VOLUNTEER),
+    select(func.coalesce(func.sum(_RECORDS.c.agreements), 0)).where(
+        _RECORDS.c.volunteer_id == _VOLUNTEER,
+        _RECORDS.c.project_id.in_(select(_PROJECTS.c.id)),  # so an index answers
+    ),
     select(func.count()).where(
         _WORKERS.c.volunteer_id == _VOLUNTEER, _WORKERS.c.is_anchor, _WORKERS.c.quarantine.is_(None)
     ),
