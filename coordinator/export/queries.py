@@ -91,11 +91,11 @@ _SOURCES = {
     ),
     ExportTable.FINDINGS: Source(
         (_FINDINGS.c.id,),
-        select(*_columns(ExportedFinding, _FINDINGS), *OF_POSTERIOR)
+        select(*_columns(ExportedFinding, _FINDINGS), *OF_POSTERIOR, _RUNS.c.outcome.label("posterior_outcome"))
         .select_from(
-            _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).outerjoin(
-                _POSTERIORS, is_of_commit(_POSTERIORS.c, _EXPERIMENTS.c.commit_sha, _FINDINGS.c.hardware_class)
-            )
+            _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
+            .join(_RUNS, IS_FIRST_RUN)
+            .outerjoin(_POSTERIORS, is_of_commit(_POSTERIORS.c, _EXPERIMENTS.c.commit_sha, _FINDINGS.c.hardware_class))
         )
         .where(~_FINDINGS.c.is_hidden),
     ),

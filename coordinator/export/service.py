@@ -85,7 +85,11 @@ def _write_finding(row: Mapping[str, Any]) -> Mapping[str, Any]:
     posterior = None if known["metric_mean"] is None else Posterior.model_construct(**known)
     own = {name: value for name, value in row.items() if not name.startswith("posterior_")}
     stored = write_canonical({name: own[name] for name in ENTERED})
-    return {**own, **{name: write_out(own[name], posterior) for name in WORDS}, "stored": stored}
+    return {
+        **own,
+        **{name: write_out(own[name], posterior, row["posterior_outcome"]) for name in WORDS},
+        "stored": stored,
+    }
 
 
 def _add_published(session: Session, project: Project, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -107,6 +107,9 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
             assert size in text, (name, text)
             assert "{result}" not in text and "by 0.1000" not in text and "by 0.1," not in text, (name, text)
     assert read(http, template).words.caveats == "3 runs; 2 other volunteers measured it, too."
+    crashed = read(http, author.write("D 1 -> 2", claim="D at 2: {result}", axis="D", metric=None)).words.claim
+    assert crashed == "D at 2: not measured (crashed)"
+    assert f'"{crashed}"' in http.get(f"{API_PREFIX}/projects/tiny/export/findings.jsonl").text
     with database.read() as session:
         made = digest.make(session, session.query(Project).one(), digest.name_week(now()))
     asked = [one["text"] for one in http.get(f"{API_PREFIX}/topics/tiny/b").json()["follow_ups"]]
