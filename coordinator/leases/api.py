@@ -9,10 +9,10 @@ from typing import Annotated, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response, status
+from sqlalchemy.exc import IntegrityError
 
-from coordinator.accounts.security import SIGNED, BearerToken, read_bearer
-from coordinator.accounts.service import authenticate
-from coordinator.db.database import Database, ReadSession, WriteSession
+from coordinator.accounts.security import SIGNED, read_bearer
+from coordinator.db.database import Database, ReadSession
 from coordinator.http.addresses import find_address
 from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.leases import claim as claims
@@ -39,6 +39,9 @@ from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSI
 
 T = TypeVar("T")
 
+TRIES = 3
+"""How often a request is carried out at most: what others stored in between is a worker and what it reports."""
+
 
 @dataclass(frozen=True)
 class Jobs:
@@ -50,8 +53,15 @@ class Jobs:
     threads: Executor
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
-        """Call a function in a thread, for which the request is the current one, too."""
-        return await get_running_loop().run_in_executor(self.threads, copy_context().run, function, *args)
+        """Call a function in a thread, for which the request is the current one, too; and again where another request
+        stored at that moment what must be there once, which it finds then."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await get_running_loop().run_in_executor(self.threads, copy_context().run, function, *args)
+            except IntegrityError:
+                if not left:
+                    raise
+        raise AssertionError
 
     async def answer(self, function: Callable[..., Message], *args: object) -> Response:
         """Call a function in a thread, which also renders the message that it returns."""
@@ -150,7 +160,8 @@ async def show_versions(request: Request) -> Versions:
     return versions
 
 
-@router.put("/leases/{lease_id}")
-def register_own_lease(lease_id: UUID, own: OfflineLease, token: BearerToken, session: WriteSession) -> HeartbeatReply:
+@router.put("/leases/{lease_id}", response_model=HeartbeatReply, openapi_extra=SIGNED)
+async def register_own_lease(lease_id: UUID, own: OfflineLease, request: Request) -> Response:
     """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
-    return offline.register_own(session, authenticate(session, token), lease_id, own)
+    jobs, token = _get_jobs(request), read_bearer(request)
+    return await jobs.answer(offline.register_own, jobs.database, token, lease_id, own)

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.service import hash_token
+from coordinator.accounts.service import authenticate, hash_token
+from coordinator.db.database import Database
 from coordinator.http.errors import NotFoundError
 from coordinator.leases import queries, service, state
 from coordinator.lineage.branches import get_branch_of_commit
@@ -18,11 +19,16 @@ from shared.protocol import now
 WHY = "This coordinator was away, and the worker went on by itself from the best commit that it knew."
 
 
-def register_own(session: Session, volunteer_id: int, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
+def register_own(database: Database, bearer: str | None, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
     """Register a job that a worker gave itself, so that its result can be delivered. Repeating it is fine.
 
     Raises NotFoundError where project or base are unknown, LeaseForeignError and LeaseTokenError.
     """
+    with database.write() as session:
+        return _register(session, authenticate(session, bearer), lease_id, own)
+
+
+def _register(session: Session, volunteer_id: int, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
     if queries.find_lease(session, lease_id) is not None:
         lease = service.get_own(session, volunteer_id, lease_id)
         service.check_token(lease, own.token)

@@ -1,17 +1,19 @@
 """Delivery of results: stored whole, once, or not at all."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, update
 
 from coordinator.db.database import Database
 from coordinator.models import Commit, Experiment, Finding, Run, Token
-from shared.leases import GrantedLease, Phase, ResultUpload
-from shared.protocol import now
+from shared.leases import GrantedLease, OfflineLease, Phase, ResultUpload
+from shared.protocol import API_PREFIX, now
 from tests.support.databases import ON_ONE_ENGINE, count_rows
-from tests.support.messages import make_result, make_run
+from tests.support.messages import HARDWARE, make_result, make_run
 from tests.support.volunteers import MiniWorker
 
 BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
@@ -226,3 +228,31 @@ def test_too_good_is_held(worker: MiniWorker, database: Database) -> None:
         assert session.scalar(select(func.count()).select_from(Commit)) == 2
         assert session.scalar(select(func.count()).select_from(Experiment)) == 1
         assert session.scalar(select(func.count()).select_from(Finding)) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_requests_store_at_the_same_moment_is_there_once(worker: MiniWorker) -> None:
+    """Several connections look whether it is there, and then each would write it: a job of one's own with its worker,
+    and a run whose id two leases report."""
+    worker.measure_root()
+    granted = worker.claim_job()
+    own = OfflineLease(
+        token="made-by-the-worker", worker="w2", agent="search", hardware=HARDWARE, project="tiny",
+        base_sha=granted.base.sha, seed=granted.seed, issued_at=now(),
+    ).model_dump(mode="json")  # fmt: skip
+    first, second = (granted.model_copy(update={"id": uuid4()}) for _ in range(2))
+    uploads = [
+        make_result(lease, worker.files_of(granted), {"train.py": f"DEPTH = {depth}\n"})
+        for lease, depth in ((first, 5), (second, 6))
+    ]
+    same = uploads[1].run.model_copy(update={"id": uploads[0].run.id})
+    uploads[1] = uploads[1].model_copy(update={"run": same})
+
+    def register(lease: GrantedLease) -> int:
+        address = f"{API_PREFIX}/leases/{lease.id}"
+        return worker.http.put(address, json=own, headers=worker._headers).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(register, [first, second] * 4)) == {200}
+        replies = threads.map(worker.deliver, [first, second] * 4, uploads * 4)
+    assert sorted(reply.status_code for reply in replies) == [200, 200, 200, 201, 409, 409, 409, 409]
