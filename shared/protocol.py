@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
+from unicodedata import category
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -29,9 +30,13 @@ MAX_TEXT = 2**26
 MAX_FILE = 2**20
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNWANTED = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
 """Control characters but tab and line ends; overrides, embeddings and isolates of direction, by which a text shows
-other words than it holds; halves of surrogate pairs, which no encoding knows."""
+other words than it holds; characters that nobody sees and agents read, but those that scripts and emoji are joined by;
+halves of surrogate pairs, which no encoding knows."""
 
 
 def clean_text(value: Any) -> Any:
@@ -48,6 +53,12 @@ def _check_moment(moment: datetime) -> datetime:
 def _refuse_unclean(text: str) -> str:
     if _UNWANTED.search(text):
         raise ValueError("control characters and overrides of direction are not allowed")
+    return text
+
+
+def _refuse_unseen(text: str) -> str:
+    if all(category(letter) in ("Cc", "Cf") or category(letter)[0] in "MZ" for letter in text):
+        raise ValueError("must hold something that people can see")
     return text
 
 
@@ -68,7 +79,9 @@ Secret = Annotated[str, Field(max_length=100), CLEAN_ALREADY]
 HoldoutKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]  # a name that stands in a URL
-ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), CLEAN]
+ShortText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), CLEAN, AfterValidator(_refuse_unseen)
+]
 LongText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000), CLEAN]
 Name = Annotated[str, Field(max_length=80), CLEAN]  # of an agent
 # See also `shared.commits.check_path`.

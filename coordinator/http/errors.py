@@ -23,6 +23,8 @@ Found = TypeVar("Found")
 MAX_PLACE = 300
 """Characters of a field's place in a problem document: unknown fields have any name."""
 
+UNREADABLE = "cannot be read; JSON is sent in UTF-8, neither compressed nor nested deeply"
+
 
 class SwarmError(Exception):
     """A mistake that the caller can understand; `members` are further ones of its problem document, as JSON.
@@ -132,6 +134,9 @@ def _on_invalid_request(_request: Request, error: Exception) -> Response:
 
 def _on_routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RoutingError)
+    if error.status_code == HttpError.status:  # of a body that no parser reads
+        mistakes = [{"where": "body", "what": UNREADABLE}]
+        return problem_response(RequestInvalidError(f"body: {UNREADABLE}", errors=mistakes).to_problem())
     kind = {404: NotFoundError, 405: MethodNotAllowedError}.get(error.status_code, HttpError)
     if request.method == "OPTIONS" and error.status_code == MethodNotAllowedError.status:
         return Response(status_code=204, headers={"Allow": ", ".join(_list_methods(request))})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.experiments import ProposalSubmission
 from shared.leases import ClaimRequest, Heartbeat, OfflineLease, ReleaseRequest, ResultUpload
@@ -79,6 +79,12 @@ def digest_fields(models: Sequence[type[Message]]) -> str:
 
 def test_controls_and_overrides_of_direction_are_removed_and_writing_is_not() -> None:
     assert clean_text("a\x00b\x1b[31mc\u202etxt\u2066d\u2069\ud800e\x7f\x85") == "ab[31mctxtde"
-    for honest in ("שלום, עולם", "مرحبا\u200f 3.2", "naïve — 学习率 🐝", "tab\tline\nreturn\r", "zwj 👩\u200d💻"):
+    assert clean_text("a\u200bb\ufeffc\u2060d" + "".join(chr(0xE0000 + ord(letter)) for letter in "obey")) == "abcd"
+    writing = "שלום, עולם", "مرحبا\u200f 3.2", "naïve — 学习率 🐝", "tab\tline\nreturn\r"
+    for honest in (*writing, "zwj 👩\u200d💻", "می\u200cخواهم"):
         assert clean_text(honest) == honest
     assert clean_text(7) == 7 and CLEAN.func is clean_text
+    for unseen in ("\u200b\u2060", "\u200d", " \u200e\u00ad", "\u0301\ufe0f"):
+        with pytest.raises(ValidationError):
+            TypeAdapter(ShortText).validate_python(unseen)
+    assert TypeAdapter(ShortText).validate_python("  é … 🐝 ") == "é … 🐝"
