@@ -43,7 +43,7 @@ def test_bodies(http: TestClient, body: bytes, where: str) -> None:
 
 def test_a_body_that_is_no_text(http: TestClient) -> None:
     answer = http.post(f"/api/v1/leases/{uuid4()}/heartbeat", content=b'{"token": "\xff"}', headers=JSON)
-    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
 
 
 def test_names_and_keys(http: TestClient) -> None:
