@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import inf, isclose, sqrt
 from typing import NamedTuple
@@ -144,6 +145,12 @@ def estimate_levels(shifts: Sequence[Shift]) -> list[ValueLevel]:
     Statistics in Medicine 21, 2002). The reference is the value that most steps began from. Where steps contradict each
     other, sds grow by the root of chi-square over its degrees of freedom.
     """
+    return _solve_levels(tuple(shifts))
+
+
+@lru_cache(maxsize=256)
+def _solve_levels(shifts: tuple[Shift, ...]) -> list[ValueLevel]:
+    """Levels of steps: those of a topic stay the same until somebody measures along it."""
     begun = Counter(shift.old for shift in shifts)
     if not begun:
         return []

@@ -137,11 +137,15 @@ def list_effects(
 ) -> Page[TopicEffect]:
     """A topic's effects, newest experiment first. An experiment that several classes measured is on one page."""
     rows = paper_queries.list_effects(session, project.id, slug, CLASSES_EACH * (limit + 1), before_id)
-    ids = list(dict.fromkeys(row.experiment_id for row in rows))
+    return cut_effects(_view_effects(session, slug, rows), limit)
+
+
+def cut_effects(effects: Sequence[TopicEffect], limit: int = EFFECTS_AT_ONCE) -> Page[TopicEffect]:
+    """The effects of the first experiments among those of a topic, as a page."""
+    ids = list(dict.fromkeys(effect.experiment_id for effect in effects))
     page = cut_page(ids[: limit + 1], limit, lambda number: number)
     shown = set(page.items)
-    effects = _view_effects(session, slug, [row for row in rows if row.experiment_id in shown])
-    return Page(items=effects, next_cursor=page.next_cursor)
+    return Page(items=[one for one in effects if one.experiment_id in shown], next_cursor=page.next_cursor)
 
 
 def _view_effects(session: Session, slug: str, rows: Sequence[LabelledRow]) -> list[TopicEffect]:

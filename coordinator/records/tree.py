@@ -13,7 +13,9 @@ from coordinator.projects import service as projects
 from coordinator.records import queries, tree_queries
 from coordinator.records.tree_queries import TreeLink
 
-MOST_NODES = 2_000
+MOST_NODES = 600
+"""Number of nodes of a picture, about 60 KiB of JSON; what hangs below one that has more is asked for with it."""
+
 MAX_CLIMBED = 6_000
 """Ancestors that are read; where the tree is deeper, what lies between is counted and not drawn."""
 
@@ -29,7 +31,7 @@ class TreeSize(NamedTuple):
     newest: int
 
 
-DRAWN = TreeSize(MOST_NODES, 500, 300)
+DRAWN = TreeSize(MOST_NODES, 250, 150)
 LISTED = TreeSize(80, 30, 10)
 
 

@@ -185,7 +185,8 @@ def view_topic(session: Session, name: str, slug: str, before_id: int | None) ->
     """A topic's page. Raises NotFoundError."""
     project = projects.get_project(session, name)
     context, topic = _start_context(project), topics.view_topic(session, project, slug, MAX_SHOWN_FINDINGS + 1)
-    shown = topics.list_effects(session, project, slug, before_id)
+    is_first = before_id is None
+    shown = topics.cut_effects(topic.effects) if is_first else topics.list_effects(session, project, slug, before_id)
     chart = draw_topic(topic, context["objective"].sign, shown.items)
     return context | {
         "topic": topic,
@@ -193,5 +194,5 @@ def view_topic(session: Session, name: str, slug: str, before_id: int | None) ->
         "doses": draw_doses(topic, context["objective"].sign),
         "shown": shown,
         "most_shown": MAX_SHOWN_FINDINGS,
-        "is_first": before_id is None,
+        "is_first": is_first,
     }

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,7 @@ from sqlalchemy import String, cast, func, select, update
 
 from coordinator.db.database import Database
 from coordinator.evidence.calibration_queries import list_unsettled
-from coordinator.evidence.renewal import end_due_epochs
+from coordinator.evidence.renewal import end_due_epochs, follow_decisions
 from coordinator.models import ClassProgress, Run, Volunteer, Worker
 from shared.leases import Phase, ResultUpload
 from shared.workers import Role
@@ -53,6 +54,8 @@ class Others:
     def at_work(self) -> Iterator[None]:
         threads = [threading.Thread(target=self._repeat, args=(act,)) for act in (self._beat, self._measure)]
         self._lease = self._workers[0].claim_job()
+        if self._lease.kind.makes_experiment:
+            assert self._workers[0].propose(self._lease, {"train.py": "DEPTH = 1_000_000\n"}).accepted
         for thread in threads:
             thread.start()
         yield
@@ -112,6 +115,9 @@ def measure(bench: Bench, database: Database) -> Iterator[list[str]]:
     with database.write() as session:
         theirs = update(Worker).where(Worker.id >= 10, Worker.id < 10 + WORKERS_OF_LARGE)
         session.execute(theirs.values(volunteer_id=10, name="gpu-" + cast(Worker.id, String)))
+    end_due_epochs(database, always=True)
+    follow_decisions(database, inf)  # the store's posteriors are made up: now they follow from its runs
+    settle(database)
     http = httpx.Client(base_url=bench.url, timeout=600)
     boss = make_person(database, http, "moderator", Role.MAINTAINER)
     others = Others(bench.url, [make_person(database, http, name).token for name in ("ada", "grace")])
