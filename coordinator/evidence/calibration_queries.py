@@ -12,7 +12,7 @@ from coordinator.evidence.agreement import TrustHistory, Vouching
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import RESPONSE_COLUMNS, Normal, Response, read_response
 from coordinator.evidence.throughput import expose
-from coordinator.lineage.commits import COMMIT_ROWS, CommitRow
+from coordinator.lineage.commits import COMMIT_ROWS, CommitRow, get_commit
 from coordinator.models import (
     Calibration,
     Commit,
@@ -377,6 +377,15 @@ def list_unsettled(session: Conn) -> list[EpochRow]:
     is_due = or_(_EPOCHS.c.ended_at.is_not(None), _EPOCHS.c.underived_sha.is_not(None))
     query = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(is_due).order_by(_EPOCHS.c.ended_at)
     return list(map(EpochRow._make, session.execute(query)))
+
+
+def derive_later(session: Conn, first: CommitRow, hardware_class: str) -> None:
+    """Have posteriors of a class derived in the background, from a commit downwards, or from where that stands."""
+    epoch = find_epoch(session, first.project_id, hardware_class)
+    assert epoch is not None, "the class has a run"
+    at = None if epoch.underived_sha is None else get_commit(session, epoch.underived_sha)
+    if at is None or (first.depth, first.sha) < (at.depth, at.sha):
+        change_epoch(session, epoch, underived_sha=first.sha)
 
 
 def find_epoch(session: Conn, project_id: int, hardware_class: str) -> EpochRow | None:

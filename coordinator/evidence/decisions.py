@@ -11,16 +11,13 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration_queries, epochs, queries
-from coordinator.evidence.posteriors import DerivedPosterior, derive_and_store, find_model
+from coordinator.evidence.posteriors import MOST_AT_ONCE, DerivedPosterior, derive_and_store, find_model
 from coordinator.lineage.commits import CommitRow, list_children, list_commits
 from coordinator.models import ClassProgress, Project
 from coordinator.models.base import is_of_class
 from coordinator.projects import service as projects
 from shared.experiments import Standing
 from shared.protocol import now
-
-MOST_AT_ONCE = 1_000
-"""Number of posteriors that are derived in the transaction of a decision."""
 
 
 def follow(

@@ -11,7 +11,7 @@ from math import hypot, isclose
 from typing import Any, NamedTuple
 
 from coordinator.db.engine import Conn
-from coordinator.evidence import agreement, queries, statistics
+from coordinator.evidence import agreement, calibration_queries, queries, statistics
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.statistics import SURE_OF_CLAIMS, Belief, EffectPrior, Measurement, Model, Normal
 from coordinator.lineage.commits import MAX_CACHED_LINE, CommitRow, get_commit, list_children, list_nearest
@@ -26,6 +26,9 @@ SAME_NUMBER = 1e-9
 
 UNCHANGED = 1e-3 * SAME_NUMBER
 """A posterior that moved by less leaves its descendants as they are: far enough below SAME_NUMBER to add up safely."""
+
+MOST_AT_ONCE = 1_000
+"""Number of posteriors that are derived in one transaction of a result or a decision: others wait for it."""
 
 MANY = 50
 """Number of commits of one generation from which on is asked whether any below was measured in the class."""
@@ -94,18 +97,24 @@ class Ancestor(NamedTuple):
 
 
 def refresh_posteriors(session: Conn, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
-    """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
+    """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own.
+
+    Beyond MOST_AT_ONCE of them, others follow in the background (`renewal.py`).
+    """
     first: DerivedPosterior | None = None
     generation: Sequence[CommitRow] = [get_commit(session, sha)]
-    model = find_model(session, contract, generation[0].project_id, hardware_class)
+    model, left = find_model(session, contract, generation[0].project_id, hardware_class), MOST_AT_ONCE
     while generation:
+        if (left := left - len(generation)) < 0:
+            calibration_queries.derive_later(session, generation[0], hardware_class)
+            break
         derived, settled = derive_and_store(session, contract, model, generation, hardware_class)
         first = first or derived.get(sha)
         above = [commit.sha for commit in generation if commit.sha not in settled]
         place = generation[0]
         if len(above) > MANY and not queries.is_any_deeper(session, hardware_class, place.project_id, place.depth):
             break
-        generation = list_children(session, above) if above else []
+        generation = list_children(session, above, left + 1) if above else []
     return first
 
 

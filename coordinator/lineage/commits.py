@@ -95,8 +95,10 @@ def list_nearest(session: Conn, sha: str, limit: int) -> list[str]:
     return list(known)
 
 
-def list_children(session: Conn, shas: Sequence[str]) -> list[CommitRow]:
-    return [CommitRow._make(row) for row in session.execute(_CHILDREN, {"shas": list(shas)}).all()]
+def list_children(session: Conn, shas: Sequence[str], limit: int | None = None) -> list[CommitRow]:
+    """Commits that were made from these, by name, at most `limit`."""
+    query = _CHILDREN if limit is None else _CHILDREN.limit(limit)
+    return [CommitRow._make(row) for row in session.execute(query, {"shas": list(shas)}).all()]
 
 
 def find_commit_by_tree(session: Conn, project_id: int, tree_sha: str) -> CommitRow | None:

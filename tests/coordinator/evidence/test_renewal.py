@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from coordinator.db.database import Database
-from coordinator.evidence import decisions, epochs, quarantine, renewal
+from coordinator.evidence import decisions, epochs, posteriors, quarantine, renewal
 from coordinator.evidence.calibration_queries import list_unsettled
 from coordinator.evidence.renewal import follow_decisions
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
@@ -125,6 +125,23 @@ def test_results_that_come_meanwhile_belong_to_the_new_epoch(swarm: Swarm, monke
     with swarm.database.read() as session:
         known = session.scalars(select(Calibration).order_by(Calibration.worker_id.desc()).limit(2)).all()
     assert all(row.offset_mean is not None for row in known), "who came meanwhile is calibrated"
+
+
+@pytest.mark.parametrize("most", [1, 5])
+@ON_ONE_ENGINE
+def test_what_a_run_of_the_seed_changes_far_below_follows_in_the_background(
+    swarm: Swarm, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posteriors, "MOST_AT_ONCE", most)
+    before, number = swarm.read(), swarm.number()
+    add_results(swarm, "newcomer")
+    at_once = [sha for sha, row in swarm.read().items() if before.get(sha) != row]
+    assert 1 < len(at_once) <= most + 3 and not swarm.is_settled()
+    add_results(swarm, "another")
+    follow_decisions(swarm.database, inf)
+    assert swarm.is_settled() and swarm.number() == number
+    assert len([sha for sha, row in swarm.read().items() if before.get(sha) != row]) > most + 10
+    swarm.check()
 
 
 def add_results(swarm: Swarm, volunteer: str) -> None:
