@@ -54,7 +54,8 @@ _PROMOTION_RUNS = (
     .join(_LEASES, _LEASES.c.id == _GIVEN.c.lease_id)
     .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
-    .outerjoin(_RUNS, _RUNS.c.uuid == _LEASES.c.result_key)
+    # By the worker an index finds the run; its lease names it only at the end of the result's transaction.
+    .outerjoin(_RUNS, and_(_RUNS.c.worker_id == _LEASES.c.worker_id, _RUNS.c.lease_id == _LEASES.c.id))
     .where(_GIVEN.c.promotion_id.in_(bindparam("ids", expanding=True)))
     .order_by(_LEASES.c.issued_at, _LEASES.c.id)
 )
