@@ -18,6 +18,7 @@ number, but to what could be expected from it and its ancestors together: the po
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from math import exp, inf, log, sqrt
 from statistics import fmean, median
 from typing import NamedTuple
@@ -381,16 +382,23 @@ def _find_outliers(measurements: Sequence[Measurement], noise_sd: float) -> set[
 def _measure_distances(said: Mapping[int, Normal]) -> dict[int, float]:
     """How many sd of their difference each of at least two volunteers is from all others together.
 
-    Workers are independent, so the others' pool is what is left of all precision without the volunteer's own.
+    Workers are independent, so precisions add up. Those before and after a volunteer are added, because its own cannot be
+    taken from a sum in which it is all that counts.
     """
-    precision = sum(1 / own.sd**2 for own in said.values())
-    weighted = sum(own.mean / own.sd**2 for own in said.values())
+    precisions = [1 / own.sd**2 for own in said.values()]
+    weighted = [own.mean * precision for own, precision in zip(said.values(), precisions, strict=True)]
     distances = {}
-    for volunteer, own in said.items():
-        left = precision - 1 / own.sd**2
-        others = (weighted - own.mean / own.sd**2) / left
-        distances[volunteer] = abs(own.mean - others) / sqrt(own.sd**2 + 1 / left)
+    others = zip(_sum_others(precisions), _sum_others(weighted), strict=True)
+    for (volunteer, own), (left, mean) in zip(said.items(), others, strict=True):
+        distances[volunteer] = abs(own.mean - mean / left) / sqrt(own.sd**2 + 1 / left)
     return distances
+
+
+def _sum_others(values: Sequence[float]) -> list[float]:
+    """Of each value, the sum of all others."""
+    before = accumulate(values[:-1], initial=0.0)
+    after = reversed(list(accumulate(values[:0:-1], initial=0.0)))
+    return [one + other for one, other in zip(before, after, strict=True)]
 
 
 def _pool_by_volunteer(measurements: Iterable[Measurement], noise_sd: float) -> dict[int, Normal]:

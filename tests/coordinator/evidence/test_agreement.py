@@ -61,6 +61,15 @@ def test_disputes(runs: list[Measurement], dispute: Dispute) -> None:
     assert find_dispute(runs, NOISE_SD, None) is dispute
 
 
+@pytest.mark.parametrize("offset_sd", [0.1, 1e4, 1e9, 1e11])
+def test_one_of_whom_all_is_known_and_one_of_whom_nothing_is(offset_sd: float) -> None:
+    """As after somebody measured the largest number that a message holds: whatever they differ by, it is judged."""
+    known, unknown = checks(3.3, 3.3 + 10 * offset_sd)
+    runs = [known, unknown._replace(offset=Normal(0, offset_sd))]
+    assert find_dispute(runs, NOISE_SD, None) is Dispute.CONTESTED
+    assert estimate(runs, NOISE_SD).mean == pytest.approx(3.3, abs=0.01)
+
+
 def test_who_is_known_to_lie_disputes_nothing_unless_nobody_else_checked() -> None:
     honest, liar = checks(0, 2 * LIE)
     doubted, anchor = liar._replace(trust=Trust.DOUBTED), honest._replace(trust=Trust.ANCHOR)
