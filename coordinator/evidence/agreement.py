@@ -382,8 +382,8 @@ def _find_outliers(measurements: Sequence[Measurement], noise_sd: float) -> set[
 def _measure_distances(said: Mapping[int, Normal]) -> dict[int, float]:
     """How many sd of their difference each of at least two volunteers is from all others together.
 
-    Workers are independent, so precisions add up. Those before and after a volunteer are added, because its own cannot be
-    taken from a sum in which it is all that counts.
+    Workers are independent, so precisions add up. Those of all others are added, because the own cannot be taken from a
+    sum in which it is all that counts.
     """
     precisions = [1 / own.sd**2 for own in said.values()]
     weighted = [own.mean * precision for own, precision in zip(said.values(), precisions, strict=True)]
