@@ -20,7 +20,7 @@ from coordinator.experiments.lookup import write_claim
 from coordinator.experiments.tokenizer import list_words
 from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.pooling import DOUBTED, Shift, estimate_levels, find_old, list_gaps, read_number
-from coordinator.lineage.commits import list_nearest
+from coordinator.lineage.commits import map_nearest
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.models.base import is_of_class, is_of_commit
 from coordinator.models.findings import IS_SHOWN
@@ -162,7 +162,7 @@ NEWEST, BEST = 256, 32
 """Number of the newest findings, and for each standing of the best commits' findings."""
 
 STANDINGS = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
-LINE_LOOKED_AT = 100
+LINE_LOOKED_AT = 32
 """Number of ancestors among which a value is looked for."""
 
 MAX_AGE_SECONDS, MAX_CACHED = 10.0, 256
@@ -238,16 +238,18 @@ def _list_candidates(session: Conn, project_id: int, hardware_class: str) -> Seq
     values = defaultdict[str, dict[str, str]](dict)
     for one in made:
         values[one.topic][one.sha] = one.value
-    return [
-        one._replace(old=find_old(one.title, one.value) or trace_value(session, one.parent_sha, values[one.topic]))
-        for one in made
-    ]
+    named = [one._replace(old=find_old(one.title, one.value)) for one in made]
+    unnamed = defaultdict[str, set[str]](set)
+    for one in named:
+        if not one.old:
+            unnamed[one.topic].add(one.parent_sha)
+    traced = {topic: trace_values(session, parents, values[topic]) for topic, parents in unnamed.items()}
+    return [one if one.old else one._replace(old=traced[one.topic].get(one.parent_sha, "")) for one in named]
 
 
-def trace_value(session: Conn, sha: str, values: Mapping[str, str]) -> str:
-    """The nearest one of the `values` among those of a commit and its ancestors; empty where none has one."""
-    line = list_nearest(session, sha, LINE_LOOKED_AT) if values else []
-    return next((values[name] for name in line if name in values), "")
+def trace_values(session: Conn, shas: Collection[str], values: Mapping[str, str]) -> dict[str, str]:
+    """For commits the nearest one of the `values` of commits: its own, or that of an ancestor. Some may have none."""
+    return {sha: values[nearest] for sha, nearest in map_nearest(session, shas, values, LINE_LOOKED_AT).items()}
 
 
 def _make_candidate(columns: tuple[Any, ...], moment: datetime) -> CandidateFinding:

@@ -12,7 +12,7 @@ from coordinator.db.engine import LabelledRow
 from coordinator.experiments.filters import FilterQuery
 from coordinator.experiments.listing import keep_having
 from coordinator.findings import paper_queries, queries, service, topic_counts
-from coordinator.findings.candidates import trace_value
+from coordinator.findings.candidates import trace_values
 from coordinator.findings.pooling import (
     DOUBTED,
     MIN_POOLED,
@@ -156,9 +156,9 @@ def _view_effects(session: Session, slug: str, rows: Sequence[LabelledRow]) -> l
     settings = paper_queries.map_parent_settings(session, [number for number, old in named.items() if not old])
     for number, known in settings.items():
         named[number] = next((str(value) for name, value in known.items() if name_topic(name) == slug), "")
-    for row in rows:
-        named[row.experiment_id] = named[row.experiment_id] or trace_value(session, row.parent_sha, values)
-    return [view_of(TopicEffect, row, old_value=named[row.experiment_id]) for row in rows]
+    traced = trace_values(session, {row.parent_sha for row in rows if not named[row.experiment_id]}, values)
+    olds = ((row, named[row.experiment_id] or traced.get(row.parent_sha, "")) for row in rows)
+    return [view_of(TopicEffect, row, old_value=old) for row, old in olds]
 
 
 def _estimate_levels(effects: Sequence[TopicEffect]) -> Iterator[TopicLevel]:

@@ -1,9 +1,9 @@
 """Commits: their rows, and their ancestors and children."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Select, bindparam, insert, select
+from sqlalchemy import Integer, Select, String, bindparam, insert, select
 
 from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
@@ -50,7 +50,18 @@ def _select_nearest() -> Select[str]:
     return select(chain.c.sha).order_by(chain.c.left.desc())
 
 
-_NEAREST = _select_nearest()
+def _select_nearest_among() -> Select[str, str]:
+    among = bindparam("among", type_=String, expanding=True)
+    left = bindparam("limit", type_=Integer).label("left")
+    first = select(_COMMITS.c.sha.label("start"), _COMMITS.c.sha, _COMMITS.c.parent_sha, left)
+    chain = first.where(_COMMITS.c.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)
+    above = select(chain.c.start, _COMMITS.c.sha, _COMMITS.c.parent_sha, chain.c.left - 1)
+    above = above.join(chain, _COMMITS.c.sha == chain.c.parent_sha)
+    chain = chain.union_all(above.where(chain.c.left > 1, chain.c.sha.not_in(among)))
+    return select(chain.c.start, chain.c.sha).where(chain.c.sha.in_(among))
+
+
+_NEAREST, _NEAREST_AMONG = _select_nearest(), _select_nearest_among()
 _LINES = CachePerDatabase[tuple[str, int], list[str]](2_048)
 """Recently read short lines of ancestors, 1.5 kB each. A commit's sha determines its ancestors, so none gets stale."""
 
@@ -93,6 +104,14 @@ def list_nearest(session: Conn, sha: str, limit: int) -> list[str]:
         if known and len(known) <= MAX_CACHED_LINE:
             lines.store((sha, limit), known)
     return list(known)
+
+
+def map_nearest(session: Conn, shas: Collection[str], among: Collection[str], limit: int) -> dict[str, str]:
+    """For commits the nearest one `among` others: itself or an ancestor, `limit` looked at. Some may have none."""
+    if not shas or not among:
+        return {}
+    given = {"shas": sorted(shas), "among": sorted(among), "limit": limit}
+    return {row.start: row.sha for row in session.execute(_NEAREST_AMONG, given)}
 
 
 def list_children(session: Conn, shas: Sequence[str], limit: int | None = None) -> list[CommitRow]:
