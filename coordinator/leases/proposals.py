@@ -48,8 +48,8 @@ def submit_proposal(
         with database.read() as session:  # the index of PostgreSQL is set up for one transaction
             alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
     with database.begin() as session:
+        novelty.lock_code(session, code)  # before its row, so that no two requests wait for each other
         held_heartbeats.write_of(session, lease_id)
-        novelty.lock_code(session, code)
         lease, is_known = queries.lock_with_code(session, lease_id, code)
         service.refuse_stopped(lease)
         return _judge(session, similarity, lease, contract, submission, code, alike, is_known=is_known)
