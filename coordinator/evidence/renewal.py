@@ -6,6 +6,7 @@ new epoch. Then posteriors are derived from the root downwards, some at a time. 
 derives its own; what is below it and not derived yet follows.
 """
 
+from collections import deque
 from time import monotonic, sleep
 
 from coordinator.db.database import Database
@@ -44,10 +45,11 @@ def follow_decisions(database: Database, most_seconds: float = MOST_SECONDS) -> 
     for epoch in due:
         if epoch.ended_at is not None:
             _begin_next(database, epoch)
-        while monotonic() < until:
-            began = monotonic()
-            if not _derive_some(database, epoch):
-                break
+    waiting = deque(due)
+    while waiting and monotonic() < until:
+        began, epoch = monotonic(), waiting.popleft()
+        if _derive_some(database, epoch):
+            waiting.append(epoch)  # classes take turns, so that a large one does not hold up the others
             sleep(min(1.0, monotonic() - began))  # the turn of others: results, and requests that compute
 
 

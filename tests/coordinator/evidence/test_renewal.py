@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from coordinator.db.database import Database
 from coordinator.evidence import decisions, epochs, posteriors, quarantine, renewal
@@ -13,7 +13,7 @@ from coordinator.evidence.calibration_queries import list_unsettled
 from coordinator.evidence.renewal import follow_decisions
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
 from tests.support.databases import ON_ONE_ENGINE
-from tests.support.messages import make_proposal
+from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History, write_history
 
 LIAR = "mallory"
@@ -142,6 +142,25 @@ def test_what_a_run_of_the_seed_changes_far_below_follows_in_the_background(
     assert swarm.is_settled() and swarm.number() == number
     assert len([sha for sha, row in swarm.read().items() if before.get(sha) != row]) > most + 10
     swarm.check()
+
+
+@ON_ONE_ENGINE
+def test_a_large_class_does_not_hold_up_a_small_one(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewal, "AT_ONCE", 1)
+    derive, turns = posteriors.derive_and_store, list[str]()
+
+    def derive_in_turn(*given: Any) -> Any:
+        turns.append(given[-1])
+        return derive(*given)
+
+    with swarm.database.write() as session:
+        project = session.scalars(select(Project)).one()
+        small = History(session, project, hardware=HARDWARE.model_copy(update={"cores": 4}))
+        small.measure(small.add_worker("w2", "dora"), project.root_sha, 3.4)
+        session.execute(update(EvidenceEpoch).values(underived_sha=project.root_sha))
+    monkeypatch.setattr(posteriors, "derive_and_store", derive_in_turn)
+    follow_decisions(swarm.database, inf)
+    assert swarm.is_settled() and len(turns) > 20 and len(set(turns[:2])) == len(set(turns)) == 2
 
 
 def add_results(swarm: Swarm, volunteer: str) -> None:
