@@ -304,6 +304,17 @@ def list_disputed_noise(session: Session, project_id: int | None = None) -> Iter
         )
 
 
+def list_left_out(session: Session) -> Iterator[str]:
+    """The classes that are derived again in the background, so that nothing compares them with their runs yet, each in
+    a line."""
+    for epoch in queries.list_unsettled(session):
+        name = session.get_one(Project, epoch.project_id).name
+        yield (
+            f"{name} on {epoch.hardware_class}: its numbers are derived again in the background, so they were not "
+            "compared with its runs. Ask again in a minute."
+        )
+
+
 def recompute(session: Session) -> int:
     """Write all posteriors anew; returns how many changed. Offsets stay as they are in this epoch."""
     changed = 0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import file_digest
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.events import history
+from coordinator.evidence.renewal import follow_decisions
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.export import citation, service
 from coordinator.export.frozen import compact, freeze
@@ -54,6 +56,7 @@ def write_snapshot(
     try:
         unfinished.mkdir(parents=True)
         while not (unfinished / SNAPSHOT_DATABASE).exists():
+            follow_decisions(database, inf)  # else the snapshot would keep numbers that do not follow from its runs
             history.append_pending(database)
             with database.scan() as session:
                 project = projects.get_project(session, project_name)

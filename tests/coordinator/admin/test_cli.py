@@ -60,3 +60,19 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     for command in (["verify"], ["repack"], ["backup", str(tmp_path / "swarm.backup")]):
         assert_one_clear_line(run(f"sqlite:///{tmp_path}/list.db", *command), "file is not a database")
     assert [path.name for path in tmp_path.iterdir()] == ["list.db"]
+
+
+def test_a_class_that_is_derived_again_is_named(filled: Database) -> None:
+    url = filled.url.render_as_string(hide_password=False)
+    with filled.write() as session:
+        session.execute(
+            text("update evidence_epochs set underived_sha = (select root_sha from projects where id = project_id)")
+        )
+    for command, words in ((["verify"], "the other numbers agree"), (["recompute", "--check"], "The other numbers")):
+        done = run(url, *command)
+        assert done.exit_code == 0, done.stderr
+        assert "derived again in the background" in done.stdout and words in done.stdout
+    assert run(url, "new-epoch").exit_code == 0
+    for command in (["verify"], ["recompute", "--check"]):
+        done = run(url, *command)
+        assert done.stdout.count("\n") == 1 and "all numbers" in done.stdout.casefold(), done.stdout
