@@ -204,13 +204,14 @@ def _check_since(log: _Log, head: Checkpoint, old: Checkpoint, old_note: str) ->
 
 
 def _check_signed_sums(folder: Path, log: _Log, head: Checkpoint) -> Iterator[str]:
-    """The checksums of a snapshot are those that its coordinator signed."""
+    """The checksums of a snapshot are those that its coordinator signed, by the log's newest key: whoever stole one
+    that was replaced signs no snapshot."""
     if not (folder / SUMS_FILE).exists() and not (folder / SNAPSHOT_FILE).exists():
         return
     note = (folder / SIGNED_SUMS_FILE).read_text(encoding="utf-8")
     signed, sums = _parse(note, SIGNED_SUMS_FILE), (folder / SUMS_FILE).read_bytes()
-    if signed != checkpoints.head_of_sums(head.origin, sums) or not _is_signed(note, head.origin, log.keys):
-        yield f"{SIGNED_SUMS_FILE} is no signature of {SUMS_FILE} by a key of the log"
+    if signed != checkpoints.head_of_sums(head.origin, sums) or not _is_signed(note, head.origin, log.keys[-1:]):
+        yield f"{SIGNED_SUMS_FILE} is no signature of {SUMS_FILE} by the log's newest key"
 
 
 def _read_rows(file: Path) -> Iterator[dict[str, Any]]:

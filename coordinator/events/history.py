@@ -170,8 +170,11 @@ def describe_key(session: Session, project: Project) -> str:
 
 
 def find_origin(session: Session, project: Project) -> str:
-    """The name of a project's log. It stays the same wherever the coordinator is reached and whatever signs."""
-    return f"swarm/{project.name}/{checkpoints.fingerprint(_list_keys(session)[0].public)}"
+    """The name of a project's log, by the key that it began with. It stays the same wherever the coordinator is reached
+    and whatever signs later."""
+    if (head := session.get(HistoryHead, project.id)) is not None:
+        return checkpoints.parse(head.note).origin
+    return f"swarm/{project.name}/{checkpoints.fingerprint(_list_keys(session)[-1].public)}"
 
 
 def sign_sums(session: Session, project: Project, sums: bytes) -> str:

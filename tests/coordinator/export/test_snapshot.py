@@ -20,16 +20,18 @@ from sqlalchemy.orm import Session
 from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
 from coordinator.db.database import Database
+from coordinator.events import history
 from coordinator.evidence import quarantine
 from coordinator.evidence.calibration_queries import list_unsettled
 from coordinator.export import citation
 from coordinator.export.service import SnapshotError
 from coordinator.export.snapshot import write_snapshot
 from coordinator.findings import service as findings
-from coordinator.models import Run, Volunteer
+from coordinator.models import HistoryKey, Run, Volunteer
 from coordinator.projects import service as projects
 from coordinator.projects.settings import lock_project, merge, settings_of, store_settings
 from coordinator.settings import CoordinatorSettings
+from shared import checkpoints
 from shared.export import SnapshotView
 from shared.findings import FindingDraft
 from swarm.publish import prepare
@@ -126,6 +128,27 @@ def test_the_same_state_gives_the_same_bytes_and_both_verify(
     assert verify_folder(tmp_path / "later", snapshot / "checkpoint", None).problems == []
     with pytest.raises(SnapshotError, match="exists already"):
         write_snapshot(licensed, "tiny", "tiny-2026", snapshot, "", lambda line: None)
+
+
+@ON_ONE_ENGINE
+def test_a_key_that_was_replaced_signs_no_snapshot(licensed: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "snapshot"
+    with licensed.write() as session:
+        history.rotate_key(session)
+    history.append_pending(licensed)  # the log begins with the second key
+    with licensed.write() as session:
+        history.rotate_key(session)
+        _, old, new = session.scalars(select(HistoryKey.secret).order_by(HistoryKey.id)).all()
+    write_snapshot(licensed, "tiny", "tiny-2026", folder, "", lambda line: None)
+    assert verify_folder(folder, None, None).problems == []
+    (folder / "README.md").write_text("Other words")
+    reseal(folder)
+    origin = checkpoints.parse((folder / "checkpoint").read_text()).origin
+    statement = checkpoints.head_of_sums(origin, (folder / "SHA256SUMS").read_bytes())
+    for secret, problems in ((new, 0), (old, 1)):
+        assert secret is not None
+        (folder / "SHA256SUMS.note").write_text(checkpoints.sign(statement, [secret]))
+        assert len(verify_folder(folder, None, None).problems) == problems
 
 
 @ON_ONE_ENGINE
