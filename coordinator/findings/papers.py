@@ -30,7 +30,11 @@ STRENGTHENED_BELOW = 0.75
 """An effect of the same size is strengthened when its sd falls below this share of the sd as written."""
 
 
-_CONSTANT = re.compile(r"(?m)^([A-Z][A-Z0-9_]*)[ \t]*(?::[^=\n]+)?=(?!=)[ \t]*([^#\n]*\b)")
+_CONSTANT = re.compile(
+    r"(?m)^([A-Z][A-Z0-9_]*)[ \t]*(?::[^=\n]+)?=(?!=)(?![^#\n]*(?:'{3}|\"{3}))"
+    r"[ \t]*([^#\n]*[^#\s([{,\\])(?=[ \t]*(?:#|$))"
+)
+"""A constant and its whole value, which ends on the same line, so that the file still compiles with another one."""
 
 
 class Written(NamedTuple):
@@ -142,7 +146,7 @@ def _list_confounded(session: Session, experiment: Experiment) -> list[str]:
     shas = experiment.parent_sha, experiment.commit_sha
     before, after = (lineage.read_files(session, experiment.project_id, sha, paths) for sha in shas)
     changed, is_code = list[str](), False
-    for path in before.keys() & after.keys():
+    for path in sorted(before.keys() & after.keys()):
         was, now_is = (dict(_CONSTANT.findall(files[path])) for files in (before, after))
         changed += [name for name, value in now_is.items() if was.get(name, value) != value]
         is_code |= len({fingerprint({path: _CONSTANT.sub(r"\1 = 0", files[path])}) for files in (before, after)}) > 1

@@ -134,13 +134,18 @@ def test_constants_that_changed_together_are_named(http: TestClient, author: Aut
         ({"LR = 0.1": "LR = 0.2", "return x": "return x + x"}, ["LR", "code"]),
         ({"LR = 0.1": "LR = 0.2", "return x": "return x  # as it is"}, []),
         ({"return x": "return SCALE * x", "WD=0": "WD=0\nSCALE = 2"}, []),
+        ({'"SSL"': '"SL"  # shorter', "0.9)": "0.8)", "return x": "return x  # as it is"}, ["PATTERN", "BETAS"]),
+        ({"LR = 0.1": "LR = 1.", "return x": "return x  # as it is"}, []),
+        ({"LR = 0.1": "LR = 0.2", "    2,": "    4,"}, ["LR", "code"]),
     ],
 )
 def test_what_changed_together_is_read_from_the_code(
     http: TestClient, database: Database, author: Author, edits: dict[str, str], named: list[str]
 ) -> None:
     """Whatever the agent says that it changed."""
-    code = "LR = 0.1\nDEPTH: int = 2\nWD=0\n\n\ndef f(x):\n    return x\n"
+    lines = ("LR = 0.1", "DEPTH: int = 2", "WD=0", 'PATTERN = "SSL"', "BETAS = (0.5, 0.9)  # of Adam", "WIDTHS = (",
+             "    1,", "    2,", ")", "ON = bool(1)", "def f(x):", "    return x")  # fmt: skip
+    code = "".join(f"{line}\n" for line in lines)
     with database.write() as session:
         past = History(session, session.query(Project).one())
         ada, proposal = past.add_worker("ada-1"), make_proposal("Learn faster")
