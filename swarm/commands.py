@@ -110,6 +110,9 @@ def topics(
 ) -> None:  # fmt: skip
     """List the axes along which a project was explored, and what came of it.
 
+    An axis is listed if one of its experiments fits. But `--text` is a part of the axis, and `--since` and `--until`
+    are of its newest experiment.
+
     \b
     Examples:
       swarm topics
