@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import file_digest
 from importlib.metadata import version
-from math import inf
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.events import history
+from coordinator.evidence.epochs import list_left_out
 from coordinator.evidence.renewal import follow_decisions
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.export import citation, service
@@ -44,6 +44,10 @@ from shared.projects import DataLicence
 
 Report = Callable[[str], None]
 
+SETTLE_SECONDS = 600.0
+"""Longest wait for numbers that are derived again in the background: else a snapshot keeps what does not follow from
+its runs."""
+
 
 def write_snapshot(
     database: Database, project_name: str, name: str, folder: Path, url: str, report: Report
@@ -56,7 +60,7 @@ def write_snapshot(
     try:
         unfinished.mkdir(parents=True)
         while not (unfinished / SNAPSHOT_DATABASE).exists():
-            follow_decisions(database, inf)  # else the snapshot would keep numbers that do not follow from its runs
+            follow_decisions(database, SETTLE_SECONDS)
             history.append_pending(database)
             with database.scan() as session:
                 project = projects.get_project(session, project_name)
@@ -66,6 +70,8 @@ def write_snapshot(
                         f'swarm-coordinator project set {project_name} --data-licence CC-BY-4.0 --reason "as agreed".'
                     )
                 if not history.has_pending(session, project.id):  # else a result came in between
+                    for line in list_left_out(session):
+                        report(line)
                     freeze(session, project, unfinished / SNAPSHOT_DATABASE)
         with closing(Database(f"sqlite:///{unfinished / SNAPSHOT_DATABASE}")) as frozen:
             view = _write_files(frozen, unfinished, project_name, name, url, report)
