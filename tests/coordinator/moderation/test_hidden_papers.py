@@ -12,6 +12,7 @@ from coordinator.experiments.service import list_trials
 from coordinator.findings.service import is_indexed
 from coordinator.models import Project
 from coordinator.records.progress import find_differences, follow_runs
+from coordinator.selection import running_jobs
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from coordinator.selection.running_jobs import list_running_jobs
 from shared.findings import FindingDraft
@@ -81,8 +82,9 @@ class Case:
 
 
 @pytest.fixture
-def case(database: Database, http: TestClient, project: str) -> Case:
+def case(database: Database, http: TestClient, project: str, monkeypatch: pytest.MonkeyPatch) -> Case:
     assert project == "tiny"
+    monkeypatch.setattr(running_jobs, "KEPT_SECONDS", 0.0)
     return Case(database, http)
 
 
