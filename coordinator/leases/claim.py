@@ -33,6 +33,7 @@ from coordinator.selection.context_pack import Pack, PackRequest, compose_pack
 from coordinator.selection.policy import Decision, NoJob
 from coordinator.selection.running_jobs import list_running_jobs
 from coordinator.selection.service import ChosenJob
+from coordinator.selection.under_way import add_job
 from coordinator.workers import service as workers
 from coordinator.workers.lookup import WorkerRow, find_asker
 from shared.contract import Budget, Contract
@@ -215,6 +216,7 @@ def _take(session: Conn, worker: WorkerRow, offer: Offer, address_sha256: str | 
     selection.record_parent(session, project, worker, offer.chosen)
     token = secrets.token_urlsafe(24)
     queries.add_lease(session, columns | {"token_sha256": hash_token(token), "address_sha256": address_sha256})
+    add_job(session, project.id, decision.base_sha, decision.kind, offer.branch.id)
     if offer.pack is not NO_PACK:  # an empty one counts in its arm
         queries.add_pack(session, columns["id"], offer.pack)
     if decision.promotion is not None:

@@ -15,8 +15,8 @@ from coordinator.db.engine import Conn
 from coordinator.evidence.changes import list_changed
 from coordinator.selection import queries, step_queries
 from coordinator.selection.parents import Candidate
-from coordinator.selection.queries import FRONTIER_ROWS, JobsUnderWay
-from shared.experiments import JobKind
+from coordinator.selection.queries import FRONTIER_ROWS
+from coordinator.selection.under_way import UnderWay
 
 FRONTIER_MAX_AGE_SECONDS = 1.0  # after which a cached frontier is read again
 TRIES_SEEN_SECONDS = 1.0  # for which new experiments are not looked for
@@ -34,18 +34,13 @@ class Frontier(NamedTuple):
     read_at: float
     seen_at: float
 
-    def view_candidates(self, in_flight: Sequence[JobsUnderWay]) -> list[Candidate]:
+    def view_candidates(self, under_way: UnderWay) -> list[Candidate]:
         """The candidates with the jobs under way on them."""
         candidates = list(self.candidates)
-        for jobs in in_flight:
-            at = self.places.get(jobs.base_sha)
-            if at is not None:
-                one = candidates[at]
-                kind = JobKind(jobs.kind)
-                candidates[at] = one._replace(
-                    children_in_flight=one.children_in_flight + jobs.jobs * kind.makes_experiment,
-                    measured_in_flight=one.measured_in_flight + jobs.jobs * kind.is_measurement,
-                )
+        for sha in (under_way.experiments.keys() | under_way.measurements.keys()) & self.places.keys():
+            at, own = self.places[sha], under_way.measurements.get(sha, 0)
+            children = under_way.experiments.get(sha, 0)
+            candidates[at] = candidates[at]._replace(children_in_flight=children, measured_in_flight=own)
         return candidates
 
 

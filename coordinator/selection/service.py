@@ -1,6 +1,5 @@
 """Chooses a worker's next job: reads the policy's snapshot from the database, and the trials that an agent reads."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
@@ -24,8 +23,9 @@ from coordinator.selection.frontier import read_frontier
 from coordinator.selection.job_details import Assigner
 from coordinator.selection.parents import Candidate, ResearchDirection
 from coordinator.selection.policy import LEADERS, Decision, NoJob, Snapshot, decide
-from coordinator.selection.queries import JobsUnderWay, WorkerHistory
+from coordinator.selection.queries import WorkerHistory
 from coordinator.selection.running_jobs import RunningJob
+from coordinator.selection.under_way import UnderWay, read_under_way
 from coordinator.workers.lookup import WorkerRow
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
@@ -78,14 +78,14 @@ def _take_snapshot(
     branches: Sequence[BranchRow],
 ) -> Snapshot:  # fmt: skip
     hardware_class, contract = request.hardware.hardware_class, projects.contract_of(project)
-    in_flight = queries.count_in_flight(session, project.id)
+    under_way = read_under_way(session, project.id)
     history = NOBODY if worker is None else queries.find_history(session, project.id, hardware_class, worker.id)
     frontier = read_frontier(session, project.id, hardware_class)
     chosen_id = None
     if request.branch is not None:
         with objects_of(session) as objects:
             chosen_id = get_branch_by_name(objects, project, request.branch).id
-    directions = _view_branches(branches, in_flight, contract)
+    directions = _view_branches(branches, under_way, contract)
     is_draining, shares = settings_of(project).mode is ProjectMode.DRAINING, dict[JobKind, float]()
     if request.kinds != [JobKind.IMPROVE]:
         shares = queries.map_shares(session, project.id) or job_mix.share_by_contract(contract.jobs)
@@ -94,7 +94,7 @@ def _take_snapshot(
         root_measured=history.seed_measured,
         root_failed=history.seed_failed,
         turn=history.jobs_done + len(request.holding) + (STAGGER * (worker.id - 1) if worker else 0),
-        candidates=frontier.view_candidates(in_flight),
+        candidates=frontier.view_candidates(under_way),
         mix=contract.jobs,
         failures_in_row=history.failures_in_row,
         seconds_since_run=(now() - history.last_run_at).total_seconds() if history.last_run_at else inf,
@@ -115,7 +115,7 @@ def _take_snapshot(
         count = queries.count_seed_workers(session, *of_class, policy.SEED_WORKERS)
         root_score = queries.find_score(session, project.root_sha, hardware_class)
         snapshot = replace(snapshot, seed_workers=count, has_results=root_score is not None)
-    snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
+    snapshot = _count_fleet(session, project, volunteer_id, snapshot, under_way.fleet)
     is_asked = snapshot.is_anchor or snapshot.needs_control or not snapshot.kinds
     is_turn = is_asked or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None:
@@ -129,7 +129,7 @@ def _take_snapshot(
     leaders = policy.list_leaders(snapshot)
     looked_at = [one.sha for one in (*frontier.candidates[:LEADERS], *leaders)]
     looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
-    measured = {jobs.base_sha for jobs in in_flight if JobKind(jobs.kind).is_measurement}
+    measured = under_way.measurements.keys()
     seed_waits, bases = False, dict[str, str]()
     if snapshot.is_anchor:
         waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
@@ -159,7 +159,7 @@ def _take_snapshot(
         own=own,
         bases=bases,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
-        elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, in_flight),
+        elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, under_way),
         due=[sha for sha in due if sha not in measured and (sha not in own or snapshot.is_anchor)],
     )
 
@@ -186,20 +186,14 @@ def needs_run(session: Conn, contract: Contract, hardware_class: str, sha: str, 
     return is_open and is_gain and not queries.count_measured_by(session, volunteer_id, hardware_class, [sha])
 
 
-def _view_branches(
-    branches: Sequence[BranchRow], in_flight: Sequence[JobsUnderWay], contract: Contract
-) -> list[ResearchDirection]:
-    experiments_on = Counter[int]()
-    for jobs in in_flight:
-        if JobKind(jobs.kind).makes_experiment:
-            experiments_on[jobs.branch_id] += jobs.jobs
+def _view_branches(branches: Sequence[BranchRow], under_way: UnderWay, contract: Contract) -> list[ResearchDirection]:
     return [
         ResearchDirection(
             row.id, row.name, row.head_sha, row.state == BranchState.ACTIVE,
-            is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
-            experiments_on[row.id], row.share, _why_closed(row)
+            is_stalled(row.experiments_without_gain, jobs, contract.diversity), jobs, row.share, _why_closed(row)
         )
         for row in branches
+        for jobs in [under_way.on_branches.get(row.id, 0)]
     ]  # fmt: skip
 
 
@@ -210,11 +204,8 @@ def _why_closed(branch: BranchRow) -> str:
     return "was paused by a maintainer" if branch.is_locked else ""
 
 
-def _count_fleet(
-    session: Conn, project: Project, volunteer_id: int, snapshot: Snapshot, in_flight: Sequence[JobsUnderWay]
-) -> Snapshot:
+def _count_fleet(session: Conn, project: Project, volunteer_id: int, snapshot: Snapshot, fleet: int) -> Snapshot:
     """How much of the fleet a volunteer holds, looked up where it can matter."""
-    fleet = sum(jobs.jobs for jobs in in_flight)
     if fleet < policy.MIN_FLEET:
         return snapshot
     held = queries.count_held(session, project.id, volunteer_id)
@@ -225,7 +216,7 @@ def _count_fleet(
 
 def _find_elsewhere(
     session: Conn, project: Project, hardware_class: str, frontier: Sequence[Candidate],
-    in_flight: Sequence[JobsUnderWay],
+    under_way: UnderWay,
 ) -> str | None:  # fmt: skip
     """The commit that gained most over the seed on other hardware, if none gained as much here, and it is new here."""
     here = queries.find_score(session, project.root_sha, hardware_class)
@@ -239,8 +230,7 @@ def _find_elsewhere(
                 best_gain, best_sha = leader.mean - root, leader.sha
     if best_sha is None or queries.find_score(session, best_sha, hardware_class) is not None:
         return None
-    is_under_way = any(jobs.base_sha == best_sha and jobs.kind == JobKind.REPLICATE for jobs in in_flight)
-    return None if is_under_way else best_sha
+    return None if best_sha in under_way.replicated else best_sha
 
 
 def list_trials(session: Conn, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:

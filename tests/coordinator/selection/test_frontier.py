@@ -8,6 +8,7 @@ from coordinator.evidence.changes import MAX_CHANGES, list_changed, record_chang
 from coordinator.models import CommitPosterior
 from coordinator.selection import frontier, queries
 from coordinator.selection.frontier import read_frontier
+from coordinator.selection.under_way import read_under_way
 from shared.experiments import Standing
 from tests.support.messages import make_result
 from tests.support.volunteers import MiniWorker
@@ -54,7 +55,7 @@ def test_jobs_under_way_are_counted_on_their_commit(worker: MiniWorker, database
     lease = worker.claim_job()
     with database.read() as session:
         kept = read_frontier(session, 1, worker_class(worker))
-        (candidate,) = kept.view_candidates(queries.count_in_flight(session, 1))
+        (candidate,) = kept.view_candidates(read_under_way(session, 1))
     assert (candidate.sha, candidate.children_in_flight, candidate.measured_in_flight) == (lease.base.sha, 1, 0)
     assert kept.candidates[0].children_in_flight == 0, "what is kept does not count them"
 
