@@ -150,10 +150,10 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
         forwarded_allow_ips=settings.trusted_proxies, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
     )  # fmt: skip
     configure_logs(settings.log_format)
-    _announce(settings.base_url, f"{processes} processes, ")
     with TemporaryDirectory(prefix="swarm-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder
-        supervisor = Supervisor(config, sockets=[listener])
+        supervisor = Supervisor(config, sockets=[listener])  # which handles signals from here on
+        _announce(settings.base_url, f"{processes} processes, ")
         supervisor.run()
     if supervisor.was_interrupted:
         raise typer.Exit(INTERRUPTED)
