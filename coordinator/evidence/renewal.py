@@ -38,19 +38,27 @@ def end_due_epochs(database: Database, *, always: bool = False) -> int:
 
 
 def follow_decisions(database: Database, most_seconds: float = MOST_SECONDS) -> None:
-    """Begin the epochs that are due, and derive posteriors by them, for some seconds."""
-    until = monotonic() + most_seconds
+    """Begin the epochs that are due, and derive posteriors by them, for some seconds.
+
+    A class whose estimates fail holds up no other; the first such error is raised at the end.
+    """
+    until, failed = monotonic() + most_seconds, list[Exception]()
     with database.read() as session:
         due = queries.list_unsettled(session)
     for epoch in due:
-        if epoch.ended_at is not None:
-            _begin_next(database, epoch)
+        try:
+            if epoch.ended_at is not None:
+                _begin_next(database, epoch)
+        except Exception as error:  # noqa: BLE001  whatever numbers strangers reported
+            failed.append(error)
     waiting = deque(due)
     while waiting and monotonic() < until:
         began, epoch = monotonic(), waiting.popleft()
         if _derive_some(database, epoch):
             waiting.append(epoch)  # classes take turns, so that a large one does not hold up the others
             sleep(min(1.0, monotonic() - began))  # the turn of others: results, and requests that compute
+    if failed:
+        raise failed[0]
 
 
 def _begin_next(database: Database, ended: EpochRow) -> None:

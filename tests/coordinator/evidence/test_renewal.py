@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.evidence import decisions, epochs, posteriors, quarantine, renewal
-from coordinator.evidence.calibration_queries import list_unsettled
+from coordinator.evidence.calibration_queries import EpochRow, list_unsettled
 from coordinator.evidence.renewal import follow_decisions
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
+from shared.contract import Contract
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History, write_history
 
 LIAR = "mallory"
+OTHER_HARDWARE = HARDWARE.model_copy(update={"cores": 4})
 
 
 class Swarm:
@@ -161,6 +164,30 @@ def test_a_large_class_does_not_hold_up_a_small_one(swarm: Swarm, monkeypatch: p
     monkeypatch.setattr(posteriors, "derive_and_store", derive_in_turn)
     follow_decisions(swarm.database, inf)
     assert swarm.is_settled() and len(turns) > 20 and len(set(turns[:2])) == len(set(turns)) == 2
+
+
+@ON_ONE_ENGINE
+def test_a_class_whose_estimates_fail_holds_up_no_other(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    with swarm.database.write() as session:
+        history = History(session, session.scalars(select(Project)).one(), hardware=OTHER_HARDWARE)
+        history.measure(history.add_worker("w1", "eve"), history.project.root_sha, 3.3)
+    estimate, broken = epochs.estimate, OTHER_HARDWARE.hardware_class
+
+    def estimate_some(session: Session, contract: Contract, epoch: EpochRow) -> epochs.NextEpoch:
+        if epoch.hardware_class == broken:
+            raise ZeroDivisionError
+        return estimate(session, contract, epoch)
+
+    renewal.end_due_epochs(swarm.database, always=True)
+    monkeypatch.setattr(epochs, "estimate", estimate_some)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            follow_decisions(swarm.database, inf)
+    with swarm.database.read() as session:
+        assert [epoch.hardware_class for epoch in list_unsettled(session)] == [broken]
+    monkeypatch.setattr(epochs, "estimate", estimate)
+    follow_decisions(swarm.database, inf)
+    assert swarm.is_settled()
 
 
 def add_results(swarm: Swarm, volunteer: str) -> None:
