@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-packs bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
+.PHONY: help demo test test-gpu test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-packs bench-pages bench-promotion bench-quarantine bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench-confirm: $(VENV)/dev.stamp  ## Is the published number of a record honest,
 
 bench-promotion: $(VENV)/dev.stamp  ## Are the intervals of a rung's effect and of the transfer ratio right, and what does a liar move?
 	@$(BIN)/python -m tests.bench.bench_promotion
+
+bench-quarantine: $(VENV)/dev.stamp  ## How long do a quarantine and its end take in a large swarm, and how long do others wait? (BENCH="--experiments 1000")
+	@$(BIN)/python -m tests.bench.bench_quarantine $(BENCH)
 
 bench-early-stop: $(VENV)/dev.stamp  ## What would stopping hopeless runs save, and how often would it be wrong? (BENCH="--runs 20")
 	@.ci/system-packages bwrap:bubblewrap
