@@ -256,23 +256,6 @@ def bring_up_to_date(session: Session) -> None:
             queries.change_epoch(session, epoch, rules=RULES)
 
 
-def end_epochs(session: Session, *, always: bool = False) -> int:
-    """Start a new epoch in each class where enough runs came since the last; returns in how many."""
-    return sum(end_epoch(session, *name, always=always) for name in queries.list_classes(session))
-
-
-def end_epoch(session: Session, project_id: int, hardware_class: str, *, always: bool = False) -> bool:
-    """Start a new epoch in a class, if enough runs came since the last: estimate its noise and offsets again from all
-    its runs, and derive its posteriors by them. Returns whether it did."""
-    contract = projects.contract_of(session.get_one(Project, project_id))
-    epoch = begin_run(session, contract, project_id, hardware_class)
-    if not always and not _is_over(session, epoch):
-        return False
-    begin_next(session, contract, epoch, estimate(session, contract, epoch))
-    derive_again(session, contract, project_id, hardware_class)
-    return True
-
-
 def _is_over(session: Conn, epoch: EpochRow) -> bool:
     return queries.count_runs_since(session, epoch) >= max(NEW_RUNS, NEW_SHARE * epoch.runs)
 

@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
-from coordinator.evidence import calibration_queries, epochs, posteriors
+from coordinator.evidence import calibration_queries, posteriors
 from coordinator.lineage.commits import get_commit
 from coordinator.models import Project, Volunteer, Worker
 from coordinator.projects.service import contract_of, create_project
@@ -30,6 +30,7 @@ from shared.experiments import Standing
 from tests.bench.report import format_table
 from tests.support.in_process import open_client
 from tests.support.seeds import write_seed
+from tests.support.swarm_data import end_epochs
 from tests.support.village import CLASS, Village
 
 NOISE_SD, SEED, GAIN = 0.005, 3.3, 0.05
@@ -79,8 +80,7 @@ class Town:
             self.village.measure(sybil, sha, found + lie)
 
     def end_epoch(self) -> None:
-        with self.village.database.write() as session:
-            epochs.end_epochs(session, always=True)
+        end_epochs(self.village.database, always=True)
 
     def judge(self, author: str, level: float, claimed: float, by: str, pace: float = 1.0) -> Judged:
         """Judges a commit that sybils confirm and an anchor measures three times; after each of its runs one

@@ -28,7 +28,6 @@ from pathlib import Path
 import psutil
 
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
 from coordinator.lineage import service as lineage
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.cycle_client import REQUESTS, Client, Tally
@@ -37,6 +36,7 @@ from tests.bench.report import append_table, format_table
 from tests.bench.synthetic import Growth, write_program
 from tests.support.databases import PostgresServer, run_postgres
 from tests.support.seeds import write_seed
+from tests.support.swarm_data import end_epochs
 from tests.support.tokens import create_token
 
 SIZES = (100, 5_000, 20_000, 100_000)
@@ -215,8 +215,7 @@ def open_filled(engine: str, stored: int) -> Iterator[Bench]:
         while some := list(islice(made, ROWS_AT_ONCE)):
             bench.store.insert(some)
         index_findings(bench.store.database, bench.store.project_id)
-        with bench.store.database.write() as session:
-            epochs.end_epochs(session)
+        end_epochs(bench.store.database)
         yield bench
 
 

@@ -25,7 +25,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
 from coordinator.evidence.explanation import explain
 from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Commit, CommitPosterior, Project, table_of
@@ -44,6 +43,7 @@ from tests.bench.search_members import Member, make_fleet
 from tests.bench.worlds import MIXED, World
 from tests.support.in_process import open_client
 from tests.support.messages import make_result, make_run
+from tests.support.swarm_data import end_epochs
 
 MIN_EFFECT = 0.0002
 CONTRACT = f"""\
@@ -197,8 +197,7 @@ class Swarm:
             event = heapq.heappop(self._events)
             if event.time - checked_at >= EPOCH_CHECK:
                 checked_at = event.time
-                with self.database.write() as session:
-                    epochs.end_epochs(session)
+                end_epochs(self.database)
             if event.lease is not None:
                 self._deliver(event.time, event.member, event.lease, event.draft)
                 self._note_standings()

@@ -38,6 +38,7 @@ from shared.protocol import use_clock
 from shared.runs import Hardware, RunSeconds
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE, describe_change, make_result, make_run
+from tests.support.swarm_data import end_epochs
 from tests.support.tokens import create_token
 from tests.support.volunteers import MiniWorker
 
@@ -243,8 +244,7 @@ class SybilSwarm:
         self._do_jobs(members)
 
     def _end_epochs(self) -> None:
-        with self.database.write() as session:
-            epochs.end_epochs(session)
+        end_epochs(self.database)
 
     def _do_jobs(self, members: list[Member]) -> None:
         """All claim, all work, all deliver."""

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import create_invitation, find_or_add_volunteer
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
 from coordinator.models import Experiment, Finding, LeaderChange, Lease, Project, Run, StoredDigest, Worker, table_of
 from coordinator.projects.service import create_project
 from coordinator.records import digest
@@ -26,7 +25,7 @@ from shared.workers import Role
 from tests.support.accounts import Person, make_person
 from tests.support.messages import make_proposal
 from tests.support.page_table import Things
-from tests.support.swarm_data import History, crash
+from tests.support.swarm_data import History, crash, end_epochs
 
 SEED = Path(__file__).parents[2] / "seed" / "gpt-cpu"
 EPYC = Hardware(kind=DeviceKind.CPU, model="AMD EPYC 9354", memory_mib=8192, cores=2, isa="x86_64-avx512",
@@ -75,8 +74,8 @@ class DemoSwarm:
                     past.begin_jobs(history)
             follow_runs(database)
         self._add_people()
+        end_epochs(database, always=True)
         with database.write() as session:
-            epochs.end_epochs(session, always=True)
             _write_waiting(session, session.get_one(Project, self._project_id))
             _spread_over_weeks(session, experiments)
         follow_runs(database)

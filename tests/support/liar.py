@@ -13,14 +13,13 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import find_or_add_volunteer
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
-from coordinator.evidence import epochs
 from coordinator.models import Finding, FindingReport, Project, Volunteer
 from coordinator.projects.service import create_project
 from shared.findings import FindingDraft
 from shared.protocol import now
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.seeds import write_seed
-from tests.support.swarm_data import History, crash
+from tests.support.swarm_data import History, crash, end_epochs
 
 LIAR = "mallory"
 BRAG = "A miracle of the learning rate"
@@ -49,7 +48,8 @@ def write_swarm_with_liar(database: Database, project_id: int, honest: int = 20,
     with database.write() as session:
         history = History(session, session.get_one(Project, project_id), hardware=MACHINE)
         held_sha, ids = _write_lies(history, papers)
-        epochs.end_epoch(session, project_id, MACHINE.hardware_class, always=True)
+    end_epochs(database, always=True)
+    with database.write() as session:
         _write_others(session, ids)
         return LiarsSwarm(held_sha, ids)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import Database
 from coordinator.events import service as events
+from coordinator.evidence import renewal
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.service import StoredRun
@@ -251,3 +253,10 @@ def crash() -> dict[str, Any]:
         "frame": "train.py:118 in forward\n    return self.down(gelu(self.up(x)))",
         "log_tail": f"step 10 loss 5.1\nTraceback (most recent call last):\n{HOSTILE_TITLE}\n{'x' * 300}\n",
     }
+
+
+def end_epochs(database: Database, *, always: bool = False) -> int:
+    """Begin a new epoch in each class where enough runs came since the last, or `always`; returns in how many."""
+    count = renewal.end_due_epochs(database, always=always)
+    renewal.follow_decisions(database, inf)
+    return count

@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
 from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Project
 from coordinator.projects.service import create_project
@@ -19,7 +18,7 @@ from shared.leases import GrantedLease, ResultUpload
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.seeds import write_seed
-from tests.support.swarm_data import History
+from tests.support.swarm_data import History, end_epochs
 from tests.support.village import Village
 from tests.support.volunteers import MiniWorker
 
@@ -81,8 +80,7 @@ def test_whoever_makes_the_seed_look_bad_verifies_nothing(village: Village, crow
             village.measure(name, sha, 3.3)
     for number in range(crowd):
         join(village, f"mal-{number}", seed)
-    with village.database.write() as session:
-        epochs.end_epochs(session, always=True)
+    end_epochs(village.database, always=True)
     as_good, better = village.invent("mal-0", 3.29), village.invent("ada", 3.2)
     for name in ("bo", "dan", "dan", "dan"):
         village.measure(name, as_good, 3.3)
@@ -91,8 +89,7 @@ def test_whoever_makes_the_seed_look_bad_verifies_nothing(village: Village, crow
     if crowd > 3:
         return  # they outnumber the honest, who may have to wait
     assert village.posterior(better).standing == "verified"
-    with village.database.write() as session:
-        epochs.end_epochs(session, always=True)
+    end_epochs(village.database, always=True)
     assert village.measure("new", None, 3.3) == "newcomer" and village.measure("new", better, 3.2) == "newcomer"
     assert village.record("new")[1] == 0, "who comes later is not placed by a lie"
     village.check_numbers()
@@ -150,8 +147,7 @@ def test_an_honest_machine_that_drifts_is_not_doubted(village: Village) -> None:
         village.measure("dan", sha, truth + draw.gauss(0, NOISE_SD))
         verified += village.posterior(sha).standing == "verified"
         if turn % 4 == 3:
-            with village.database.write() as session:
-                epochs.end_epochs(session, always=True)
+            end_epochs(village.database, always=True)
     assert village.record("eve")[1] == 0 and verified > 12
     village.check_numbers()
 

@@ -16,7 +16,7 @@ from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Proj
 from shared.contract import Contract
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
-from tests.support.swarm_data import History, write_history
+from tests.support.swarm_data import History, end_epochs, write_history
 
 LIAR = "mallory"
 OTHER_HARDWARE = HARDWARE.model_copy(update={"cores": 4})
@@ -35,7 +35,7 @@ class Swarm:
             self.lie = history.add_experiment(liar, root, 3.25, make_proposal()).commit_sha
             self.child = history.add_experiment(honest, self.lie, 3.26, make_proposal()).commit_sha
             self.grandchild = history.add_experiment(honest, self.child, 3.27, make_proposal()).commit_sha
-            epochs.end_epochs(session, always=True)
+        end_epochs(database, always=True)
 
     def decide(self, reason: str | None) -> int:
         with self.database.write() as session:

@@ -18,7 +18,7 @@ from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoc
 from shared.events import EventKind
 from shared.leases import ResultUpload
 from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
-from tests.support.swarm_data import History, write_history
+from tests.support.swarm_data import History, end_epochs, write_history
 from tests.support.volunteers import MiniWorker
 
 
@@ -93,9 +93,8 @@ def test_what_two_others_confirm_is_verified(history_database: Database) -> None
 
 
 def test_an_epoch_estimates_all_offsets_again(history_database: Database) -> None:
-    with history_database.write() as session:
-        assert epochs.end_epochs(session, always=True) == 1
-        assert epochs.end_epochs(session) == 0, "too few runs since"
+    assert end_epochs(history_database, always=True) == 1
+    assert end_epochs(history_database) == 0, "too few runs since"
     assert find_differences(history_database) == []
     with history_database.read() as session:
         epoch = session.scalars(select(EvidenceEpoch)).one()
@@ -107,8 +106,7 @@ def test_an_epoch_estimates_all_offsets_again(history_database: Database) -> Non
 
 
 def test_an_epoch_holds_the_priors_that_its_experiments_teach(history_database: Database, http: TestClient) -> None:
-    with history_database.write() as session:
-        epochs.end_epochs(session, always=True)
+    end_epochs(history_database, always=True)
     assert find_differences(history_database) == []
     (hardware_class,) = http.get("/api/v1/hardware-classes").json()["items"]
     common, of_improve = hardware_class["effect_priors"]
@@ -125,8 +123,8 @@ def test_an_epoch_holds_the_priors_that_its_experiments_teach(history_database: 
 
 def test_what_agents_predict_is_no_prior(history_database: Database) -> None:
     def end_epoch() -> tuple[list[tuple[float, float]], dict[str, Any]]:
-        with history_database.write() as session:
-            epochs.end_epochs(session, always=True)
+        end_epochs(history_database, always=True)
+        with history_database.read() as session:
             rows = session.execute(select(CommitPosterior.metric_mean, CommitPosterior.metric_sd)).all()
             return [(mean, sd) for mean, sd in rows], session.scalars(select(EvidenceEpoch.effects)).one() or {}
 
@@ -166,8 +164,7 @@ def test_a_varied_history_follows_from_its_runs(project: str, database: Database
     with database.write() as session:
         write_history(session, session.scalars(select(Project)).one(), count=40)
     assert find_differences(database) == []
-    with database.write() as session:
-        assert epochs.end_epochs(session) == 1, "far more runs than the first epoch began with"
+    assert end_epochs(database) == 1, "far more runs than the first epoch began with"
     assert find_differences(database) == []
 
 
@@ -183,7 +180,7 @@ def test_quarantine_takes_unverified_runs_out_and_release_brings_them_back(histo
         history.measure(bad, history.project.root_sha, 3.3)
         claimed = history.add_experiment(bad, history.project.root_sha, 3.0, make_proposal()).commit_sha
         built = history.add_experiment(good, claimed, 3.28, make_proposal()).commit_sha
-        epochs.end_epochs(session, always=True)
+    end_epochs(history_database, always=True)
     before = read()
     assert before[claimed][0] == before[built][0] == "provisional"
     with history_database.write() as session:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from coordinator.db.database import Database
-from coordinator.evidence import epochs, throughput
+from coordinator.evidence import throughput
 from coordinator.evidence.quarantine import set_anchor
 from coordinator.evidence.throughput import MAX_MOVE, choose_pace, find_reference
 from coordinator.leases import validation
@@ -18,6 +18,7 @@ from shared.leases import GrantedLease, ResultReply, ResultUpload
 from shared.runs import RunSeconds
 from tests.support.clock import Clock
 from tests.support.messages import make_result, make_run
+from tests.support.swarm_data import end_epochs
 from tests.support.volunteers import MiniWorker
 
 MakeWorker = Callable[..., MiniWorker]
@@ -86,13 +87,12 @@ def test_an_epoch_takes_the_median_of_what_volunteers_measured(
     """Of what anchors measured, once there are any: however many others say something else, no budget follows it."""
     for name, speed in (("first", 20_000.0), ("ada", 22_000.0), ("bob", 23_000.0)):
         measure(make_worker("w", name), clock, speed, 20 * choose_pace(20_000, speed))
-    with database.write() as session:
-        epochs.end_epochs(session, always=True)
+    end_epochs(database, always=True)
     assert measure(make_worker("w", "new"), clock, 11_000, 40)[0].pace == pytest.approx(2.0)
     assert measure(make_worker("w", "newer"), clock, 22_000, 20)[0].pace == pytest.approx(1.0)
     with database.write() as session:
         set_anchor(session, "first", "w", is_anchor=True, who="maintainer")
-        epochs.end_epochs(session, always=True)
+    end_epochs(database, always=True)
     assert measure(make_worker("w", "newest"), clock, 10_000, 40)[0].pace == pytest.approx(2.0)
 
 

@@ -14,7 +14,7 @@ from shared.workers import Role
 from tests.support.accounts import code_of, make_person
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
-from tests.support.swarm_data import History
+from tests.support.swarm_data import History, end_epochs
 from tests.support.volunteers import MiniWorker
 
 pytestmark = pytest.mark.usefixtures("stays_whole")
@@ -36,7 +36,7 @@ class Case:
                 for metric in (ROOT - 0.003, ROOT, ROOT + 0.003):
                     history.measure(worker, root, metric)
             self.sha = history.add_experiment(mallory, root, TOO_GOOD, make_proposal()).commit_sha
-            epochs.end_epochs(session, always=True)
+        end_epochs(database, always=True)
         self.boss = make_person(database, http, "boss", Role.MAINTAINER)
 
     def decide(self, decision: str | None) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_what_is_below_a_rejected_result_is_suspect_until_others_test_it(case: C
     with case.database.write() as session:
         history = History(session, session.query(Project).one())
         child = history.add_experiment(history.add_worker("m1", "mallory"), case.sha, BELOW, make_proposal()).commit_sha
-        epochs.end_epochs(session, always=True)
+    end_epochs(case.database, always=True)
     before = case.posteriors()
     done = case.decide("reject")
     assert {row[0]: row[-1] for row in case.posteriors()}[child] == "suspect"
@@ -139,8 +139,8 @@ def test_a_rejected_result_teaches_nothing_of_its_class(case: Case) -> None:
     """Neither noise, responses nor priors of effects; a decision that is undone lets its runs teach again."""
 
     def read() -> tuple[Any, ...]:
-        with case.database.write() as session:
-            epochs.end_epochs(session, always=True)
+        end_epochs(case.database, always=True)
+        with case.database.read() as session:
             [epoch] = session.query(EvidenceEpoch)
             offsets = [row.offset_mean for row in session.query(Calibration).order_by(Calibration.worker_id)]
             return epoch.noise_sd, epoch.effects, offsets

@@ -7,7 +7,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
 from coordinator.experiments.service import list_trials
 from coordinator.findings.service import is_indexed
 from coordinator.models import Project
@@ -19,7 +18,7 @@ from shared.findings import FindingDraft
 from shared.workers import Role
 from tests.support.accounts import Person, code_of, make_person
 from tests.support.messages import HARDWARE, make_proposal
-from tests.support.swarm_data import History
+from tests.support.swarm_data import History, end_epochs
 
 CLASS = HARDWARE.hardware_class
 LIE, TRUTH = "zebrafish batches", "ordinary warm-up"
@@ -43,7 +42,7 @@ class Case:
             told = FindingDraft(claim=f"{TRUTH} helps", agent="search")
             history.add_experiment(ada, self.lie, 3.28, make_proposal(f"An {TRUTH}"), told)
             history.add_running_lease(mallory, root, f"Now {LIE}").proposed_tree_sha = "0" * 40
-            epochs.end_epochs(session, always=True)
+        end_epochs(database, always=True)
         self.boss = make_person(database, http, "boss", Role.MAINTAINER)
 
     def read(self, path: str) -> Any:

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from coordinator.background import TaskHealth
 from coordinator.cli import app as command_line
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, FindingReport, Project
 from coordinator.moderation import queue
 from shared.protocol import now
@@ -21,7 +20,7 @@ from shared.workers import Role
 from tests.support.accounts import Person, code_of, make_person
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
-from tests.support.swarm_data import History, crash
+from tests.support.swarm_data import History, crash, end_epochs
 
 CLASS = HARDWARE.hardware_class
 WHY = "looked at it"
@@ -43,7 +42,8 @@ class Case:
             self.disputed = history.add_experiment(mallory, root, 3.29, make_proposal("Disputed")).commit_sha
             for _ in range(2):
                 history.add_experiment(ada, self.disputed, 3.28, make_proposal("On it"))
-            epochs.end_epochs(session, always=True)
+        end_epochs(database, always=True)
+        with database.write() as session:
             session.query(CommitPosterior).filter_by(commit_sha=self.disputed).update({"dispute": "contested"})
             session.query(Calibration).filter_by(worker_id=ada.id).update({"failures_in_row": 4})
             session.query(EvidenceEpoch).update({"disputed_noise_sd": 0.02})

@@ -4,11 +4,12 @@ import pytest
 from sqlalchemy import select
 
 from coordinator.db.database import Database
-from coordinator.evidence import confirmations, epochs
+from coordinator.evidence import confirmations
 from coordinator.models import Project, Worker
 from coordinator.selection.service import ChosenJob, choose_job
 from coordinator.workers.lookup import WorkerRow
 from tests.support.messages import claim_request
+from tests.support.swarm_data import end_epochs
 from tests.support.village import Village
 
 ANCHOR, CHECKERS = "dan", ("bo", "cy", "eve", "fay")
@@ -67,8 +68,7 @@ def test_an_anchor_measures_what_a_gain_is_counted_from_as_often_as_the_gain(
             village.measure(name, sha, metric)
         village.measure(ANCHOR, sha, metric)
         assert village.posterior(sha).standing == "verified"
-    with database.write() as session:
-        epochs.end_epochs(session, always=True)
+    end_epochs(database, always=True)
     with village.at(AWAY):
         make_suspects(village)
         leader = village.invent("ada", 3.24, base)

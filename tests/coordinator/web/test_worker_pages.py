@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from coordinator.db.database import Database
-from coordinator.evidence.epochs import end_epochs
 from coordinator.models import Worker
 from coordinator.projects.service import create_project
 from coordinator.web.fleet_pictures import WIDTH, draw_offsets, draw_timeline
@@ -23,7 +22,7 @@ from shared.runs import RunOutcome
 from shared.workers import Role
 from tests.support.accounts import Browsing, browse_as
 from tests.support.seeds import write_seed
-from tests.support.swarm_data import History
+from tests.support.swarm_data import History, end_epochs
 from tests.support.volunteers import MiniWorker
 
 
@@ -39,8 +38,8 @@ def history(database: Database, tmp_path: Path) -> int:
             history.measure(bob, project.root_sha, metric + 0.01)
         history.measure(ada, project.root_sha, None, outcome=RunOutcome.CRASHED, log_tail="out of <memory>")
         history.add_running_lease(ada, project.root_sha, "Warm up")
-        end_epochs(session, always=True)
-        return ada.id
+    end_epochs(database, always=True)
+    return ada.id
 
 
 def add_workers(database: Database, count: int, **columns: Any) -> None:
