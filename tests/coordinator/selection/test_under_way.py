@@ -1,6 +1,7 @@
 """Jobs under way in a fleet that is too large to count them for each claim."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_jobs_that_were_given_count_at_once_and_others_a_second_later(
 
     def read() -> UnderWay:
         with database.connect() as session:
-            return read_under_way(session, 1)._replace(counted_at=0.0)
+            return replace(read_under_way(session, 1), counted_at=0.0)
 
     workers = [make_worker(f"w{number}") for number in range(4)]
     workers[0].measure_root()
