@@ -88,6 +88,10 @@ PARAMETERS: Mapping[str, object] = {
     "token_id": Number,
     "invitation_id": Number,
     "entry_id": Number,
+    "project": Annotated[str, typer.Argument(help="The project.")],
+    "sha": Annotated[str, typer.Argument(help="The commit, as `held --json` lists it.")],
+    "decision": Annotated[HeldDecisionKind, typer.Argument(help="accept, check (by two anchors) or reject.")],
+    "hardware_class": Annotated[str, typer.Option(help="The hardware class of the result.")],
     "reason": Reason,
 }
 
@@ -108,9 +112,13 @@ def _make_command(action: Callable[..., AuditEntry], parameters: Mapping[str, ob
             say(action(session, actor, **given))
 
     wanted = [name for name in signature(action).parameters if name in parameters]
-    run.__signature__ = Signature(  # type: ignore[attr-defined]  # what typer reads
-        [Parameter(name, Parameter.KEYWORD_ONLY, annotation=parameters[name]) for name in wanted]
-    )
+    run.__signature__ = Signature([  # type: ignore[attr-defined]  # what typer reads
+        Parameter(
+            name, Parameter.KEYWORD_ONLY, annotation=parameters[name],
+            default=None if parameters[name] is OptionalWorker else Parameter.empty,
+        )
+        for name in wanted
+    ])  # fmt: skip
     return run
 
 
@@ -132,8 +140,17 @@ add_actions(app, PARAMETERS, {
     "resume-worker": (partial(service.set_pause, is_on=False), "Give a paused worker jobs again."),
     "revoke-token": (service.revoke_token, "Make a token invalid at once."),
     "revoke-invitation": (service.revoke_invitation, "End an invitation."),
+    "decide": (service.decide_held, "Decide on a result that is held because it is too good to be believed."),
     "undo": (service.undo, "Take an action back, with all that followed from it.\n\n"
              'Example:  swarm-coordinator undo 12 --reason "the wrong account"'),
+})  # fmt: skip
+add_actions(app, {**PARAMETERS, "worker": OptionalWorker}, {
+    "quarantine": (partial(service.set_quarantine, is_on=True),
+                   "Refuse all writes of an account, and leave its unverified runs and its papers out. `release` takes "
+                   'it back.\n\nExample:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"'),
+    "release": (partial(service.set_quarantine, is_on=False),
+                "End a quarantine: runs count and papers show again, and what was derived without them is derived with "
+                'them.\n\nExample:  swarm-coordinator release mallory --reason "its clock was wrong, and is repaired"'),
 })  # fmt: skip
 
 
@@ -162,26 +179,6 @@ def sign_in_link(name: Name, reason: Reason) -> None:
     with act() as (session, actor):
         secret = service.create_link(session, actor, name, reason).secret
     _print_link(name, secret)
-
-
-@app.command()
-def quarantine(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
-    """Refuse all writes of an account, and leave its unverified runs and its papers out. `release` takes it back.
-
-    Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"
-    """
-    with act() as (session, actor):
-        say(service.set_quarantine(session, actor, name, worker, reason, is_on=True))
-
-
-@app.command()
-def release(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
-    """End a quarantine: runs count and papers show again, and what was derived without them is derived with them.
-
-    Example:  swarm-coordinator release mallory --reason "its clock was wrong, and is repaired"
-    """
-    with act() as (session, actor):
-        say(service.set_quarantine(session, actor, name, worker, reason, is_on=False))
 
 
 @app.command()
@@ -296,19 +293,6 @@ def list_held(as_json: Json = False) -> None:
         number = f"{one.posterior.metric_mean:.4f}" if one.posterior else "no number"
         name = f"{one.project}  {one.sha[:12]}  #{one.experiment_id} by {one.volunteer}  {number}  {one.hardware_class}"
         print_view(one, f"{name}  {one.decision or 'waits'}", as_json=as_json)
-
-
-@app.command()
-def decide(
-    project: Annotated[str, typer.Argument(help="The project.")],
-    sha: Annotated[str, typer.Argument(help="The commit, as `held --json` lists it.")],
-    decision: Annotated[HeldDecisionKind, typer.Argument(help="accept, check (by two anchors) or reject.")],
-    hardware_class: Annotated[str, typer.Option(help="The hardware class of the result.")],
-    reason: Reason,
-) -> None:
-    """Decide on a result that is held because it is too good to be believed."""
-    with act() as (session, actor):
-        say(service.decide_held(session, actor, project, sha, hardware_class, decision, reason))
 
 
 @app.command()
