@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
-from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import STAFF
 from coordinator.db.database import CurrentDatabase, ReadSession
-from coordinator.events.audit import Actor
 from coordinator.http.errors import SwarmError
 from coordinator.lineage.branches import view_branches, view_log
 from coordinator.models import AuditEntry
@@ -86,20 +85,18 @@ def change_branch(
     head: Annotated[Sha, Form()] = "0" * 40,
 ) -> Response:
     """Change a branch. `share` is in percent."""
-    changes: dict[BranchChange, Callable[[Session, Actor], AuditEntry]] = {
-        BranchChange.PAUSE: lambda session, actor: branches.pause(session, actor, name, branch, reason),
-        BranchChange.RESUME: lambda session, actor: branches.resume(session, actor, name, branch, reason),
-        BranchChange.APPROVE: lambda session, actor: branches.approve(session, actor, name, branch, reason),
-        BranchChange.RENAME: lambda session, actor: branches.rename(session, actor, name, branch, new_name, reason),
-        BranchChange.SHARE: lambda session, actor: branches.set_share(
-            session, actor, name, branch, share / 100, reason
-        ),
-        BranchChange.MOVE: lambda session, actor: branches.move_head(session, actor, name, branch, head, reason),
-        BranchChange.DELETE: lambda session, actor: branches.delete(session, actor, name, branch, reason),
+    changes: dict[BranchChange, Callable[..., AuditEntry]] = {
+        BranchChange.PAUSE: branches.pause,
+        BranchChange.RESUME: branches.resume,
+        BranchChange.APPROVE: branches.approve,
+        BranchChange.RENAME: partial(branches.rename, new_name=new_name),
+        BranchChange.SHARE: partial(branches.set_share, share=share / 100),
+        BranchChange.MOVE: partial(branches.move_head, sha=head),
+        BranchChange.DELETE: branches.delete,
     }
     try:
         with database.write() as session:
-            entry = changes[change](session, act_as(moderator)).id
+            entry = changes[change](session, act_as(moderator), name, branch, reason=reason).id
     except SwarmError as error:
         return _answer(request, name, f"Nothing was done. {error.title}. {error.detail}", "problem")
     return _answer(request, name, f"Done: {change} {branch}. In the audit log: {entry}.", "done")
