@@ -66,11 +66,16 @@ class EpochRow(NamedTuple):
     centre: float | None
     ended_at: datetime | None
     underived_sha: str | None
+    again_sha: str | None
 
     @property
     def is_settled(self) -> bool:
         """Whether the class's numbers follow from its runs: nothing waits to be derived again in the background."""
         return self.ended_at is None and self.underived_sha is None
+
+    def is_as(self, other: "EpochRow") -> bool:
+        """Whether what was estimated for one holds for the other: how far posteriors are derived changes nothing."""
+        return self._replace(underived_sha=other.underived_sha, again_sha=other.again_sha) == other
 
     def find_unknown(self, contract: Contract) -> Response:
         """The response of a worker that is not calibrated."""
@@ -380,12 +385,20 @@ def list_unsettled(session: Conn) -> list[EpochRow]:
 
 
 def derive_later(session: Conn, first: CommitRow, hardware_class: str) -> None:
-    """Have posteriors of a class derived in the background, from a commit downwards, or from where that stands."""
+    """Have posteriors of a class derived in the background, from a commit downwards. Where that is further down, it
+    first comes to the end: else results near the root would keep it from ever getting there."""
     epoch = find_epoch(session, first.project_id, hardware_class)
     assert epoch is not None, "the class has a run"
-    at = None if epoch.underived_sha is None else get_commit(session, epoch.underived_sha)
-    if at is None or (first.depth, first.sha) < (at.depth, at.sha):
+    if epoch.underived_sha is None:
         change_epoch(session, epoch, underived_sha=first.sha)
+        return
+    marks = epoch.underived_sha, epoch.again_sha
+    if all(_is_above(first, get_commit(session, sha)) for sha in marks if sha is not None):
+        change_epoch(session, epoch, again_sha=first.sha)
+
+
+def _is_above(one: CommitRow, other: CommitRow) -> bool:
+    return (one.depth, one.sha) < (other.depth, other.sha)
 
 
 def find_epoch(session: Conn, project_id: int, hardware_class: str) -> EpochRow | None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration_queries, epochs, queries
 from coordinator.evidence.posteriors import MOST_AT_ONCE, DerivedPosterior, derive_and_store, find_model
-from coordinator.lineage.commits import CommitRow, list_children, list_commits
+from coordinator.lineage.commits import CommitRow, get_commit, list_children, list_commits
 from coordinator.models import ClassProgress, Project
 from coordinator.models.base import is_of_class
 from coordinator.projects import service as projects
@@ -28,8 +28,10 @@ def follow(
     project = session.get_one(Project, project_id)
     epoch = epochs.begin_run(session, projects.contract_of(project), project_id, hardware_class)
     derived = _refresh(session, project, hardware_class, set(shas))
-    due = {"ended_at": now()} if ends_epoch else {"underived_sha": project.root_sha}
-    calibration_queries.change_epoch(session, epoch, **due)
+    if ends_epoch:
+        calibration_queries.change_epoch(session, epoch, ended_at=now())
+    else:
+        calibration_queries.derive_later(session, get_commit(session, project.root_sha), hardware_class)
     is_class = is_of_class(ClassProgress, project_id, hardware_class)  # other runs count, or another commit may lead
     session.execute(update(ClassProgress).where(is_class).values(is_stale=True))
     return derived

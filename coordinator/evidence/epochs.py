@@ -219,7 +219,7 @@ def begin_next(session: Session, contract: Contract, epoch: EpochRow, found: Nex
         through_run_id=found.through_run_id, started_at=now(), disputed_noise_sd=found.estimate.disputed_noise_sd,
         throughput_slope=found.estimate.slope, offset_sd=found.estimate.offset_sd, gain_sd=found.estimate.gain_sd,
         centre=found.estimate.centre, effects=found.effects, seed_throughput=found.reference, ended_at=None,
-        underived_sha=session.get_one(Project, project_id).root_sha,
+        underived_sha=session.get_one(Project, project_id).root_sha, again_sha=None,
     )  # fmt: skip
     begun = queries.lock_epoch(session, project_id, hardware_class)
     for worker_id, run_id, sha in sorted(newcomers, key=lambda row: row[1]):
@@ -269,7 +269,7 @@ def derive_again(session: Session, contract: Contract, project_id: int, hardware
         changed -= len(posteriors.derive_and_store(session, contract, model, generation, hardware_class)[1])
     promotions.refresh(session, session.get_one(Project, project_id), hardware_class)
     if (epoch := queries.find_epoch(session, project_id, hardware_class)) is not None:
-        queries.change_epoch(session, epoch, underived_sha=None)
+        queries.change_epoch(session, epoch, underived_sha=None, again_sha=None)
     return changed
 
 

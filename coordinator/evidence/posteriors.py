@@ -128,11 +128,12 @@ def store_first(
 
 
 def derive_and_store(
-    session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
-) -> tuple[dict[str, DerivedPosterior], set[str]]:
+    session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str,
+    nearest: "NearestMeasured | None" = None,
+) -> tuple[dict[str, DerivedPosterior], set[str]]:  # fmt: skip
     """Write the posteriors of commits whose ancestors' stand as they should; returns them, and the commits whose
-    numbers stayed the same."""
-    derived = derive(session, contract, model, commits, hardware_class)
+    numbers stayed the same. Generations that one transaction derives from the root downwards share `nearest`."""
+    derived = derive(session, contract, model, commits, hardware_class, nearest)
     return derived, _store(session, commits, derived, hardware_class)
 
 
@@ -181,19 +182,25 @@ def _row_of(commit: CommitRow, hardware_class: str, derived: DerivedPosterior) -
     return key | derived.columns() | {"updated_at": now()}
 
 
+NearestMeasured = dict[str | None, Ancestor | None]
+"""By commit, the nearest one with a posterior in a class: itself or an ancestor, its steps counted from the commit."""
+
+
 def derive(
-    session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
-) -> dict[str, DerivedPosterior]:
-    """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored."""
+    session: Conn, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str,
+    nearest: NearestMeasured | None = None,
+) -> dict[str, DerivedPosterior]:  # fmt: skip
+    """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored but in `nearest`."""
     runs = queries.map_measurements(session, [commit.sha for commit in commits], hardware_class, contract)
     measured = [commit for commit in commits if commit.sha in runs]
     parents = list({commit.parent_sha for commit in measured if commit.parent_sha is not None})
     above = queries.map_posteriors(session, parents, hardware_class)
-    derived, ancestors = {}, dict[str | None, Ancestor | None]()  # by the parent, a step above it
+    derived, nearest = {}, {} if nearest is None else nearest
     for commit in measured:
-        if commit.parent_sha not in ancestors:
-            ancestors[commit.parent_sha] = find_ancestor(session, commit._replace(steps=0), hardware_class, above)
-        ancestor = ancestors[commit.parent_sha]
+        if commit.parent_sha not in nearest:
+            of_parent = commit._replace(steps=0)
+            nearest[commit.parent_sha] = find_ancestor(session, of_parent, hardware_class, above, nearest)
+        ancestor = nearest[commit.parent_sha]
         ancestor = ancestor and ancestor._replace(steps=ancestor.steps + commit.steps)
         one = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
         if one.standing is Standing.VERIFIED:
@@ -344,15 +351,21 @@ def is_found_by_roots(
 
 
 def find_ancestor(
-    session: Conn, commit: CommitRow, hardware_class: str, parents: Mapping[str, PosteriorRow] | None = None
-) -> Ancestor | None:
-    """The nearest ancestor with a posterior in the class; those of `parents` are known already."""
+    session: Conn, commit: CommitRow, hardware_class: str, parents: Mapping[str, PosteriorRow] | None = None,
+    nearest: NearestMeasured | None = None,
+) -> Ancestor | None:  # fmt: skip
+    """The nearest ancestor with a posterior in the class; those of `parents`, and `nearest`, are known already."""
     steps, is_doubtful = commit.steps, False
     line = [commit.parent_sha] if commit.parent_sha is not None else []
     known = queries.map_posteriors(session, line, hardware_class) if parents is None else parents
     while line:
         discounted: Set[str] | None = None
         for sha in line:
+            if nearest and sha in nearest:
+                above = nearest[sha]
+                return above and above._replace(
+                    steps=steps + above.steps, is_parent=False, is_doubtful=is_doubtful or above.is_doubtful
+                )
             row = known.get(sha)
             if row is not None and row.standing == Standing.REJECTED:
                 is_doubtful = True  # and what lies above it is the next that may be believed

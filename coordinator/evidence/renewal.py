@@ -69,7 +69,8 @@ def _begin_next(database: Database, ended: EpochRow) -> None:
         contract = projects.contract_of(session.get_one(Project, ended.project_id))
         found = epochs.estimate(session, contract, ended)
     with database.write() as session:
-        if queries.lock_epoch(session, ended.project_id, ended.hardware_class) == ended:
+        epoch = queries.lock_epoch(session, ended.project_id, ended.hardware_class)
+        if epoch is not None and epoch.is_as(ended):
             epochs.begin_next(session, contract, ended, found)
 
 
@@ -86,9 +87,12 @@ def _derive_some(database: Database, of: EpochRow) -> bool:
         generations = queries.list_generations(session, project.id, name, first, AT_ONCE + 1)
         count = sum(map(len, generations))
         following = generations[-1].pop() if count > AT_ONCE else None
+        nearest: posteriors.NearestMeasured = {}
         for generation in filter(None, generations):
-            posteriors.derive_and_store(session, contract, model, generation, name)
+            posteriors.derive_and_store(session, contract, model, generation, name, nearest)
         if following is None:
             promotions.refresh(session, project, name)
-        queries.change_epoch(session, epoch, underived_sha=following.sha if following else None)
+            queries.change_epoch(session, epoch, underived_sha=epoch.again_sha, again_sha=None)
+        else:
+            queries.change_epoch(session, epoch, underived_sha=following.sha)
         return True

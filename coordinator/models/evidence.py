@@ -152,7 +152,8 @@ class EvidenceEpoch(Base):
     others: what `statistics.EffectPrior` holds, in its order.
 
     Since `ended_at` the next epoch is due, which a background task begins; None while none is. `underived_sha` is the
-    first commit, by depth and name, whose posterior that task has still to derive by these estimates.
+    first commit, by depth and name, whose posterior that task has still to derive by these estimates. When it comes to
+    the end it begins again at `again_sha`, the first commit above from which on a result changed posteriors meanwhile.
     """
 
     __tablename__ = "evidence_epochs"
@@ -174,6 +175,7 @@ class EvidenceEpoch(Base):
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     underived_sha: Mapped[str | None] = mapped_column(Sha)
+    again_sha: Mapped[str | None] = mapped_column(Sha)
 
 
 class Calibration(Base):

@@ -116,10 +116,13 @@ def test_results_that_come_meanwhile_belong_to_the_new_epoch(swarm: Swarm, monke
             others.submit(add_results, swarm, "newcomer").result()
         return found
 
+    number = swarm.number()
     swarm.decide("invented")
     monkeypatch.setattr(epochs, "estimate", estimate_while_results_come)
+    monkeypatch.setattr(posteriors, "MOST_AT_ONCE", 1)  # so that they have others derived in the background
     follow_decisions(swarm.database, 0)
     assert not swarm.is_settled(), "the estimates are there, the posteriors are due"
+    assert swarm.number() == number + 1, "what is derived meanwhile changes nothing of what estimates rest on"
     add_results(swarm, "another")
     monkeypatch.setattr(epochs, "estimate", estimate)
     follow_decisions(swarm.database, inf)
@@ -148,12 +151,33 @@ def test_what_a_run_of_the_seed_changes_far_below_follows_in_the_background(
 
 
 @ON_ONE_ENGINE
+def test_results_near_the_root_do_not_keep_deep_commits_from_being_derived(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posteriors, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(renewal, "AT_ONCE", 1)
+    marks = list[str]()
+
+    def interrupt(_seconds: float) -> None:
+        with swarm.database.read() as session:
+            marks.extend(epoch.underived_sha or "" for epoch in list_unsettled(session))
+        if len(marks) in range(4, 40, 4):
+            add_results(swarm, "newcomer")
+
+    monkeypatch.setattr(renewal, "sleep", interrupt)
+    swarm.decide("invented")
+    follow_decisions(swarm.database, inf)
+    assert swarm.grandchild in marks[:36] and len(marks) > 36 and swarm.is_settled()
+    swarm.check()
+
+
+@ON_ONE_ENGINE
 def test_a_large_class_does_not_hold_up_a_small_one(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "AT_ONCE", 1)
     derive, turns = posteriors.derive_and_store, list[str]()
 
     def derive_in_turn(*given: Any) -> Any:
-        turns.append(given[-1])
+        turns.append(given[4])
         return derive(*given)
 
     with swarm.database.write() as session:
@@ -188,6 +212,24 @@ def test_a_class_whose_estimates_fail_holds_up_no_other(swarm: Swarm, monkeypatc
     monkeypatch.setattr(epochs, "estimate", estimate)
     follow_decisions(swarm.database, inf)
     assert swarm.is_settled()
+
+
+@ON_ONE_ENGINE
+def test_a_class_in_which_few_commits_of_a_line_were_measured_is_derived_rightly(swarm: Swarm) -> None:
+    with swarm.database.write() as session:
+        project = session.scalars(select(Project)).one()
+        usual, rare = History(session, project), History(session, project, hardware=OTHER_HARDWARE)
+        worker, other = usual.add_worker("w0", "cy"), rare.add_worker("w1", "eve")
+        rare.measure(other, swarm.lie, 3.4)
+        line = [swarm.grandchild]
+        for _ in range(6):
+            line.append(usual.add_experiment(worker, line[-1], 3.3, make_proposal()).commit_sha)
+        for sha in (line[3], line[4], line[6]):
+            rare.add_experiment(other, sha, 3.35, make_proposal())
+    renewal.end_due_epochs(swarm.database, always=True)
+    follow_decisions(swarm.database, inf)
+    assert swarm.is_settled()
+    swarm.check()
 
 
 def add_results(swarm: Swarm, volunteer: str) -> None:
