@@ -247,7 +247,8 @@ def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: i
     """
     later = Experiment.__table__.alias("later")
     own = and_(later.c.project_id == project_id, later.c.topic == topic)
-    built_on = select(later.c.id).where(own, later.c.parent_sha == Experiment.commit_sha).exists()
+    # As a condition by itself PostgreSQL would compare each finding with all experiments of the topic.
+    built_on = select(later.c.id).where(own, later.c.parent_sha == Experiment.commit_sha).limit(1).scalar_subquery()
     read = (
         select(later.c.id)
         .join(Citation, Citation.experiment_id == later.c.id)
@@ -258,6 +259,6 @@ def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: i
         select(Finding.id)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .where(Experiment.project_id == project_id, Experiment.topic == topic, Finding.follow_ups != "")
-        .where(IS_SHOWN, ~built_on, ~read)
+        .where(IS_SHOWN, built_on.is_(None), ~read)
     )
     return session.scalars(query.order_by(Experiment.id.desc()).limit(limit)).all()

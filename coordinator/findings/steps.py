@@ -337,6 +337,7 @@ def compare_values(old: str, new: str) -> AxisDirection | None:
     return AxisDirection.UP if after > before else AxisDirection.DOWN
 
 
+@lru_cache(maxsize=4_096)
 def read_value(text: str) -> float | None:
     """The number that a value is, written with a power, a fraction, a percentage or a thousand's letter."""
     plain = _WORD_NUMBERS.get(text.strip().casefold(), text).replace("_", "").replace(",", "").strip()

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Select, String, bindparam, insert, select
+from sqlalchemy import CTE, ColumnElement, Integer, Select, String, bindparam, insert, select
 
 from coordinator.db.cache import CachePerDatabase
 from coordinator.db.engine import Conn
@@ -50,15 +50,21 @@ def _select_nearest() -> Select[str]:
     return select(chain.c.sha).order_by(chain.c.left.desc())
 
 
-def _select_nearest_among() -> Select[str, str]:
-    among = bindparam("among", type_=String, expanding=True)
+def _select_nearest_among() -> Select[str, str, int]:
+    """For each of `shas` the nearest commit that is among others, or is another one of `shas`, from where that one's
+    row goes on: lines that have most of their commits in common are not gone through once for each."""
+    among, starts = (bindparam(name, type_=String, expanding=True) for name in ("among", "shas"))
     left = bindparam("limit", type_=Integer).label("left")
     first = select(_COMMITS.c.sha.label("start"), _COMMITS.c.sha, _COMMITS.c.parent_sha, left)
-    chain = first.where(_COMMITS.c.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)
+    chain = first.where(_COMMITS.c.sha.in_(starts)).cte("chain", recursive=True)
     above = select(chain.c.start, _COMMITS.c.sha, _COMMITS.c.parent_sha, chain.c.left - 1)
     above = above.join(chain, _COMMITS.c.sha == chain.c.parent_sha)
-    chain = chain.union_all(above.where(chain.c.left > 1, chain.c.sha.not_in(among)))
-    return select(chain.c.start, chain.c.sha).where(chain.c.sha.in_(among))
+
+    def is_end(row: CTE) -> ColumnElement[bool]:
+        return row.c.sha.in_(among) | (row.c.sha.in_(starts) & (row.c.sha != row.c.start))
+
+    chain = chain.union_all(above.where(chain.c.left > 1, ~is_end(chain)))
+    return select(chain.c.start, chain.c.sha, chain.c.left).where(is_end(chain))
 
 
 _NEAREST, _NEAREST_AMONG = _select_nearest(), _select_nearest_among()
@@ -111,7 +117,15 @@ def map_nearest(session: Conn, shas: Collection[str], among: Collection[str], li
     if not shas or not among:
         return {}
     given = {"shas": sorted(shas), "among": sorted(among), "limit": limit}
-    return {row.start: row.sha for row in session.execute(_NEAREST_AMONG, given)}
+    ends = {start: (sha, limit - left) for start, sha, left in session.execute(_NEAREST_AMONG, given)}
+    found = {}
+    for start, (at, far) in ends.items():
+        while at not in among and at in ends and far < limit:
+            at, further = ends[at]
+            far += further
+        if at in among and far < limit:
+            found[start] = at
+    return found
 
 
 def list_children(session: Conn, shas: Sequence[str], limit: int | None = None) -> list[CommitRow]:
