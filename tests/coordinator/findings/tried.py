@@ -18,7 +18,7 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnop"},
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnopq"},
 }
 
 
@@ -40,6 +40,7 @@ QUESTION_PARTS = {
     "eleventh": Goal(0.95, 0.08, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
     "thirteenth": Goal(0.9, at_first=(0.791, 0.038)), "fourteenth": Goal(0.95, at_first=(0.902, 0.0)),
     "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.79, 0.08, at_first=(0.792, 0.077)),
+    "seventeenth": Goal(0.83, 0.11, at_first=(0.833, 0.104)), "eighteenth": Goal(0.75, 0.22, at_first=(0.75, 0.217)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
