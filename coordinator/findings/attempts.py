@@ -6,7 +6,7 @@ answered with weights of the other sessions'.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from math import isclose
@@ -52,7 +52,8 @@ class ReadText(NamedTuple):
     """A text as read: its words, with those of each of its parts, values, directions, and number of valued steps.
 
     `listed` are all its words as they stand, `words` those that tell an axis.
-    `short` are words that may abbreviate others, by whose first letters `initials` has them.
+    `short` are words that may abbreviate others, by whose first letters `initials` has them. `is_limited`: it says that
+    only a part is changed; `is_swap`: that one named thing takes the place of another.
     """
 
     text: str
@@ -69,23 +70,32 @@ class ReadText(NamedTuple):
     directions: frozenset[AxisDirection]
     initials: Mapping[str, tuple[str, ...]]
     short: frozenset[str]
+    is_limited: bool
+    is_swap: bool
 
 
 class Features(NamedTuple):
-    """How a question and an experiment compare: shares of 1 of the words, numbers of words, and what is true as 1."""
+    """How a question and an experiment compare: shares of 1 of the words, numbers of words, and what is true as 1.
+
+    `lacked` is the share of the question's words that the experiment lacks and that another one, or the field, uses:
+    it would have used them too. `is_limited` is a question that says "only", where the experiment does not.
+    """
 
     always: float
     asked: float
     both: float
     shared: float
+    lacked: float
+    is_limited: float
     is_same_value: float
     same_value_of_same: float
     is_other_value: float
     is_value_unknown: float
+    is_other_kind: float
     is_against: float
 
 
-WEIGHTS = Features(-4.8, 3.8, 1.7, 1.2, 2.4, 1.9, -6.4, -1.4, -3.0)
+WEIGHTS = Features(-4.3, 3.2, 1.8, 1.0, -2.2, -2.8, 2.9, 1.9, -6.7, -0.5, -2.5, -2.7)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
@@ -107,7 +117,8 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
         frozenset(filter(_is_factor, (value / before for before in old if before for value in new))),
         sum(read_value(step.value) is not None for step in steps),
         frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
-        _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES,
+        _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES, bool(_LIMIT.search(text)),
+        any(step.old and step.value and read_value(step.value) is None for step in steps),
     )  # fmt: skip
 
 
@@ -116,6 +127,7 @@ def read_attempt(attempt: Attempt) -> ReadText:
     """Read what an experiment did, from its title and its step."""
     steps, clause = list(list_steps(attempt.title)), first_clause(attempt.title)
     clause = clause if _list_numbers(clause) else normalise(attempt.title).partition("(")[0]
+    clause = clause if _list_numbers(clause) else normalise(attempt.title)
     if attempt.axis == NO_AXIS:
         return read_question(attempt.title, steps, clause)
     stated = NamedStep(attempt.axis, AxisDirection(attempt.direction), attempt.value)
@@ -139,7 +151,7 @@ def _list_words(text: str) -> tuple[str, ...]:
     names = [name for name in list_names(normalise(text)) if not find_turn(name) and name not in FACTORS]
     words = [stem for name in names if (stem := stem_name(name)) and not re.fullmatch(r"n?\d.*", stem)]
     if "tie" in words:  # of the embeddings with each other, as a rule
-        words = [word for word in words if word not in ("embedding", "lmhead")]
+        words = [word for word in words if word not in ("embedding", "lmhead", "weight")]
     return tuple(dict.fromkeys([*words, "activation"] if ACTIVATIONS & {*words} else words))
 
 
@@ -148,14 +160,19 @@ def _list_numbers(text: str) -> list[float]:
     return [number for value in VALUE.findall(plain) if (number := read_value(value)) is not None]
 
 
-def judge(asked: ReadText, attempt: Attempt) -> Likeness | None:
-    """How an experiment resembles what is asked for; None where it does not."""
+def list_known(attempts: Iterable[Attempt]) -> frozenset[str]:
+    """The words by which the field and these experiments name what they change."""
+    return NAMES.union(*(read_attempt(attempt).words for attempt in attempts))
+
+
+def judge(asked: ReadText, attempt: Attempt, known: Container[str] = NAMES) -> Likeness | None:
+    """How an experiment resembles what is asked for; None where it does not. `known` are those of `list_known`."""
     made = read_attempt(attempt)
     if asked.listed == made.listed:
         return Likeness.SAME_STEP
     if attempt.title.casefold().startswith("baseline"):  # it changed nothing
         return None
-    features = compare(asked, made)
+    features = compare(asked, made, known)
     terms = [weight * feature for weight, feature in zip(WEIGHTS, features, strict=True)]
     if sum(terms) >= 0:
         return Likeness.SAME_STEP
@@ -164,11 +181,12 @@ def judge(asked: ReadText, attempt: Attempt) -> Likeness | None:
     return Likeness.ALIKE if features.asked >= PARTLY else None
 
 
-def compare(asked: ReadText, made: ReadText) -> Features:
-    """Compare a question with an experiment."""
+def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> Features:
+    """Compare a question with an experiment. `known` are words as of `list_known`."""
     asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
-    known = sum(_has(made, word) for word in asked.words)
-    of_asked = known / (len(asked.words) or 1)
+    lacked = [word for word in asked.words if not _has(made, word)]
+    count, number = len(asked.words) or 1, len(asked.words) - len(lacked)
+    of_asked = number / count
     # A part of a title says less than the whole.
     shares = [sum(_has(asked, word) for word in part) / len(part) for part in made.parts]
     of_made = max((share - (PART if number else 0) for number, share in enumerate(shares)), default=0.0)
@@ -180,8 +198,10 @@ def compare(asked: ReadText, made: ReadText) -> Features:
     is_same = is_same or any(_is_close(one, other) for one, other in by_shift)
     up, down, both_ways = AxisDirection.UP, AxisDirection.DOWN, ((asked, made), (made, asked))
     return Features(
-        1, of_asked, of_asked * of_made, min(known, MANY), is_same, is_same * of_made,
+        1, of_asked, of_asked * of_made, min(number, MANY), sum(word in known for word in lacked) / count,
+        asked.is_limited and not made.is_limited, is_same, is_same * of_asked * of_made,
         bool(asked.values and made.values) and not is_same, bool(asked.values) and not made.values,
+        bool(asked.valued) and made.is_swap and not is_same,
         any(up in one.directions and down in two.directions and up not in two.directions for one, two in both_ways),
     )  # fmt: skip
 
@@ -223,5 +243,6 @@ def _list_initials(text: str) -> dict[str, tuple[str, ...]]:
 
 
 _SHIFT = re.compile(r"\b(\d+) (?:more|fewer|less|extra|additional)\b|\b(\d+) \w+ (?:more|fewer|less)\b")
+_LIMIT = re.compile(r"\b(?:only|separate(?:ly)?|except|alone)\b", re.IGNORECASE)
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SHORT = re.compile(r"(?<![a-z])[a-z]{2,4}(?![a-z])")

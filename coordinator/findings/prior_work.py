@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.experiments.filters import Filters
 from coordinator.findings import queries, search
-from coordinator.findings.attempts import Attempt, ReadText, judge, read_question
+from coordinator.findings.attempts import Attempt, ReadText, judge, list_known, read_question
 from coordinator.findings.axes import SURFACE
 from coordinator.findings.search import Ranked
 from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
@@ -97,14 +97,16 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
         for finding_id in queries.list_of_topic(session, project.id, topic, CANDIDATES)
     ]
     others += queries.list_newest(session, project.id, NEWEST)
-    attempts = queries.map_attempts(session, list(dict.fromkeys([*ranks, *others])))
-    judged = {number: judge(asked, Attempt(*attempt)) for number, attempt in attempts.items()}
+    stored = queries.map_attempts(session, list(dict.fromkeys([*ranks, *others])))
+    attempts = {number: Attempt(*attempt) for number, attempt in stored.items()}
+    known = list_known(attempts.values())
+    judged = {number: judge(asked, attempt, known) for number, attempt in attempts.items()}
     order = [likeness for likeness in Likeness if likeness in judged.values()]
     chosen = [number for likeness in order for number in [*ranks, *others] if judged.get(number) is likeness]
     ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(dict.fromkeys(chosen))[:MAX_SHOWN]]
     hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
     before = [TriedBefore(likeness=likeness, hit=hit) for hit in hits if (likeness := judged[hit.finding.id])]
-    running = list(_find_running(session, project.id, asked))
+    running = list(_find_running(session, project.id, asked, known))
     verdict = _VERDICTS[before[0].likeness] if before else TriedVerdict.NOT_TRIED
     sentence = _summarise(before, running, asked)
     return Tried(
@@ -118,11 +120,11 @@ def _list_surface(asked: ReadText) -> str:
     return " ".join(SURFACE.get(word, word) for word in asked.words)
 
 
-def _find_running(session: Session, project_id: int, asked: ReadText) -> Iterator[TriedNow]:
+def _find_running(session: Session, project_id: int, asked: ReadText, known: frozenset[str]) -> Iterator[TriedNow]:
     for stored in queries.list_running_proposals(session, project_id):
         proposal = Proposal.model_validate(stored)
         attempt = Attempt(proposal.title, proposal.axis, proposal.direction, proposal.value)
-        if likeness := judge(asked, attempt):
+        if likeness := judge(asked, attempt, known):
             yield TriedNow(title=proposal.title, axis=proposal.axis, value=proposal.value, likeness=likeness)
 
 

@@ -106,7 +106,7 @@ _SWAP = (
 )
 _ASIDE = re.compile(rf"^([^:(]*)\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})(?!{_ON})[^)]*\)", re.IGNORECASE)
 _LABEL = re.compile(
-    r"^(?:hypothesis|idea|bottleneck|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])|"
+    r"^(?:hypothesis|idea|bottleneck(?!:[^.;]*[.;]\s)|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])|"
     r"^(?:exp|experiment|phase|round)\s?#?\d+[\s:.)-]+|^(?:run|trial|iter|iteration)\s?#?\d+\s*[:.)]\s*|"
     r"^(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d{1,2}\s+",
     re.IGNORECASE,
@@ -139,12 +139,14 @@ _REWRITES = [
         # numbers: 0,8 and 10 000 and 3 x 10^-4
         (r"(?<![\d.,])0,(?=\d)", "0."), (r"(?<=\d) (?=000\b)", ""),
         (r"(?<=\d) ?[x*\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}] ?10(?:\^|\*\*)(?=[-+]?\d)", "e"),
+        (r"(?<![\w.])(?<!\d )[x\N{MULTIPLICATION SIGN}] ?(\d+(?:\.\d+)?)(?![\w.])", r"\1x"),
         # how much or how sure
         (r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|a bit)\b", ""),
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
         (r"(?<=\d)[ -]?(?:hours?|hrs?|h)\b", "h"), (r"(?<=\d)[ -]?minutes?\b", "min"), (r"(?<=\d)[ -]?seconds?\b", "s"),
+        (r"(?<=\d)[ -]?(giga|mega|kilo)bytes?\b", lambda found: f"{found[1][0].upper()}B"),
         (r"\bbasis points\b", "bps"),
         (r"(?<=\d)-(?=(?:fold|step|layer|day|epoch|head|token|minute|hour|round|model|group)s?\b)", " "),
         (rf"(?<=\b(?:of|to|at|by|is) )({'|'.join(_WORD_NUMBERS)})\b", lambda found: _WORD_NUMBERS[found[1].casefold()]),
@@ -168,7 +170,8 @@ _REWRITES = [
         # one value, said of the whole: random erasing with probability 0.25
         (rf"^([^\d]+?)\s+with\s+(?:an?\s+)?(?={_VALUE}|{_PARAMETER}\s?(?:of |=\s?)?{_VALUE})", r"\1 "),
         # a name before the step: deeper trees: max_depth 8
-        (rf"^(?!baseline)[^:=\d]{{3,60}}:\s+(?!val_|result|loss|acc|score)(?=[a-z]\w*\s?[= ]\s?{_VALUE})", ""),
+        (rf"^(?!baseline)([^:=\d]{{3,60}}):\s+(?!val_|result|loss|acc|score)(?=([a-z]\w*)\s?[= ]\s?{_VALUE})",
+         lambda found: "" if name_key(found[2]) else f"{found[1]} "),
         # a second step; what else stands behind a semicolon is a remark
         (r";\s+(?=[a-z][^;]*?(?:->|=>|→|⇒)\s*\S)", ", "),
     )

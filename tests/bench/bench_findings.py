@@ -35,7 +35,7 @@ from shared.records import ExperimentSort
 from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentences
 from tests.bench.report import append_table, format_table
 from tests.coordinator.findings.relevance import read_queries
-from tests.coordinator.findings.tried import QUESTION_PARTS, SESSIONS, LabelledQuestion, measure, write_session
+from tests.coordinator.findings.tried import ALL, QUESTION_PARTS, SESSIONS, LabelledQuestion, measure, write_session
 from tests.support.databases import run_postgres
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE
@@ -226,10 +226,11 @@ def measure_answers() -> Iterator[tuple[str, ...]]:
                 asked = {"project": question.session, "text": question.text}
                 return TriedVerdict(http.post(f"{API_PREFIX}/findings/tried", json=asked).json()["verdict"])
 
-            for part, goal in QUESTION_PARTS.items():
+            for part in (*QUESTION_PARTS, ALL):
                 found = measure(part, ask)
                 shares = (found.recall, found.false_tried, found.exact)
-                at_first = " and ".join(f"{share:.3f}" for share in goal.at_first or ())
+                goal = QUESTION_PARTS.get(part)
+                at_first = " and ".join(f"{share:.3f}" for share in (goal and goal.at_first) or ())
                 yield part, str(found.questions), *(f"{share:.3f}" for share in shares), at_first
 
 

@@ -12,14 +12,14 @@ import sys
 
 import numpy as np
 
-from coordinator.findings.attempts import WEIGHTS, Features, compare, read_attempt
+from coordinator.findings.attempts import WEIGHTS, Features, compare, list_known, read_attempt
 from coordinator.findings.prior_work import parse_question
 from shared.findings import TriedVerdict
 from tests.bench.report import format_table
 from tests.coordinator.findings.tried import QUESTION_PARTS, SESSIONS, read_attempts, read_questions
 
 PENALTY, ROUNDS, STEPS = 0.3, 12, 25
-THRESHOLD = 0.3
+THRESHOLD = 0.5
 
 
 def fit(questions: list[np.ndarray], is_tried: np.ndarray) -> np.ndarray:
@@ -39,8 +39,9 @@ def main() -> None:
     labelled = read_questions()
     attempts = {letter: read_attempts(letter) for letter in SESSIONS}
     asked = [parse_question(one.text).read() for one in labelled]
+    known = {letter: list_known(of) for letter, of in attempts.items()}
     questions = [
-        np.array([compare(reading, read_attempt(attempt)) for attempt in attempts[one.session]], float)
+        np.array([compare(reading, read_attempt(of), known[one.session]) for of in attempts[one.session]], float)
         for one, reading in zip(labelled, asked, strict=True)
     ]
     is_tried = np.array([one.verdict is TriedVerdict.TRIED for one in labelled])

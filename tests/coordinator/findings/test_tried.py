@@ -6,10 +6,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
+from coordinator.findings.attempts import Attempt, judge, list_known
+from coordinator.findings.prior_work import parse_question
+from coordinator.findings.steps import read_change
 from coordinator.projects.service import create_project
-from shared.findings import TriedVerdict
+from shared.findings import Likeness, TriedVerdict
 from shared.protocol import API_PREFIX
 from tests.coordinator.findings.tried import (
+    ALL,
     QUESTION_PARTS,
     SESSIONS,
     judge_all,
@@ -30,6 +34,40 @@ def test_the_questions_are_many_and_a_third_is_of_what_nobody_tried() -> None:
 def test_what_was_tried_is_found_and_nothing_else_is_called_so(part: str) -> None:
     found, goal = measure(part, judge_all), QUESTION_PARTS[part]
     assert found.recall >= goal.recall and found.false_tried <= goal.false_tried, found
+
+
+def test_of_all_questions_about_what_nobody_tried_one_in_twenty_at_most_is_called_tried() -> None:
+    found = measure(ALL, judge_all)
+    assert found.recall >= 0.93 and found.false_tried <= 0.05, found
+
+
+@pytest.mark.parametrize(
+    ("question", "titles", "answer"),
+    [
+        # a word that this experiment lacks and another one uses
+        ("snake units in the encoder", ["snake units in the decoder", "stride of the encoder 512"], Likeness.SAME_AXIS),
+        ("snake units in the encoder", ["snake units, encoder", "stride of the encoder 512"], Likeness.SAME_STEP),
+        # only a part is changed
+        ("mixup only in the first half of training", ["mixup alpha=0.2"], Likeness.SAME_AXIS),
+        ("mixup only in the first half of training", ["mixup only in the first half"], Likeness.SAME_STEP),
+        # a number, where one named thing took another's place
+        ("MLP 4x -> 6x", ["MLP squared_relu->gelu"], Likeness.SAME_AXIS),
+        ("MLP 4x -> 6x", ["widen the MLP from 4x to 6x"], Likeness.SAME_STEP),
+        # factors before and behind the x, a number in brackets, a name before the step, bytes in words
+        ("feature matching loss x0.5", ["feature matching loss x2"], Likeness.SAME_AXIS),
+        ("feature matching loss 2x", ["feature matching loss x2"], Likeness.SAME_STEP),
+        ("LSTM with 4 layers", ["LSTM before the quantiser (2 layers)"], Likeness.SAME_AXIS),
+        ("start the warmdown later: ratio 0.3", ["reduce WARMDOWN_RATIO to 0.3"], Likeness.SAME_STEP),
+        ("eight gigabytes of shared buffers", ["shared_buffers 128MB -> 8GB"], Likeness.SAME_STEP),
+        ("flash attention", ["Bottleneck: memory traffic. Swap SDPA for flash attention 3"], Likeness.SAME_STEP),
+    ],
+)  # fmt: skip
+def test_what_tells_a_near_miss_from_the_step_itself(question: str, titles: list[str], answer: Likeness) -> None:
+    asked = parse_question(question).read()
+    attempts = [Attempt(title, *read_change(title)[:3]) for title in titles]
+    known = list_known(attempts)
+    found = {judge(asked, attempt, known) for attempt in attempts} - {None}
+    assert next((likeness for likeness in Likeness if likeness in found), None) is answer
 
 
 def test_answers_over_http_are_those_of_all_experiments(database: Database, http: TestClient, tmp_path: Path) -> None:

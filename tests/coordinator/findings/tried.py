@@ -1,12 +1,13 @@
 """Questions whether something was tried, with labels from before answers were changed, and how they are answered."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.findings.attempts import Attempt, judge
+from coordinator.findings.attempts import Attempt, judge, list_known
 from coordinator.findings.prior_work import parse_question
 from coordinator.findings.steps import read_change
 from coordinator.models import Project
@@ -18,7 +19,7 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnopq"},
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnopqr"},
 }
 
 
@@ -32,17 +33,20 @@ class Goal(NamedTuple):
 
 
 QUESTION_PARTS = {
-    "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95, 0.07),
+    "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95),
     "second held": Goal(0.95), "third": Goal(0.95),
-    "fourth": Goal(0.9), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.12), "near misses": Goal(0, 0.26),
+    "fourth": Goal(0.89), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.12), "near misses": Goal(0, 0.16),
     "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.9, at_first=(0.808, 0.0)),
-    "ninth": Goal(0.83, 0.07, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
-    "eleventh": Goal(0.95, 0.08, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
-    "thirteenth": Goal(0.9, at_first=(0.791, 0.038)), "fourteenth": Goal(0.95, at_first=(0.902, 0.0)),
-    "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.79, 0.08, at_first=(0.792, 0.077)),
-    "seventeenth": Goal(0.83, 0.11, at_first=(0.833, 0.104)), "eighteenth": Goal(0.75, 0.22, at_first=(0.75, 0.217)),
+    "ninth": Goal(0.79, 0.07, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
+    "eleventh": Goal(0.94, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
+    "thirteenth": Goal(0.95, at_first=(0.791, 0.038)), "fourteenth": Goal(0.95, at_first=(0.902, 0.0)),
+    "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.79, at_first=(0.792, 0.077)),
+    "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.09, at_first=(0.75, 0.217)),
+    "nineteenth": Goal(0.79, 0.12, at_first=(0.75, 0.111)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
+
+ALL = "all"
 
 
 class LabelledQuestion(NamedTuple):
@@ -84,24 +88,28 @@ def write_session(session: Session, project: Project, letter: str) -> None:
         history.add_experiment(worker, project.root_sha, 3.2, proposal, FindingDraft(claim=title, agent="a session"))
 
 
+@cache
 def read_attempts(letter: str) -> list[Attempt]:
     """A session's experiments as they are compared with a question."""
     titles = [line.split("\t")[4] for line in SESSIONS[letter].read_text().splitlines()[1:]]
     return [Attempt(title[:200], *read_change(title)[:3]) for title in titles]
 
 
+@cache
 def judge_all(question: LabelledQuestion) -> TriedVerdict:
     """The answer where every experiment is compared, as those of a session without a database are."""
     asked = parse_question(question.text).read()
-    found = {judge(asked, attempt) for attempt in read_attempts(question.session)} - {None}
+    attempts = read_attempts(question.session)
+    known = list_known(attempts)
+    found = {judge(asked, attempt, known) for attempt in attempts} - {None}
     if Likeness.SAME_STEP in found:
         return TriedVerdict.TRIED
     return TriedVerdict.NEAR if found else TriedVerdict.NOT_TRIED
 
 
 def measure(part: str, ask: Callable[[LabelledQuestion], TriedVerdict]) -> Accuracy:
-    """How well a part's questions are answered."""
-    told = [(one.verdict, ask(one)) for one in read_questions() if one.part == part]
+    """How well a part's questions are answered, or ALL of them."""
+    told = [(one.verdict, ask(one)) for one in read_questions() if part in (one.part, ALL)]
     tried = [got for want, got in told if want is TriedVerdict.TRIED]
     others = [got for want, got in told if want is not TriedVerdict.TRIED]
     return Accuracy(
