@@ -112,7 +112,7 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket, snapshot: str
     configure_logs(settings.log_format)
     import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
 
-    from coordinator.app import CoordinatorServer, create_app  # noqa: PLC0415 - likewise
+    from coordinator.app import CoordinatorServer, create_app, search_garbage_seldom  # noqa: PLC0415 - likewise
 
     config = uvicorn.Config(
         create_app(settings, snapshot),
@@ -121,8 +121,7 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket, snapshot: str
         forwarded_allow_ips=settings.trusted_proxies,
         access_log=False,
     )
-    gc.freeze()
-    gc.enable()
+    search_garbage_seldom()
     _announce(settings.base_url, f"{snapshot}, read only, " if snapshot else "")
     server = CoordinatorServer(config)
     with suppress(KeyboardInterrupt):
