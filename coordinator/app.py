@@ -94,8 +94,9 @@ def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> 
                 repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
             ):  # fmt: skip
                 await tasks.enter_async_context(task)
-            with ThreadPoolExecutor(_count_jobs_at_once(database, settings), "jobs") as threads:
-                app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads)
+            at_once = _count_jobs_at_once(database, settings)
+            with ThreadPoolExecutor(at_once, "jobs") as threads, ThreadPoolExecutor(at_once, "heartbeats") as quick:
+                app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads, quick)
                 yield
         database.close()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -45,27 +46,32 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Jobs:
-    """Parts of the application that workers' requests need. The threads are theirs: slow pages delay no worker."""
+    """Parts of the application that workers' requests need. The threads are theirs: slow pages delay no worker, and
+    what stores a result delays no heartbeat, which has threads of its own."""
 
     database: Database
     heartbeats: HeldHeartbeats
     similarity: Similarity
     threads: Executor
+    heartbeat_threads: Executor
 
-    async def run(self, function: Callable[..., T], *args: object) -> T:
+    async def run(self, function: Callable[..., T], *args: object, threads: Executor | None = None) -> T:
         """Call a function in a thread, for which the request is the current one, too; and again where another request
         stored at that moment what must be there once, which it finds then."""
         for left in reversed(range(TRIES)):
             try:
-                return await get_running_loop().run_in_executor(self.threads, copy_context().run, function, *args)
+                in_context = partial(copy_context().run, function, *args)
+                return await get_running_loop().run_in_executor(threads or self.threads, in_context)
             except IntegrityError:
                 if not left:
                     raise
         raise AssertionError
 
-    async def answer(self, function: Callable[..., Message], *args: object) -> Response:
+    async def answer(
+        self, function: Callable[..., Message], *args: object, threads: Executor | None = None
+    ) -> Response:
         """Call a function in a thread, which also renders the message that it returns."""
-        return await self.run(lambda: _render(function(*args)))
+        return await self.run(lambda: _render(function(*args)), threads=threads)
 
 
 def _get_jobs(request: Request) -> Jobs:
@@ -100,7 +106,8 @@ def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
 async def heartbeat(lease_id: UUID, heartbeat: Heartbeat, request: Request) -> Response:
     """Renew a lease and say how far the job is."""
     jobs, token = _get_jobs(request), read_bearer(request)
-    return await jobs.answer(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, heartbeat)
+    of_lease = jobs.database, jobs.heartbeats, token, lease_id, heartbeat
+    return await jobs.answer(service.heartbeat, *of_lease, threads=jobs.heartbeat_threads)
 
 
 @router.post("/leases/{lease_id}/proposal", response_model=ProposalReply, openapi_extra=SIGNED)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Semaphore
+from typing import NoReturn
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.app import create_app
+from coordinator.leases import service
+from coordinator.leases.errors import LeaseUnknownError
 from coordinator.settings import CoordinatorSettings
 from shared.leases import ResultUpload
 from tests.support.databases import ON_ONE_ENGINE
@@ -164,3 +167,28 @@ def test_slow_pages_delay_no_request_of_a_worker(settings: CoordinatorSettings) 
         finally:
             is_done.set()
         assert {page.result(30).status_code for page in pages} == {200}
+
+
+def test_what_takes_long_of_a_job_delays_no_heartbeat(
+    settings: CoordinatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, is_done = Semaphore(0), Event()
+
+    def wait(*_: object) -> NoReturn:
+        has_begun.release()
+        is_done.wait(60)
+        raise LeaseUnknownError("There is no such lease.")
+
+    monkeypatch.setattr(service, "release", wait)
+    address = f"/api/v1/leases/{uuid4()}"
+    with TestClient(create_app(settings)) as http, ThreadPoolExecutor(30) as threads:
+        waiting = [
+            threads.submit(http.post, f"{address}/release", json={"token": "x", "reason": "r"}) for _ in range(20)
+        ]
+        assert has_begun.acquire(timeout=30)
+        heartbeat = threads.submit(http.post, f"{address}/heartbeat", json=BEAT)
+        try:
+            assert heartbeat.result(30).status_code == 401
+        finally:
+            is_done.set()
+        assert {answer.result(30).status_code for answer in waiting} == {404}
