@@ -16,7 +16,7 @@ from coordinator.evidence import held
 from coordinator.findings import service as findings
 from coordinator.http.errors import SwarmError
 from coordinator.models import AuditEntry
-from coordinator.moderation.subjects import SUBJECTS
+from coordinator.moderation.subjects import LINK_OPEN, SUBJECTS, name_link
 from coordinator.projects import service as projects
 from shared.experiments import HeldDecisionKind
 from shared.findings import FindingState
@@ -92,7 +92,7 @@ def undo(session: Session, actor: Actor, entry_id: int, reason: str) -> AuditEnt
 def _read(session: Session, subject: SubjectKind, key: str, names: State) -> State:
     """The subject's values of these names."""
     state = SUBJECTS[subject].read(session, key)
-    return {name: state[name] for name in names}
+    return {name: state.get(name) for name in names}  # a link that was used or ended has none
 
 
 def set_role(session: Session, actor: Actor, name: str, role: Role, reason: str) -> AuditEntry:
@@ -210,8 +210,8 @@ def create_code(session: Session, actor: Actor, made_with_id: int | None = None)
     """Make a code by which another machine of one's own logs in, once, within minutes."""
     check_role(actor.role, PERMISSIONS[AuditAction.CREATE_CODE])
     row, code = accounts.create_code(session, accounts.get_account(session, actor.name).id, made_with_id)
-    why = "For another machine of one's own."
-    audit.record(session, actor, AuditAction.CREATE_CODE, SubjectKind.ACCOUNT, actor.name, why, None, None)
+    why, values = "For another machine of one's own.", _open_link(row.id)
+    audit.record(session, actor, AuditAction.CREATE_CODE, SubjectKind.ACCOUNT, actor.name, why, *values)
     return NewSecret(id=row.id, secret=code)
 
 
@@ -219,8 +219,14 @@ def create_link(session: Session, actor: Actor, name: str, reason: str) -> NewSe
     """Make a sign-in link for an account: a secret that signs it in once, within a day."""
     check_role(actor.role, PERMISSIONS[AuditAction.CREATE_LINK])
     row, secret = accounts.create_link(session, accounts.get_account(session, name))
-    audit.record(session, actor, AuditAction.CREATE_LINK, SubjectKind.ACCOUNT, name, reason, None, None)
+    values = _open_link(row.id)
+    audit.record(session, actor, AuditAction.CREATE_LINK, SubjectKind.ACCOUNT, name, reason, *values)
     return NewSecret(id=row.id, secret=secret)
+
+
+def _open_link(link_id: int) -> tuple[State, State]:
+    """The values of a link before and after it is made; undoing ends it, while nobody used it."""
+    return {name_link(link_id): None}, {name_link(link_id): LINK_OPEN}
 
 
 def create_maintainer(session: Session, actor: Actor, name: str, reason: str) -> str:

@@ -18,7 +18,7 @@ from coordinator.findings import revisions
 from coordinator.findings import service as findings
 from coordinator.http.errors import SwarmError, must_find
 from coordinator.lineage import branch_changes
-from coordinator.models import Branch, Finding, Invitation, Project, QueueMark, Token, Volunteer, Worker
+from coordinator.models import Branch, Finding, Invitation, Project, QueueMark, SignInLink, Token, Volunteer, Worker
 from coordinator.projects import settings as project_settings
 from coordinator.projects.service import contract_of, get_project
 from coordinator.selection import job_mix
@@ -30,6 +30,8 @@ from shared.workers import Role
 STATE = ("role", "is_pending", "is_approved", "suspension")
 PROFILE = ("is_unlisted", "cited_as")
 """Columns of an account: what maintainers decide, but for its quarantine, and what its owner does."""
+
+LINK, LINK_OPEN = "sign-in link ", "open"
 
 
 class LastMaintainerError(SwarmError, status=409, title="A swarm keeps one maintainer"):
@@ -50,7 +52,10 @@ def _lock_account(session: Session, name: str) -> Volunteer:
 
 def _read_account(session: Session, name: str) -> dict[str, Any]:
     account = _lock_account(session, name)
-    return {column: getattr(account, column) for column in (*STATE, "quarantine", *PROFILE)}
+    state = {column: getattr(account, column) for column in (*STATE, "quarantine", *PROFILE)}
+    is_open = SignInLink.volunteer_id == account.id, SignInLink.used_at.is_(None), SignInLink.expires_at > now()
+    links = session.scalars(select(SignInLink.id).where(*is_open).with_for_update())
+    return state | {name_link(link_id): LINK_OPEN for link_id in links}
 
 
 def _write_account(session: Session, name: str, changes: State, actor: Actor, _reason: str) -> None:
@@ -62,13 +67,27 @@ def _write_account(session: Session, name: str, changes: State, actor: Actor, _r
         if session.scalar(query) == 1:
             raise LastMaintainerError(f"Make somebody else a maintainer before {name} stops being the only one.")
     for column in changes.keys() - {"quarantine"}:
-        setattr(account, column, changes[column])
+        if column.startswith(LINK):
+            _write_link(session, int(column.removeprefix(LINK)), is_open=changes[column] == LINK_OPEN)
+        else:
+            setattr(account, column, changes[column])
     if "role" in changes or "suspension" in changes:
         sessions.end_sessions(session, account.id)
     session.flush()
     if "quarantine" in changes:
         quarantine.set_quarantine(session, name, None, changes["quarantine"], actor.name)
         findings.hide_quarantined(session, account.id)
+
+
+def name_link(link_id: int) -> str:
+    """The name of a sign-in link or code among the values of its account, where it is `LINK_OPEN` or None."""
+    return f"{LINK}{link_id}"
+
+
+def _write_link(session: Session, link_id: int, *, is_open: bool) -> None:
+    """End a link or code that nobody used yet, as if it were used; or let it count again."""
+    link = must_find(session.get(SignInLink, link_id), f"There is no sign-in link {link_id}.")
+    link.used_at = None if is_open else now()
 
 
 def _lock_worker(session: Session, key: str) -> tuple[Volunteer, Worker]:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from coordinator.cli import app as command_line
 from coordinator.db.database import Database
 from shared.moderation import AuditAction
+from shared.protocol import API_PREFIX
 from shared.workers import Role
 from tests.support.accounts import Person, code_of, dump, make_person
 from tests.support.databases import ON_ONE_ENGINE
@@ -76,6 +77,20 @@ def test_an_action_that_fails_leaves_no_entry(boss: Person, http: TestClient, da
     assert code_of(boss.post("/accounts/ada/quarantine", {"reason": "lies", "worker": "none"}))[0] == 404
     assert code_of(boss.post("/accounts/boss/role", {"reason": "I leave", "role": "volunteer"}))[0] == 409
     assert dump(database) == before
+
+
+def test_a_link_or_code_ends_when_it_is_undone_unless_somebody_used_it(
+    boss: Person, http: TestClient, database: Database
+) -> None:
+    make_person(database, http, "ada")
+    for address in ("/accounts/ada/sign-in-link", "/login-codes"):
+        secret = boss.post(address, {"reason": "forgot it"}).json()["secret"]
+        number = boss.get("/audit").json()["items"][0]["id"]
+        for is_open in (False, True):
+            number = boss.post(f"/audit/{number}/undo", {"reason": "sent to a stranger, or not"}).json()["id"]
+            used = http.post(f"{API_PREFIX}/sign-in", json={"secret": secret, "label": "test"})
+            assert used.status_code == (201 if is_open else 403), address
+        assert code_of(boss.post(f"/audit/{number}/undo", {"reason": "too late"})) == (409, "not-undoable")
 
 
 def test_a_moderator_undoes_what_a_moderator_may_do_only(boss: Person, http: TestClient, database: Database) -> None:
