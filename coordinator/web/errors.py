@@ -10,7 +10,7 @@ import coordinator.autoresearch.service  # noqa: F401 - has errors that only the
 from coordinator.http.errors import SwarmError, problem_response
 from coordinator.http.prefix import read_path
 from coordinator.web.rendering import render
-from coordinator.web.sessions import SignInNeededError, sign_in_address
+from coordinator.web.sessions import SignInNeededError, form_address, list_typed, sign_in_address
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 
 OF_THE_DOCUMENT = ("content-type", "content-length")
@@ -66,11 +66,13 @@ def _with_page(handler: ErrorHandler) -> ErrorHandler:
 
 def _make_page(request: Request, error: Exception, answer: Response) -> Response:
     """A page in the place of an error's problem document, where a browser asks; else the answer itself."""
-    if isinstance(error, SignInNeededError) and (wants_page(request) or IS_PARTIAL in request.headers):
+    typed = list_typed(request)
+    if isinstance(error, SignInNeededError) and not typed and (wants_page(request) or IS_PARTIAL in request.headers):
         return _lead_to_sign_in(request)
     if answer.media_type != PROBLEM_MEDIA_TYPE or not wants_page(request):
         return answer
     problem = Problem.model_validate_json(bytes(answer.body))
-    page = render("problems/error.html", status_code=problem.status, problem=problem)
+    back = form_address(request) if request.method == "POST" else ""
+    page = render("problems/error.html", status_code=problem.status, problem=problem, typed=typed, back=back)
     page.headers.update({name: value for name, value in answer.headers.items() if name not in OF_THE_DOCUMENT})
     return page

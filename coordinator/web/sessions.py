@@ -16,7 +16,7 @@ from anyio import to_thread
 from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from itsdangerous import BadData, URLSafeSerializer
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import FormData, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.accounts.permissions import STAFF, Caller, Permission, check
@@ -39,6 +39,9 @@ MAX_MESSAGE = 1_000
 
 MAX_NEXT = 1_000
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
+TYPED_FIELDS = frozenset(("reason", "text", "theme", "name", "title", "notice", "members", "label", "cited_as"))
+"""Fields of forms that people write into. An answer that refuses a form shows them, so that no words are lost."""
+
 WITHOUT_VISITS = ("/static/", f"{API_PREFIX}/", "/git/")
 """Addresses whose answers are the same for everybody who may read them."""
 
@@ -225,10 +228,19 @@ async def check_form(request: Request) -> None:
     """Refuse a form that no page of this visit showed. Raises FormInvalidError."""
     if not _is_same_site(request):
         raise FormInvalidError("It was sent from another site.")
-    given = request.headers.get(FORM_HEADER) or (await request.form()).get(FORM_FIELD)
+    form = await request.form()
+    request.state.form = form
+    given = request.headers.get(FORM_HEADER) or form.get(FORM_FIELD)
     secret = _read_secret(request)
     if not secret or not isinstance(given, str) or not _is_form_token(given, secret):
-        raise FormInvalidError("Go back, load the page again, and send the form once more.")
+        raise FormInvalidError("You signed in or out since the page was loaded. Load it again, and send the form anew.")
+
+
+def list_typed(request: Request) -> list[tuple[str, str]]:
+    """What a person wrote into the form of a request that `check_form` read, name by name; no secrets."""
+    form: FormData | None = getattr(request.state, "form", None)
+    fields = form.multi_items() if form else []
+    return [(name, text) for name, text in fields if name in TYPED_FIELDS and isinstance(text, str) and text.strip()]
 
 
 CsrfChecked = Depends(check_form)
@@ -295,8 +307,19 @@ def set_cookie(request: Request, name: str, value: str | None) -> None:
 
 
 def sign_in_address(request: Request) -> str:
-    """The address of the sign-in, which leads back to this page."""
+    """The address of the sign-in, which leads back to this page, or to the one whose form was sent."""
     path, query = read_path(request.scope), request.url.query
     back = path + (f"?{query}" if query else "")
     is_page = request.method == "GET" and path not in ("/", "/sign-in", "/join")
+    if request.method == "POST":
+        back = form_address(request)
+        is_page = back != "/"
     return f"{root()}/sign-in" + (f"?next={quote(back, safe='/')}" if is_page else "")
+
+
+def form_address(request: Request) -> str:
+    """The address, below the prefix, of the page whose form was sent; the front page's where the browser says none."""
+    came = urlsplit(request.headers.get("referer", ""))
+    if came.netloc != request.headers.get("host") or not came.path.startswith(f"{root()}/"):
+        return "/"
+    return read_next(came.path.removeprefix(root()) + (f"?{came.query}" if came.query else ""))

@@ -9,8 +9,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from coordinator.accounts.sessions import end_sessions
 from coordinator.db.database import Database
-from coordinator.web.sessions import draw_form_token
+from coordinator.models import Volunteer
+from coordinator.web import rendering
+from coordinator.web.sessions import TYPED_FIELDS, draw_form_token
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE
 from shared.workers import Role
 from tests.support.accounts import Browsing, browse_as, code_of, dump
@@ -61,3 +64,33 @@ def test_every_form_asks_for_the_token_of_its_session(app: FastAPI, http: TestCl
         answer = send(boss, method, path, draw_form_token(boss.secret))
         is_problem = answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE)
         assert not is_problem or code_of(answer) != REFUSAL, path
+
+
+@pytest.mark.parametrize("has_cookie", [True, False])
+def test_what_was_typed_is_shown_when_the_session_ended_meanwhile(
+    app: FastAPI, http: TestClient, database: Database, has_cookie: bool
+) -> None:
+    boss = browse_as(app, "boss", Role.MAINTAINER)
+    token = draw_form_token(boss.secret)
+    with database.write() as session:
+        end_sessions(session, session.query(Volunteer).filter_by(name="boss").one().id)
+    if not has_cookie:
+        boss.http.cookies.clear()
+    came_from = {"Referer": "http://testserver/admin/queue?kind=held"}
+    fields = {"csrf": token, "reason": "three <b>anchors</b> cannot repeat it", "items": "held:x", "action": "reject"}
+    page = boss.http.post("/admin/queue", data=fields, headers=came_from, follow_redirects=False)
+    assert page.status_code == (401 if has_cookie else 403)
+    assert "three &lt;b&gt;anchors&lt;/b&gt; cannot repeat it" in page.text and "was not sent" in page.text
+    address = "/sign-in?next=/admin/queue%3Fkind%3Dheld" if has_cookie else "/admin/queue?kind=held"
+    assert f'href="{address}" target="_blank"' in page.text
+    elsewhere = {"Referer": "http://evil.example/admin/queue"}
+    page = boss.http.post("/admin/queue", data=fields, headers=elsewhere, follow_redirects=False)
+    assert "evil.example" not in page.text
+    password = boss.http.post("/me/password", data={"csrf": token, "password": "a secret of theirs"})
+    assert "a secret of theirs" not in password.text
+
+
+def test_the_fields_of_long_texts_are_among_those_that_are_shown_again() -> None:
+    templates = (Path(rendering.__file__).parent / "templates").rglob("*.html")
+    names = {name for path in templates for name in re.findall(r'<textarea[^>]* name="(\w+)"', path.read_text())}
+    assert names and names <= TYPED_FIELDS
