@@ -50,8 +50,8 @@ def view_evidence(session: Session, item: QueueItem) -> QueueEvidence:
     runs: list[Measured] = []
     texts: list[tuple[str, str]] = []
     if item.kind in (QueueKind.HELD, QueueKind.CONTRADICTION):
-        _, sha, hardware_class = key.split("/", 2)
-        facts.append(Fact("Commit", sha[:12]))
+        project, sha, hardware_class = key.split("/", 2)
+        facts.append(Fact("Commit", sha[:12], f"/projects/{project}/commits/{sha}"))
         runs = _list_runs(session, sha, hardware_class)
     elif item.kind is QueueKind.REPORT:
         facts += _view_finding(session, int(key))

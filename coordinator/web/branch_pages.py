@@ -5,9 +5,10 @@ from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
+from sqlalchemy.orm import Session
 
-from coordinator.accounts.permissions import STAFF
+from coordinator.accounts.permissions import STAFF, Caller
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.http.errors import SwarmError
 from coordinator.lineage.branches import view_branches, view_log
@@ -36,10 +37,18 @@ class BranchChange(StrEnum):
 
 
 @router.get("/projects/{name}/branches")
-def show_branches(
-    name: Slug, session: ReadSession, visitor: Visitor, branch: Annotated[str | None, Query(max_length=63)] = None
-) -> Response:
-    """A project's branches and proposals, and the log of one of them."""
+def show_branches(name: Slug, session: ReadSession, visitor: Visitor) -> Response:
+    """A project's branches and proposals."""
+    return _render_branches(session, visitor, name, None)
+
+
+@router.get("/projects/{name}/branches/{branch}")
+def show_branch(name: Slug, branch: Slug, session: ReadSession, visitor: Visitor) -> Response:
+    """The log of a branch, among the project's others."""
+    return _render_branches(session, visitor, name, branch)
+
+
+def _render_branches(session: Session, visitor: Caller | None, name: str, branch: str | None) -> Response:
     project = projects.get_project(session, name)
     return render(
         "projects/branches.html",

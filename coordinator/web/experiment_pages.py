@@ -17,6 +17,7 @@ from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.experiments import queries, service
 from coordinator.experiments.api import ListQuery
 from coordinator.experiments.listing import MAX_EXAMINED
+from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.experiments.service import ListRequest
 from coordinator.http.downloads import send_file, write_line
 from coordinator.http.errors import SwarmError
@@ -24,7 +25,7 @@ from coordinator.http.pagination import GivenCursor
 from coordinator.http.prefix import root
 from coordinator.lineage.branches import list_branches
 from coordinator.projects import service as projects
-from coordinator.records.service import compare
+from coordinator.records.service import compare, find_commit
 from coordinator.selection.combinations import view_importances
 from coordinator.web.charts import draw_effects, draw_importances
 from coordinator.web.parallel_picture import HEIGHT, WIDTH, ParallelRow, draw_parallel
@@ -135,6 +136,14 @@ def _order_address(given: dict[str, str], view: ListQuery, sort: ExperimentSort)
     others = {name: value for name, value in given.items() if name not in ("sort", "ascending")}
     turned = {"ascending": "true"} if view.sort is sort and not view.ascending else {}
     return urlencode(others | ({} if sort is ExperimentSort.NEWEST else {"sort": sort.value}) | turned)
+
+
+@router.get("/projects/{name}/commits/{sha}")
+def show_commit(name: Slug, sha: str, session: ReadSession) -> Response:
+    """Lead from a commit, by at least four digits of its sha, to its experiment; from the seed's to its project."""
+    commit = find_commit(session, sha, projects.get_project(session, name))
+    experiment = find_experiment_by_commit(session, commit.sha)
+    return RedirectResponse(f"{root()}/experiments/{experiment.id}" if experiment else f"{root()}/projects/{name}", 303)
 
 
 @router.get("/projects/{name}/experiments.{form}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -20,8 +21,9 @@ from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.db.engine import LabelledRow
 from coordinator.events.audit import Actor
 from coordinator.findings import service as findings
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import NotFoundError, SwarmError, must_find
 from coordinator.http.pagination import Cursor, RowId
+from coordinator.http.prefix import root
 from coordinator.models import AuditEntry
 from coordinator.moderation import service as moderation
 from coordinator.projects import service as projects
@@ -144,6 +146,13 @@ def show_worker(worker_id: RowId, session: ReadSession, visitor: Visitor) -> Res
         "failures": queries.list_failures(session, worker_id, MAX_FAILURES),
     }
     return render("workers/worker.html", page=page)
+
+
+@router.get("/volunteers/{name}/{worker}")
+def show_worker_by_name(name: Slug, worker: str, session: ReadSession) -> Response:
+    """Lead from `volunteer/worker`, as people call it, to its page."""
+    found = must_find(workers.find_view_by_name(session, name, worker), f"{name} has no worker {worker!r}.")
+    return RedirectResponse(f"{root()}/workers/{found.id}", 303)
 
 
 @router.post("/workers/{worker_id}/{change}", dependencies=[CsrfChecked])

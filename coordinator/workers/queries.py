@@ -33,6 +33,10 @@ def find_view(session: Conn, worker_id: int) -> WorkerView | None:
     return next(iter(_view(session, _VIEWS.where(Worker.id == worker_id))), None)
 
 
+def find_view_by_name(session: Conn, volunteer: str, worker: str) -> WorkerView | None:
+    return next(iter(_view(session, _VIEWS.where(Volunteer.name == volunteer, Worker.name == worker))), None)
+
+
 class WorkerFilters(NamedTuple):
     """The filters of a list of workers; None means no filter. `mark` is one of MARKS."""
 

@@ -13,12 +13,13 @@ NO_PAGES = frozenset(
     (
         "/audit.csv", "/experiments/{experiment_id}.json", "/experiments/{experiment_id}/live",
         "/findings/{finding_id}.json", "/healthz", "/live", "/metrics", "/openapi.json", "/projects/{name}.json",
-        "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}.md", "/projects/{name}/experiments.{form}",
+        "/projects/{name}/commits/{sha}", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}.md",
+        "/projects/{name}/experiments.{form}",
         "/projects/{name}/live", "/projects/{name}/plot", "/projects/{name}/tree.json",
-        "/readyz", "/robots.txt", "/topics/{project}/{slug}.json",
+        "/readyz", "/robots.txt", "/topics/{project}/{slug}.json", "/volunteers/{name}/{worker}",
     )
 )  # fmt: skip
-"""Routes that answer with data, streams or a part of a page; so do all of the API and of git."""
+"""Routes that answer with data, streams or a part of a page, or lead to one; so do all of the API and of git."""
 
 PAGES: dict[str, tuple[str, ...]] = {
     "/": ("/",),
@@ -41,7 +42,8 @@ PAGES: dict[str, tuple[str, ...]] = {
     "/problems": ("/problems",),
     "/problems/{code}": ("/problems/not-found",),
     "/projects/{name}": ("/projects/{project}", "/projects/{project}?first=5&last=30"),
-    "/projects/{name}/branches": ("/projects/{project}/branches", "/projects/{project}/branches?branch={branch}"),
+    "/projects/{name}/branches": ("/projects/{project}/branches",),
+    "/projects/{name}/branches/{branch}": ("/projects/{project}/branches/{branch}",),
     "/projects/{name}/digests": ("/projects/{project}/digests",),
     "/projects/{name}/digests/{week}": ("/projects/{project}/digests/{week}",),
     "/projects/{name}/experiments": (

@@ -32,11 +32,13 @@ OPEN = frozenset(
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
         "/projects/{name}/digests", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}",
         "/projects/{name}/digests/{week}.md",
-        "/projects/{name}/plot", "/projects/{name}/branches", "/projects/{name}/experiments",
+        "/projects/{name}/plot", "/projects/{name}/branches", "/projects/{name}/branches/{branch}",
+        "/projects/{name}/commits/{sha}", "/projects/{name}/experiments",
         "/projects/{name}/experiments.{form}", "/compare", "/projects/{name}/settings",
         "/projects/{name}/tree", "/projects/{name}/tree.json", "/projects/{name}/importance",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
-        "/workers", "/workers/{worker_id}", "/projects/{name}/workers", "/volunteers/{name}", "/leaderboard",
+        "/workers", "/workers/{worker_id}", "/projects/{name}/workers", "/volunteers/{name}",
+        "/volunteers/{name}/{worker}", "/leaderboard",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
             API_PREFIX + path

@@ -27,7 +27,7 @@ from coordinator.settings import CoordinatorSettings
 from coordinator.web.sessions import COOKIE
 from shared.workers import TokenScope
 from tests.coordinator.web.conftest import PATIENCE_MS, Swarm, serve_swarm
-from tests.support.demo_swarm import BOSS, EPYC, DemoSwarm
+from tests.support.demo_swarm import BOSS, EPYC, PEOPLE, DemoSwarm
 from tests.support.hostile_texts import PAYLOADS, Hostile
 from tests.support.messages import make_proposal
 from tests.support.page_table import NOT_PUBLIC, PAGES, Things, list_addresses, list_page_routes
@@ -84,6 +84,11 @@ FIND_FOREIGN = """(html) => {
   return [wrong.map((one) => one.outerHTML.slice(0, 200)), window.hacked ?? null,
     page.documentElement.textContent.split("data-xss").length - 1];
 }"""
+NO_TEXT = re.compile(r"<(a|h1|head|pre|script|select)\b.*?</\1>", re.DOTALL)
+WORKER_NAME = re.compile("|".join(f">{volunteer}/{worker}<" for volunteer, worker in PEOPLE))
+ABOUT_A_COMMIT = ("/experiments/{experiment_id}", "/findings/{finding_id}", "/runs/{run_id}")
+"""Pages that are a commit's own, and show its sha."""
+
 STRANGERS_OWN = ["/", "/join", "/sign-in"]
 """Pages with something that only strangers do."""
 
@@ -196,6 +201,24 @@ def test_strangers_read_all_pages_but_those_of_people_who_are_signed_in(demo: De
                 answer = http.get(demo.url + address, headers={"Accept": "text/html"})
                 assert answer.status_code == 200, address
                 assert ("/sign-in" in str(answer.url)) == (route in NOT_PUBLIC or route == "/sign-in"), address
+                text = NO_TEXT.sub(" ", answer.text)
+                assert not WORKER_NAME.search(text), f"a machine's name without a link: {address}"
+                assert text.count('<code title="') <= (route in ABOUT_A_COMMIT), f"a commit without a link: {address}"
+
+
+def test_names_and_commits_lead_to_their_pages(demo: Demo) -> None:
+    project, volunteer = demo.things.project, demo.things.volunteer
+    with httpx.Client(base_url=demo.url, timeout=60) as http:
+        experiment = http.get(f"{demo.url}/experiments/{demo.things.experiment_id}.json").json()
+        for address, place in (
+            (f"/projects/{project}/commits/{experiment['sha']}", f"/experiments/{experiment['id']}"),
+            (f"/projects/{project}/commits/{experiment['sha'][:10]}", f"/experiments/{experiment['id']}"),
+            (f"/volunteers/{volunteer}/{dict(PEOPLE)[volunteer]}", f"/workers/{demo.things.worker_id}"),
+        ):
+            answer = http.get(demo.url + address)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/swarm{place}")
+        for address in (f"/projects/{project}/commits/{'0' * 40}", f"/volunteers/{volunteer}/none"):
+            assert http.get(demo.url + address).status_code == 404
 
 
 def test_without_scripts_every_page_shows_its_content_and_its_forms_work(open_tab: OpenTab, demo: Demo) -> None:
