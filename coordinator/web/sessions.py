@@ -237,7 +237,7 @@ async def check_form(request: Request) -> None:
 
 
 def list_typed(request: Request) -> list[tuple[str, str]]:
-    """What a person wrote into the form of a request that `check_form` read, name by name; no secrets."""
+    """The texts that a person wrote into the form of a request that `check_form` read, by field; no secrets."""
     form: FormData | None = getattr(request.state, "form", None)
     fields = form.multi_items() if form else []
     return [(name, text) for name, text in fields if name in TYPED_FIELDS and isinstance(text, str) and text.strip()]
