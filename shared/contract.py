@@ -4,21 +4,21 @@ import tomllib
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, ValidationError, model_validator
 
 from shared.mistakes import describe_mistake, name_place
 from shared.protocol import MAX_COUNT, MAX_READING, FilePath, LongText, Message, Number, Reading, ShortText, Slug
 
 CONTRACT_FILE = "swarm.toml"
 SMALLEST_SPREAD = 1e-12
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Mebibytes = Annotated[int, Field(ge=1, le=2**30)]
-Share = Annotated[float, Field(ge=0, le=1e6)]  # of jobs, relative to the others
-Spread = Annotated[float, Field(ge=SMALLEST_SPREAD, le=MAX_READING)]
+Seconds = Annotated[StrictFloat, Field(gt=0, le=86_400)]
+Mebibytes = Annotated[StrictInt, Field(ge=1, le=2**30)]
+Share = Annotated[StrictFloat, Field(ge=0, le=1e6)]  # of jobs, relative to the others
+Spread = Annotated[StrictFloat, Field(ge=SMALLEST_SPREAD, le=MAX_READING)]
 """A standard deviation or a difference, in the metric's unit."""
 
 SettingName = Annotated[str, Field(max_length=200)]
-DataSetting = Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)] | Number | Annotated[str, Field(max_length=4000)]
+DataSetting = Annotated[StrictInt, Field(ge=-MAX_COUNT, le=MAX_COUNT)] | Number | Annotated[str, Field(max_length=4000)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -49,7 +49,7 @@ class ProjectSection(Message):
     name: Slug
     title: ShortText
     question: LongText = ""
-    version: int = Field(ge=1, le=1_000_000)
+    version: StrictInt = Field(ge=1, le=1_000_000)
 
 
 class Objective(Message):
@@ -93,7 +93,7 @@ class Budget(Message):
 
     clock: BudgetClock = BudgetClock.WALL
     training_seconds: Seconds
-    may_end_early: bool = True
+    may_end_early: StrictBool = True
     handover_seconds: Seconds = 1.0
     wall_seconds: Seconds | None = None
     starting_seconds: Seconds = 120.0
@@ -143,12 +143,12 @@ class Limits(Message):
     `compiled_mib` is room for the compiled code of the untouched project, which a machine keeps for later runs.
     """
 
-    memory_mib: int = Field(default=8192, ge=64, le=2**30)
+    memory_mib: StrictInt = Field(default=8192, ge=64, le=2**30)
     device_memory_mib: Mebibytes | None = None
-    processes: int = Field(default=256, ge=8, le=2**22)
+    processes: StrictInt = Field(default=256, ge=8, le=2**22)
     disk_mib: Mebibytes = 1024
     weights_mib: Mebibytes = 1024
-    compiled_mib: int = Field(default=0, ge=0, le=4096)
+    compiled_mib: StrictInt = Field(default=0, ge=0, le=4096)
 
 
 class Files(Message):
@@ -158,8 +158,8 @@ class Files(Message):
     """
 
     editable: list[FilePath] = Field(min_length=1, max_length=16)
-    max_bytes: int = Field(default=65_536, ge=1, le=1_048_576)
-    max_text_bytes: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    max_bytes: StrictInt = Field(default=65_536, ge=1, le=1_048_576)
+    max_text_bytes: StrictInt | None = Field(default=None, ge=1, le=MAX_COUNT)
     harness: str | None = Field(default=None, max_length=1000)
 
 
@@ -225,8 +225,8 @@ class Evidence(Message):
     noise_sd: Spread
     effect_sd: Spread
     offset_sd: Spread | None = None
-    vouched_verify: bool = False
-    noise_is_assumed: bool = False
+    vouched_verify: StrictBool = False
+    noise_is_assumed: StrictBool = False
 
     @property
     def typical_offset_sd(self) -> float:
@@ -269,18 +269,18 @@ class Diversity(Message):
     gain; `max_branches` may be active at a time.
     """
 
-    min_branch: float = Field(default=0.05, ge=0, le=0.5)
-    max_branch: float = Field(default=0.8, gt=0, le=1)
-    max_volunteer: float = Field(default=0.5, gt=0, le=1)
-    max_branches: int = Field(default=8, ge=1, le=100)
-    stall_after: int = Field(default=24, ge=2, le=1_000_000)
+    min_branch: StrictFloat = Field(default=0.05, ge=0, le=0.5)
+    max_branch: StrictFloat = Field(default=0.8, gt=0, le=1)
+    max_volunteer: StrictFloat = Field(default=0.5, gt=0, le=1)
+    max_branches: StrictInt = Field(default=8, ge=1, le=100)
+    stall_after: StrictInt = Field(default=24, ge=2, le=1_000_000)
 
 
 class Packs(Message):
     """`without_findings` is the share of jobs, drawn at random, whose agent reads no findings of others: the difference
     between these jobs and the rest is what findings are worth. Zero is off."""
 
-    without_findings: float = Field(default=0.1, ge=0, le=0.5)
+    without_findings: StrictFloat = Field(default=0.1, ge=0, le=0.5)
 
 
 class Rung(Message):

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import StrictBool, StringConstraints
 
 from shared.experiments import Standing, Verdict
 from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
@@ -15,7 +15,7 @@ class LeaderStep(Message):
     """A commit that came to lead a hardware class in the week, with its metric as it was known then."""
 
     hardware_class: Text
-    is_record: bool
+    is_record: StrictBool
     sha: Sha
     experiment_id: Count | None
     title: Text
@@ -59,7 +59,7 @@ class DigestSummary(Message):
     starts_at: Timestamp
     ends_at: Timestamp
     made_at: Timestamp
-    is_final: bool
+    is_final: StrictBool
     runs: Count
     experiments: Count
 

@@ -2,9 +2,11 @@
 
 from enum import StrEnum
 
+from pydantic import StrictBool
+
 from shared.protocol import Count, Message, Number, Text, Timestamp
 
-Scalar = bool | Count | Number | Text | None
+Scalar = StrictBool | Count | Number | Text | None
 EventDetail = Scalar | list[Scalar] | dict[Text, Scalar]
 
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from shared.protocol import (
     CLEAN,
@@ -30,9 +30,9 @@ MAX_SETTING_CHARACTERS = 2000
 MAX_SETTING_NAME = 200
 SettingName = Annotated[str, Field(max_length=MAX_SETTING_NAME), CLEAN]
 Setting = (
-    bool
-    | Annotated[int, Field(ge=-MAX_SETTING_NUMBER, le=MAX_SETTING_NUMBER)]
-    | Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+    StrictBool
+    | Annotated[StrictInt, Field(ge=-MAX_SETTING_NUMBER, le=MAX_SETTING_NUMBER)]
+    | Annotated[StrictFloat, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
     | Annotated[str, Field(max_length=MAX_SETTING_CHARACTERS), CLEAN]
 )
 """The value of a module-level constant of an editable file."""
@@ -150,7 +150,7 @@ class Assignment(Message):
     axis: ShortText | None = None
     avoid_axes: list[ShortText] = Field(default=[], max_length=64)
     settings: dict[SettingName, Setting] = Field(default={}, max_length=MAX_SETTINGS)
-    new_values: int = Field(default=0, ge=0, le=MAX_STEPS)
+    new_values: StrictInt = Field(default=0, ge=0, le=MAX_STEPS)
 
 
 class StepFate(StrEnum):
@@ -194,7 +194,7 @@ class ProposalSubmission(Message):
     token: Secret
     proposal: Proposal
     files: dict[FilePath, SourceText] = Field(max_length=MAX_EDITED_FILES)
-    may_measure: bool = False
+    may_measure: StrictBool = False
 
 
 class SimilarWork(Message):
@@ -219,7 +219,7 @@ class ProposalReply(Message):
     With `measure` the lease now asks for a run of that commit and nothing else.
     """
 
-    accepted: bool
+    accepted: StrictBool
     duplicate_of: Count | None = None
     reason: Text = ""
     similar: list[SimilarWork] = Field(default=[], max_length=16)
@@ -245,7 +245,7 @@ class Posterior(Message):
     verdict: Verdict | None = None
     standing: Standing = Standing.PROVISIONAL
     dispute: Dispute = Dispute.NONE
-    caches_emptied: bool = False
+    caches_emptied: StrictBool = False
 
     @property
     def standing_words(self) -> str:

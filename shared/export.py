@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import StrictBool
+
 from shared.experiments import AxisDirection, Dispute, JobKind, Standing, Verdict
 from shared.findings import FailureClass, FindingState
 from shared.history import ResultLeaf
@@ -71,7 +73,7 @@ class ExportedRun(ResultLeaf):
     the evidence; `hardware` is a JSON object, as are the further `metrics`. With a `rung` it had that one's budget, and
     compares with no ordinary run. What an imported session does not say is empty."""
 
-    counts: bool
+    counts: StrictBool
     hardware: Text
     reason: Text
     frame: Text
@@ -134,7 +136,7 @@ class ExportedPromotion(Message):
     ratio: Number | None
     ratio_low: Number | None
     ratio_high: Number | None
-    holds: bool | None
+    holds: StrictBool | None
     opened_at: Timestamp
     closed_at: Timestamp | None
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Posterior, Verdict
 from shared.protocol import CLEAN, Count, LongText, Message, Name, Number, Page, Sha, ShortText, Slug, Text, Timestamp
@@ -166,7 +166,7 @@ class SearchPage(Page[SearchHit]):
     """
 
     waiting_for_vectors: Count
-    meaning_used: bool = True
+    meaning_used: StrictBool = True
 
 
 class ClassEvidence(Message):
@@ -286,4 +286,4 @@ class Tried(Message):
     answer: Text
     before: list[TriedBefore]
     now: list[TriedNow]
-    meaning_used: bool = True
+    meaning_used: StrictBool = True

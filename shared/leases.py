@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from shared.contract import MAX_PACE, MIN_PACE
 from shared.experiments import MAX_EDITED_FILES, Assignment, JobKind, Posterior, Proposal, Trial
@@ -71,7 +71,7 @@ class ClaimRequest(Message):
     hardware: Hardware
     project: Slug | None = None
     holding: list[UUID] = Field(default=[], max_length=16)
-    wants_trials: bool = False
+    wants_trials: StrictBool = False
     kinds: list[JobKind] = Field(default=[JobKind.IMPROVE], max_length=16)
     branch: Slug | None = None
     seed_throughput: Throughput | None = None
@@ -110,9 +110,9 @@ class GrantedLease(Message):
     assignment: Assignment = Assignment()
     branch: Text
     seed: Count
-    run_to_end: bool = False
+    run_to_end: StrictBool = False
     holdout_key: HoldoutKey | None = None
-    pace: float = Field(default=1.0, ge=MIN_PACE, le=MAX_PACE)
+    pace: StrictFloat = Field(default=1.0, ge=MIN_PACE, le=MAX_PACE)
     rung: Slug | None = None
     why: Text
     context: Text
@@ -140,7 +140,7 @@ class OfflineLease(Message):
     hardware: Hardware
     project: Slug
     base_sha: Sha
-    seed: int = Field(ge=0, le=MAX_SEED)
+    seed: StrictInt = Field(ge=0, le=MAX_SEED)
     issued_at: Timestamp
 
 
@@ -167,7 +167,7 @@ class Heartbeat(Message):
     phase: Phase
     step: Count = 0
     loss: Number | None = None
-    share: float = Field(default=0.0, ge=0, le=1)
+    share: StrictFloat = Field(default=0.0, ge=0, le=1)
 
 
 class HeartbeatReply(Message):
@@ -222,7 +222,7 @@ class CommitUpload(Message):
     parent_sha: Sha
     files: dict[FilePath, SourceText] = Field(min_length=1, max_length=MAX_EDITED_FILES)
     author: Annotated[str, Field(min_length=3, max_length=200), CLEAN_ALREADY]
-    authored_at: int = Field(ge=0, lt=int(LATEST.timestamp()))
+    authored_at: StrictInt = Field(ge=0, lt=int(LATEST.timestamp()))
     message: Annotated[str, Field(min_length=1, max_length=8000), CLEAN_ALREADY]
 
 

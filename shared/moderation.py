@@ -5,7 +5,7 @@ waits for them.
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints
 
 from shared.contract import Share
 from shared.experiments import HeldDecisionKind, JobKind, Posterior
@@ -19,9 +19,9 @@ Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, m
 """The reason of an action, for the audit log and for those whom it concerns."""
 
 CitedName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120), CLEAN]
-Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
-Uses = Annotated[int, Field(ge=1, le=10_000)]
-AuditValue = bool | Count | Number | Text | None
+Days = Annotated[StrictInt, Field(ge=1, le=MAX_DAYS)]
+Uses = Annotated[StrictInt, Field(ge=1, le=10_000)]
+AuditValue = StrictBool | Count | Number | Text | None
 
 
 class AuditAction(StrEnum):
@@ -121,20 +121,20 @@ class WorkerSanction(Explained):
 class Profile(Explained):
     """How an account is shown to others; None leaves one as it is."""
 
-    is_listed: bool | None = None
+    is_listed: StrictBool | None = None
     cited_as: CitedName | None = None
 
 
 class AnchorChange(Explained):
     worker: ShortText
-    is_anchor: bool = True
+    is_anchor: StrictBool = True
 
 
 class WorkerPause(Explained):
     """A worker that gets no jobs while `is_paused`; its terminal shows the reason."""
 
     worker: ShortText
-    is_paused: bool = True
+    is_paused: StrictBool = True
 
 
 class TokenRequest(Message):
@@ -153,7 +153,7 @@ class TokenLabel(Message):
 class TokenRevocation(Explained):
     """Ends a token and those that were made with it, or it `alone`."""
 
-    alone: bool = False
+    alone: StrictBool = False
 
 
 class InvitationRequest(Explained):
@@ -176,8 +176,8 @@ class AccountView(Message):
     id: Count
     name: Slug
     role: Role
-    is_pending: bool
-    is_approved: bool
+    is_pending: StrictBool
+    is_approved: StrictBool
     suspension: Text | None
     quarantine: Text | None
     created_at: Timestamp
@@ -233,7 +233,7 @@ class BranchRename(Explained):
 class BranchShare(Explained):
     """The minimum share of the project's jobs that a branch gets; 0 for the contract's."""
 
-    share: Annotated[float, Field(ge=0, le=0.5)]
+    share: Annotated[StrictFloat, Field(ge=0, le=0.5)]
 
 
 class BranchHeadMove(Explained):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StrictFloat, StringConstraints
 
 from shared.contract import JobMix
 from shared.experiments import JobKind
@@ -22,7 +22,7 @@ from shared.protocol import (
     Timestamp,
 )
 
-Weight = Annotated[float, Field(ge=0, le=1_000)]
+Weight = Annotated[StrictFloat, Field(ge=0, le=1_000)]
 Notice = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1_000), CLEAN]
 Members = Annotated[list[Slug], Field(max_length=500)]
 
@@ -108,7 +108,7 @@ class ProjectView(Message):
     contract: Text
     contract_version: Count
     root_sha: Sha
-    self_scored: bool = False
+    self_scored: StrictBool = False
     notice: Text = ""
     mode: ProjectMode = ProjectMode.RUNNING
     created_at: Timestamp
@@ -151,7 +151,7 @@ class ArmView(Message):
     of the `measured` experiments, in the metric's unit. A volunteer weighs at most as much as eight jobs.
     """
 
-    with_findings: bool
+    with_findings: StrictBool
     jobs: Count
     proposed: Count
     duplicates: Interval | None
@@ -224,7 +224,7 @@ class BranchView(Message):
     experiments_without_gain: Count
     experiments: Count
     share: Number | None = None
-    is_locked: bool = False
+    is_locked: StrictBool = False
     created_at: Timestamp
 
 

@@ -44,6 +44,13 @@ def clean_text(value: Any) -> Any:
     return _UNWANTED.sub("", value) if isinstance(value, str) else value
 
 
+def _refuse_number(given: Any) -> Any:
+    """A number, also in a text, would be taken for seconds since 1970."""
+    if isinstance(given, int | float) or (isinstance(given, str) and re.fullmatch(r"[-+.\d]+", given)):
+        raise ValueError("must be a time such as 2026-03-01T12:00:00Z")
+    return given
+
+
 def _check_moment(moment: datetime) -> datetime:
     if not EARLIEST <= moment < LATEST:
         raise ValueError(f"a time lies from {EARLIEST.year} on and before {LATEST.year}")
@@ -68,10 +75,10 @@ CLEAN_ALREADY = AfterValidator(_refuse_unclean)
 CLEAN = BeforeValidator(clean_text)
 """For texts that people, agents or programs wrote. The field says how long they may be."""
 
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-Reading = Annotated[float, Field(ge=-MAX_READING, le=MAX_READING)]
-Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
-Duration = Annotated[float, Field(ge=0, le=MAX_SECONDS)]  # in seconds
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+Reading = Annotated[float, Field(strict=True, ge=-MAX_READING, le=MAX_READING)]
+Number = Annotated[float, Field(strict=True, ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Duration = Annotated[float, Field(strict=True, ge=0, le=MAX_SECONDS)]  # in seconds
 Text = Annotated[str, Field(max_length=MAX_TEXT), CLEAN]
 ExactText = Annotated[str, Field(max_length=MAX_TEXT)]  # a diff, which somebody may apply
 SourceText = Annotated[str, Field(max_length=MAX_FILE)]  # kept as it is: it has a hash
@@ -88,6 +95,7 @@ Name = Annotated[str, Field(max_length=80), CLEAN]  # of an agent
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=255), CLEAN_ALREADY]
 Timestamp = Annotated[
     AwareDatetime,
+    BeforeValidator(_refuse_number),
     AfterValidator(_check_moment),
     Field(json_schema_extra={"formatMinimum": EARLIEST.isoformat(), "formatExclusiveMaximum": LATEST.isoformat()}),
 ]
@@ -96,7 +104,10 @@ Row = TypeVar("Row")
 
 
 class Message(BaseModel):
-    """Base of everything that crosses the wire: unknown fields are refused, values do not change."""
+    """Base of everything that crosses the wire: unknown fields are refused, values do not change.
+
+    Its numbers and truth values are strict: no text, and neither in the other's place.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from shared.experiments import AxisDirection, JobKind, Posterior, StepReport
 from shared.findings import FindingView
@@ -33,8 +33,8 @@ class PromotionView(Message):
     wanted: Count
     volunteers: Count
     left_out: Count
-    is_provisional: bool
-    holds: bool | None
+    is_provisional: StrictBool
+    holds: StrictBool | None
     effect_mean: Number | None
     effect_sd: Number | None
     budget_effect_mean: Number | None
@@ -84,7 +84,7 @@ class ExperimentSummary(Message):
     worker: Text
     posterior: Posterior | None
     quarantine: Text | None = None
-    has_code: bool = True
+    has_code: StrictBool = True
     metrics: dict[Text, Number] = Field(default={})
     created_at: Timestamp
     done_at: Timestamp | None = None
@@ -115,7 +115,7 @@ class HoldoutComparison(Message):
     gain_mean: Number | None
     gap_mean: Number | None
     gap_sd: Number | None
-    is_alarm: bool
+    is_alarm: StrictBool
 
 
 class Confirmation(Message):
@@ -133,7 +133,7 @@ class Confirmation(Message):
     metric_sd: Number | None
     gain_mean: Number | None
     gain_sd: Number | None
-    has_holdout: bool
+    has_holdout: StrictBool
     holdout: HoldoutComparison | None
 
 
@@ -247,7 +247,7 @@ class HardwareClass(Message):
     runs: Count
     workers: Count
     noise_sd: Number | None
-    noise_is_assumed: bool = False
+    noise_is_assumed: StrictBool = False
     effect_priors: list[ExpectedEffect] = Field(default=[])
     epoch: Count | None
     newest_run_at: Timestamp | None
@@ -341,10 +341,10 @@ class EvidenceRun(Message):
     run_id: Count
     worker: Text
     kind: JobKind
-    is_authors: bool
+    is_authors: StrictBool
     trust: Trust
-    counts: bool
-    is_in_posterior: bool
+    counts: StrictBool
+    is_in_posterior: StrictBool
     metric: Number | None
     offset: Estimate
     read_as: Number | None
@@ -365,7 +365,7 @@ class ExperimentEvidence(Message):
     hardware_class: Text
     epoch: Count
     noise_sd: Number
-    noise_is_assumed: bool = False
+    noise_is_assumed: StrictBool = False
     effect_sd: Number
     effect_prior: ExpectedEffect | None = None
     ancestor_sha: Sha | None
@@ -376,6 +376,6 @@ class ExperimentEvidence(Message):
     after: Posterior | None
     effect_probability: Number | None
     milestone_probability: Number | None
-    is_claim_confirmed: bool
+    is_claim_confirmed: StrictBool
     story: list[Text]
     would_change: list[Text]

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationInfo, field_validator, model_validator
 
 from shared.experiments import JobKind
 from shared.protocol import CLEAN, MAX_READING, Count, Duration, Message, Number, Reading, Sha, Text, Timestamp
@@ -13,7 +13,7 @@ from shared.protocol import CLEAN, MAX_READING, Count, Duration, Message, Number
 MAX_CURVE_POINTS = 500
 MAX_REASON = 1000  # characters
 MAX_SEED = 2**31 - 1
-Throughput = Annotated[float, Field(gt=0, le=MAX_READING)]  # tokens (or steps) a second
+Throughput = Annotated[StrictFloat, Field(gt=0, le=MAX_READING)]  # tokens (or steps) a second
 MAX_MAJOR = 10  # characters of a major version, so that no name of a class is longer than 200
 
 
@@ -30,10 +30,10 @@ class Hardware(Message):
 
     kind: DeviceKind
     model: Annotated[str, Field(min_length=1, max_length=120), CLEAN]
-    memory_mib: int = Field(gt=0, le=2**30)
-    cores: int = Field(gt=0, le=2**20)
+    memory_mib: StrictInt = Field(gt=0, le=2**30)
+    cores: StrictInt = Field(gt=0, le=2**20)
     isa: Annotated[str, Field(max_length=60), CLEAN] = ""
-    power_cap_watts: int | None = Field(default=None, gt=0, le=10**6)
+    power_cap_watts: StrictInt | None = Field(default=None, gt=0, le=10**6)
     torch_version: Annotated[str, Field(max_length=60), CLEAN] = ""
     precision: Annotated[str, Field(max_length=20), CLEAN] = "float32"
 
@@ -51,8 +51,8 @@ class HardwareView(Hardware):
     """A device as the coordinator shows it. Of one that a person described (`is_reported` is false) what is None is
     not known; of others a power cap of None is none."""
 
-    memory_mib: int | None = Field(default=None, gt=0, le=2**30)  # type: ignore[assignment]
-    is_reported: bool = True
+    memory_mib: StrictInt | None = Field(default=None, gt=0, le=2**30)  # type: ignore[assignment]
+    is_reported: StrictBool = True
 
     @property
     def hardware_class(self) -> str:
@@ -125,7 +125,7 @@ class ModelUsage(Message):
     requests: Count = 0
     input_tokens: Count = 0
     output_tokens: Count = 0
-    cost: float | None = Field(default=None, ge=0, le=MAX_READING)
+    cost: StrictFloat | None = Field(default=None, ge=0, le=MAX_READING)
 
     @property
     def tokens(self) -> int:
@@ -158,7 +158,7 @@ class RunReport(Message):
 
     id: UUID
     commit_sha: Sha
-    seed: int = Field(ge=0, le=MAX_SEED)
+    seed: StrictInt = Field(ge=0, le=MAX_SEED)
     outcome: RunOutcome
     metric: Reading | None = None
     holdout_metric: Reading | None = None
@@ -174,7 +174,7 @@ class RunReport(Message):
     peak_memory_mib: Count = 0
     curve: list[CurvePoint] = Field(default=[], max_length=MAX_CURVE_POINTS)
     log_tail: Annotated[str, Field(max_length=20_000), CLEAN] = ""
-    hopeless_at: float | None = Field(default=None, ge=0, le=1)
+    hopeless_at: StrictFloat | None = Field(default=None, ge=0, le=1)
     usage: ModelUsage | None = None
     hardware: Hardware
     sandbox: Annotated[str, Field(max_length=40), CLEAN]

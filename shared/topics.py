@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from functools import lru_cache
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.findings import FindingSummary
@@ -110,7 +110,7 @@ class TopicElsewhere(Message):
 
     summary: TopicSummary
     metric: Text
-    is_lower_better: bool
+    is_lower_better: StrictBool
     pools: list[TopicPool]
 
 

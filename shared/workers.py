@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
 from shared.protocol import CLEAN, Count, Message, Number, Secret, ShortText, Slug, Text, Timestamp
 
@@ -117,9 +117,9 @@ class WorkerView(Message):
     agent: Text
     hardware_class: Text
     version: Text = ""
-    is_anchor: bool = False
-    is_paused: bool = False
-    is_quarantined: bool = False
+    is_anchor: StrictBool = False
+    is_paused: StrictBool = False
+    is_quarantined: StrictBool = False
     state: WorkerState
     reason: Text
     state_at: Timestamp

@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 from coordinator.db.engine import Conn
 from coordinator.experiments.failures import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.experiments.text_index import text_index_of
-from coordinator.http.parameters import Moment
+from coordinator.http.parameters import Moment, Quantity
 from coordinator.models import Branch, Commit, CommitPosterior, Experiment, Finding, FindingTag, Volunteer, Worker
 from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass
-from shared.protocol import CLEAN, Number
+from shared.protocol import CLEAN
 from shared.records import ExperimentSort
 from shared.topics import name_topic
 
@@ -50,11 +50,11 @@ class FilterQuery(BaseModel):
     since: Annotated[Moment | None, Query(description="done at or after this moment")] = None
     until: Annotated[Moment | None, Query(description="done before this moment")] = None
     effect_above: Annotated[
-        Number | None, Query(description="metric(child) − metric(parent), posterior mean, at least, in its unit")
+        Quantity | None, Query(description="metric(child) − metric(parent), posterior mean, at least, in its unit")
     ] = None
-    effect_below: Annotated[Number | None, Query(description="likewise, at most")] = None
-    metric_above: Annotated[Number | None, Query(description="posterior mean of the metric, at least")] = None
-    metric_below: Annotated[Number | None, Query(description="likewise, at most")] = None
+    effect_below: Annotated[Quantity | None, Query(description="likewise, at most")] = None
+    metric_above: Annotated[Quantity | None, Query(description="posterior mean of the metric, at least")] = None
+    metric_below: Annotated[Quantity | None, Query(description="likewise, at most")] = None
 
     def to_filters(self, **others: Any) -> "Filters":
         """The filters as queries read them; `others` replace or add to them."""

@@ -1,6 +1,11 @@
-"""Parameters of the API's addresses: moments, and the refusal of what an address does not have or has once."""
+"""Parameters of the API's addresses: moments, and the refusal of what an address does not have or has once.
 
+Also of bodies that are not JSON, and names that stand twice in them.
+"""
+
+import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from difflib import get_close_matches
@@ -9,10 +14,10 @@ from typing import Annotated, Any, get_args, get_origin
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 from coordinator.http.errors import RequestInvalidError
-from shared.protocol import Timestamp, clean_text
+from shared.protocol import Number, Timestamp, clean_text
 
 TWICE = "is given more than once, and has one value"
 MAX_NAMED = 100
@@ -29,20 +34,22 @@ _MEANT = {
 }  # fmt: skip
 """Names that other APIs have for parameters of ours."""
 
-_DAY, _NUMBER = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"[-+.\d]+")
+_JSON = re.compile(r"application/([^/]+\+)?json", re.IGNORECASE)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def _read_moment(given: Any) -> Any:
-    """A day as its first moment in UTC. A bare number would be taken for seconds since 1970."""
+    """A day as its first moment in UTC."""
     if isinstance(given, str) and _DAY.fullmatch(given):
         return f"{given}T00:00:00Z"
-    if isinstance(given, str) and _NUMBER.fullmatch(given):
-        raise ValueError("must be a day or a time such as 2026-03-01T12:00:00Z")
     return given
 
 
 Moment = Annotated[Timestamp, BeforeValidator(_read_moment)]
 """A moment as a parameter: a time with its zone, or a day."""
+
+Quantity = Annotated[Number, Field(strict=False)]
+"""A number as a parameter, which is a text."""
 
 
 def is_within(moment: datetime | None, since: datetime | None, until: datetime | None) -> bool:
@@ -72,9 +79,16 @@ def _is_list(kind: Any) -> bool:
 
 
 async def refuse_unknown(request: Request) -> None:
-    """Raise RequestInvalidError for a parameter that the address does not have, or that stands there twice."""
+    """Raise RequestInvalidError for a parameter that the address does not have, or that stands there twice.
+
+    Likewise for a body of another type, or with a name twice in a table: JSON's readers keep either value.
+    """
     route = request.scope.get("route")
-    if not request.query_params or not isinstance(route, APIRoute):
+    if not isinstance(route, APIRoute):
+        return
+    if route.body_field is not None and (body := await request.body()):
+        _check_body(request.headers.get("content-type", ""), body)
+    if not request.query_params:
         return
     if route.unique_id not in _known:
         _known[route.unique_id] = dict(_list_names(route.dependant))
@@ -87,6 +101,20 @@ async def refuse_unknown(request: Request) -> None:
     if mistakes:
         detail = "; ".join(f"{one['where']}: {one['what']}" for one in mistakes[:3])
         raise RequestInvalidError(detail, errors=mistakes[:20])
+
+
+def _check_body(content_type: str, body: bytes) -> None:
+    if not _JSON.fullmatch(content_type.partition(";")[0].strip()):
+        mistake = {"where": "header.Content-Type", "what": "must be application/json"}
+        raise RequestInvalidError("header.Content-Type: must be application/json", errors=[mistake])
+    json.loads(body, object_pairs_hook=_refuse_twice)
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        where = f"body.{clean_text(twice)[:MAX_NAMED]}"
+        raise RequestInvalidError(f"{where}: {TWICE}", errors=[{"where": where, "what": TWICE}])
 
 
 def _explain(name: str, known: Collection[str]) -> str:

@@ -36,7 +36,18 @@ from shared.leases import (
     ResultReply,
     ResultUpload,
 )
-from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Page, Slug, Versions
+from shared.protocol import (
+    API_PREFIX,
+    CLEAN,
+    MAX_COUNT,
+    PROTOCOL_HEADER,
+    PROTOCOL_VERSION,
+    VERSION_HEADER,
+    Message,
+    Page,
+    Slug,
+    Versions,
+)
 
 T = TypeVar("T")
 
@@ -79,14 +90,14 @@ def _get_jobs(request: Request) -> Jobs:
     return jobs
 
 
-router = APIRouter(prefix=API_PREFIX, tags=["leases"])
+router = APIRouter(prefix=API_PREFIX, tags=["leases"], dependencies=KNOWN_ONLY)
 """Routes are compared with a request in their order, so the most frequent stand first."""
 
 
 async def _get_fitting_versions(
     request: Request,
-    protocol: Annotated[int, Header(alias=PROTOCOL_HEADER)] = PROTOCOL_VERSION,
-    version: Annotated[str | None, Header(alias=VERSION_HEADER, max_length=40)] = None,
+    protocol: Annotated[int, Header(alias=PROTOCOL_HEADER, ge=0, le=MAX_COUNT)] = PROTOCOL_VERSION,
+    version: Annotated[str | None, Header(alias=VERSION_HEADER, max_length=40), CLEAN] = None,
 ) -> Versions:
     versions: Versions = request.app.state.versions
     check_versions(protocol, version, versions)
@@ -148,19 +159,19 @@ async def release(lease_id: UUID, asked: ReleaseRequest, request: Request) -> Re
     return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, asked)
 
 
-@router.get("/leases", dependencies=KNOWN_ONLY)
+@router.get("/leases")
 def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     """The jobs that workers hold now; of more than 200, those heard of longest ago."""
     return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
 
 
-@router.get("/leases/{lease_id}/context", dependencies=KNOWN_ONLY)
+@router.get("/leases/{lease_id}/context")
 def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
     """The context pack that a lease's agent got to read."""
     return service.view_context(session, lease_id)
 
 
-@router.get("/versions", dependencies=KNOWN_ONLY)
+@router.get("/versions")
 async def show_versions(request: Request) -> Versions:
     """The versions of this coordinator and of the workers it gives jobs to."""
     versions: Versions = request.app.state.versions

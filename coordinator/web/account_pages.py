@@ -133,7 +133,7 @@ def _render_invitations(request: Request, session: ReadSession, cursor: int | No
 @router.post("/invitations", dependencies=[CsrfChecked])
 def create_invitation(
     request: Request, database: CurrentDatabase, moderator: Moderator, reason: Why,
-    uses: Annotated[Uses, Form()] = 1, days: Annotated[Days, Form()] = 7,
+    uses: Annotated[Uses, Form(strict=False)] = 1, days: Annotated[Days, Form(strict=False)] = 7,
 ) -> Response:  # fmt: skip
     """Make an invitation. The page that answers shows it, once."""
     with database.write() as session:

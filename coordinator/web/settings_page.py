@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import CurrentDatabase, ReadSession
@@ -25,6 +25,7 @@ from shared.workers import Role
 
 router = APIRouter(include_in_schema=False)
 
+_NUMBER = TypeAdapter(float)
 ROWS = 20
 MODES = {
     ProjectMode.RUNNING: "gives jobs of all kinds",
@@ -52,6 +53,11 @@ class SettingsForm(JobMix):
     version: int
     reason: Reason | Annotated[str, Field(pattern="^$")] = ""
     csrf: str = ""
+
+    @field_validator(*JobMix.model_fields, "weight", mode="before")
+    @classmethod
+    def _read_number(cls, given: Any) -> float:
+        return _NUMBER.validate_python(given)
 
     def to_change(self) -> SettingsChange:
         """The values that were filled in. Raises SettingsInvalidError for a member's name that cannot be one."""

@@ -209,6 +209,12 @@ RAW: dict[str, bytes] = {
     "not an object": b"3",
     "not in UTF-8": b'{"worker": "\xe9"}',
     "compressed": compress(b"{}"),
+    "a million empty entries": b'{"holding": [' + b"{}," * 10**6 + b"{}]}",
+    "a name that stands twice": b'{"hardware": {"cores": 1, "cores": 2}}',
+    "a number in a text": b'{"protocol": "6"}',
+    "a truth value for a number": b'{"protocol": true}',
+    "a number for a truth value": b'{"wants_trials": 1}',
+    "more than a double holds": b'{"seed_throughput": 1e999}',
 }
 
 
@@ -221,6 +227,29 @@ def test_raw_bodies_are_refused(worker: MiniWorker, database: Database) -> None:
         assert response.status_code == 422 and problem["type"] == "/problems/request-invalid", (name, problem)
         assert all(mistake["where"].startswith("body") for mistake in problem["errors"]), (name, problem)
     assert count_rows(database) == before
+
+
+def test_a_body_of_another_type_is_refused_by_its_header(worker: MiniWorker, http: TestClient) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml", "\xff", ""):
+        headers = {name.encode(): value.encode("latin-1") for name, value in {"Content-Type": kind}.items() if value}
+        response = http.post("/api/v1/leases", content=b'{"protocol": 6}', headers={**worker._headers, **headers})
+        assert (response.status_code, response.json()["errors"][0]["where"]) == (422, "header.Content-Type"), kind
+    for kind in ("Application/JSON; charset=utf-8", "application/vnd.api+json"):
+        response = http.post(
+            "/api/v1/leases", content=b'{"protocol": 6}', headers={**worker._headers, "Content-Type": kind}
+        )
+        assert response.json()["errors"][0]["where"] == "body.worker", kind
+
+
+WRONG_HEADERS = (
+    ("Swarm-Protocol", "9" * 400), ("Swarm-Protocol", "-1"), ("Swarm-Protocol", "six"), ("Swarm-Version", "9" * 41),
+)  # fmt: skip
+
+
+def test_a_header_out_of_bounds_is_refused_by_its_name(worker: MiniWorker) -> None:
+    for name, value in WRONG_HEADERS:
+        response = worker.http.post("/api/v1/leases", json={}, headers={**worker._headers, name: value})
+        assert (response.status_code, response.json()["errors"][0]["where"]) == (422, f"header.{name}"), name
 
 
 WRONG_ADDRESSES = (

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError
 
 from shared.experiments import ProposalSubmission
 from shared.leases import ClaimRequest, Heartbeat, OfflineLease, ReleaseRequest, ResultUpload
@@ -15,6 +15,7 @@ from shared.protocol import CLEAN, PROTOCOL_VERSION, Message, ShortText, clean_t
 from shared.workers import WorkerNotice
 from tests.support import wire
 from tests.support.examples import choose_examples
+from worker.runs import harness_protocol
 
 MODELS = wire.list_models()
 
@@ -22,6 +23,18 @@ MODELS = wire.list_models()
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_number_text_and_time_has_bounds(model: type[Message]) -> None:
     assert wire.list_unbounded(model) == []
+
+
+def test_no_text_is_read_as_a_number_nor_a_number_as_a_truth_value() -> None:
+    class Lenient(Message):
+        half: StrictInt | None
+        several: list[Annotated[float, Field(ge=0, le=1)]]
+        table: dict[ShortText, bool]
+
+    assert len(wire.list_lenient(Lenient)) == 2
+    harness = [model for model in Message.__subclasses__() if model.__module__ == harness_protocol.__name__]
+    assert len(harness) > 20
+    assert [found for model in (*MODELS, *harness) for found in wire.list_lenient(model)] == []
 
 
 def test_a_model_without_bounds_is_found() -> None:

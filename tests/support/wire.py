@@ -24,7 +24,7 @@ FAR = 10**60
 
 
 class Leaf(NamedTuple):
-    """A text, number or time of a message: where it stands and its schema (the alternatives of a union)."""
+    """A text, number, truth value or time of a message: its place and its schema (the alternatives of a union)."""
 
     path: Path
     nodes: list[Node]
@@ -83,6 +83,22 @@ def _find_unbounded(node: Node | bool, path: str) -> Iterator[str]:
     if kind == "object" and "properties" not in node and node.get("additionalProperties") is not False:
         yield from _find_unbounded(node.get("additionalProperties", {}), path)
         yield from _find_unbounded({"type": "string", **node.get("propertyNames", {})}, path)
+
+
+def list_lenient(model: type[BaseModel]) -> list[str]:
+    """The kinds of numbers and truth values of a model that other kinds are converted to: `int` from a text."""
+    return list(_find_lenient(model.__pydantic_core_schema__))
+
+
+def _find_lenient(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if node.get("type") in ("int", "float", "bool") and not node.get("strict"):
+            yield node["type"]
+        for child in node.values():
+            yield from _find_lenient(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _find_lenient(child)
 
 
 def _is_bounded_text(node: Node) -> bool:
@@ -201,7 +217,7 @@ def _fits(model: type[BaseModel], document: dict[str, Any]) -> bool:
 
 
 def list_leaves(model: type[BaseModel], document: dict[str, Any]) -> list[Leaf]:
-    """The texts, numbers and times of a document, and of each the alternatives that its schema allows."""
+    """The texts, numbers, truth values and times of a document, and of each the alternatives that its schema allows."""
     schema = describe(model)
     return list(_find_leaves([schema], document, (), schema.get("$defs", {})))
 
@@ -217,7 +233,7 @@ def _find_leaves(nodes: list[Node], value: Any, path: Path, defs: dict[str, Node
         for place, inner in enumerate(value):
             below = [node.get("items") or node["prefixItems"][place] for node in nodes if node.get("type") == "array"]
             yield from _find_leaves(below, inner, (*path, place), defs)
-    elif not isinstance(value, bool) and value is not None:
+    elif value is not None:
         yield Leaf(path, nodes)
 
 
@@ -236,7 +252,7 @@ def draw_wrong(leaf: Leaf) -> st.SearchStrategy[Any]:
     wrong: list[Any] = [FAR, -FAR, 1e308, -1e308, {"no": "such thing"}, ["neither"]]
     kinds = {node.get("type") for node in leaf.nodes}
     if "string" not in kinds:
-        wrong += ["NaN", "Infinity", "\x00", ""]
+        wrong += ["NaN", "Infinity", "\x00", "", "1", "true"]
     elif len(leaf.nodes) == 1:
         (node,) = leaf.nodes
         if "maxLength" in node and node["maxLength"] < 10**5:
@@ -245,6 +261,10 @@ def draw_wrong(leaf: Leaf) -> st.SearchStrategy[Any]:
             wrong += ["", "\u202e"]
         if node.get("format") == "date-time":
             wrong += ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00", "now"]
+    if "boolean" not in kinds:
+        wrong += [True, False]
+    if not kinds & {"integer", "number"}:
+        wrong += [1, 0.5]
     if kinds == {"integer"} and len(leaf.nodes) == 1:
         wrong += [_most(leaf.nodes[0]) + 1, _least(leaf.nodes[0]) - 1, 0.5]
     return st.sampled_from(wrong)

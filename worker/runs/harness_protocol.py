@@ -41,7 +41,7 @@ The worker trusts no message beyond these forms, and every number is bounded.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, TypeAdapter
 
 from shared.contract import BudgetClock
 from shared.protocol import Count, Message, Number
@@ -52,12 +52,12 @@ MAX_SHARED_BYTES = 1 << 32
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 Text = Annotated[str, StringConstraints(max_length=1000)]
-Facts = Annotated[dict[Name, int | float | Text], Field(max_length=32)]
+Facts = Annotated[dict[Name, StrictInt | StrictFloat | Text], Field(max_length=32)]
 
 
 class Ready(Message):
     kind: Literal["ready"] = "ready"
-    protocol: int
+    protocol: StrictInt
 
 
 class Failed(Message):
@@ -73,9 +73,9 @@ class DataPrepared(Message):
 
     kind: Literal["prepared"] = "prepared"
     facts: Facts = Field(default={})
-    request_bytes: int = Field(ge=1, le=MAX_SHARED_BYTES)
-    answer_bytes: int = Field(ge=1, le=MAX_SHARED_BYTES)
-    hosts: int = Field(default=1, ge=1, le=3)
+    request_bytes: StrictInt = Field(ge=1, le=MAX_SHARED_BYTES)
+    answer_bytes: StrictInt = Field(ge=1, le=MAX_SHARED_BYTES)
+    hosts: StrictInt = Field(default=1, ge=1, le=3)
 
 
 class Substituted(Message):
@@ -141,8 +141,8 @@ class Renew(Message):
 
 class Scored(Message):
     kind: Literal["scored"] = "scored"
-    metric: float
-    scored_bytes: int = Field(ge=1, le=2**53)
+    metric: StrictFloat
+    scored_bytes: StrictInt = Field(ge=1, le=2**53)
 
 
 class ScoreRejected(Message):
@@ -171,7 +171,7 @@ Received = (
 )
 RECEIVED: TypeAdapter[Received] = TypeAdapter(Annotated[Received, Field(discriminator="kind")])
 
-Settings = dict[str, int | float | str]
+Settings = dict[str, StrictInt | StrictFloat | str]
 
 
 class BeginPrepare(Message):
@@ -195,7 +195,7 @@ class BeginHost(Message):
     kind: Literal["begin"] = "begin"
     editable: list[str]
     device: str
-    seed: int
+    seed: StrictInt
     facts: Facts
     settings: Settings
 
@@ -204,16 +204,16 @@ class BeginTrainer(BeginHost):
     """`clock` counts `training_seconds` and `handover_seconds`."""
 
     clock: BudgetClock
-    training_seconds: float
-    handover_seconds: float
-    handover_bytes: int
+    training_seconds: StrictFloat
+    handover_seconds: StrictFloat
+    handover_bytes: StrictInt
 
 
 class Started(Message):
     """`training_seconds` are left of the budget."""
 
     kind: Literal["started"] = "started"
-    training_seconds: float
+    training_seconds: StrictFloat
 
 
 class Keep(Message):
@@ -226,7 +226,7 @@ class Load(Message):
     """The result has `size` bytes."""
 
     kind: Literal["load"] = "load"
-    size: int
+    size: StrictInt
 
 
 class BeginScorer(Message):
@@ -239,10 +239,10 @@ class BeginScorer(Message):
     device: str
     facts: Facts
     settings: Settings
-    size: int
-    editable_bytes: int
+    size: StrictInt
+    editable_bytes: StrictInt
     draw: str
-    sealed: bool
+    sealed: StrictBool
 
 
 class Renewed(Message):
