@@ -20,10 +20,11 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Keeps the `limit` values that were asked for last."""
+    """Keeps the values that were asked for last, as long as they weigh no more than `limit` in all: each weighs 1, or
+    what `weigh` says."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, weigh: Callable[[V], int] = lambda _: 1) -> None:
+        self._limit, self._weigh, self._weight = limit, weigh, 0
         self._values: OrderedDict[K, V] = OrderedDict()
         self._lock = Lock()
 
@@ -36,15 +37,18 @@ class Cache(Generic[K, V]):
 
     def store(self, key: K, value: V) -> V:
         with self._lock:
+            if (before := self._values.pop(key, None)) is not None:
+                self._weight -= self._weigh(before)
             self._values[key] = value
-            self._values.move_to_end(key)
-            if len(self._values) > self._limit:
-                self._values.popitem(last=False)
+            self._weight += self._weigh(value)
+            while self._weight > self._limit:
+                self._weight -= self._weigh(self._values.popitem(last=False)[1])
         return value
 
     def clear(self) -> None:
         with self._lock:
             self._values.clear()
+            self._weight = 0
 
 
 class CachePerDatabase(Generic[K, V]):

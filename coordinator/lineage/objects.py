@@ -7,17 +7,16 @@ which costs 0.03 ms for 25 kB, so a damaged row raises an error and never gives 
 """
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock
 from typing import NamedTuple
 
 from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from coordinator.db.cache import Cache
 from coordinator.db.engine import Conn, engine_of
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
@@ -90,52 +89,18 @@ class LoadedObject:
         return len(self.chain) - 1
 
 
-class RecentObjects:
-    """Objects that were read lately, up to `max_bytes`. A name stands for one content, so no entry can be out of date.
-
-    A chain can be, after another process has repacked; chains only choose the base of a new delta.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._versions: OrderedDict[str, LoadedObject] = OrderedDict()
-        self._lock = Lock()
-
-    def find(self, shas: Iterable[str]) -> dict[str, LoadedObject]:
-        with self._lock:
-            found = {sha: self._versions[sha] for sha in shas if sha in self._versions}
-            for sha in found:
-                self._versions.move_to_end(sha)
-        return found
-
-    def store(self, versions: Mapping[str, LoadedObject]) -> None:
-        with self._lock:
-            for sha, version in versions.items():
-                if sha not in self._versions:
-                    self._versions[sha] = version
-                    self._bytes += len(version.object.data)
-            while self._bytes > self._max_bytes:
-                _, oldest = self._versions.popitem(last=False)
-                self._bytes -= len(oldest.object.data)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._versions.clear()
-            self._bytes = 0
-
-
-RECENT = RecentObjects(max_bytes=32 * 1024 * 1024)
+RECENT = Cache[str, LoadedObject](32 * 1024 * 1024, lambda one: len(one.object.data))
+"""Objects that were read lately; their contents have at most so many bytes. A name stands for one content, so no entry
+can be out of date. A chain can be, after another process has repacked; chains only choose the base of a new delta."""
 
 
 def read_recent(session: Conn, shas: Collection[str]) -> dict[str, LoadedObject]:
     """Like `read_versions`, but takes objects that this process read lately from memory."""
-    found = RECENT.find(shas)
-    if len(found) < len(set(shas)):
-        read = read_versions(session, [sha for sha in shas if sha not in found])
-        RECENT.store(read)
-        found |= read
-    return found
+    known = {sha: RECENT.find(sha) for sha in shas}
+    read = read_versions(session, [sha for sha, version in known.items() if version is None])
+    for sha, version in read.items():
+        RECENT.store(sha, version)
+    return {sha: version for sha, version in known.items() if version is not None} | read
 
 
 def read_versions(session: Conn, shas: Collection[str]) -> dict[str, LoadedObject]:
@@ -221,9 +186,8 @@ def encode(session: Conn, objects: Iterable[GitObject], predecessors: Mapping[st
     bases = _choose_bases(session, {predecessors[sha] for sha in wanted if sha in predecessors})
     rows = [encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
     chains = {base.object.sha: base.chain for base in bases.values()}
-    RECENT.store(
-        {row.sha: LoadedObject(wanted[row.sha], [row.sha, *chains.get(row.base_sha or "", [])]) for row in rows}
-    )
+    for row in rows:
+        RECENT.store(row.sha, LoadedObject(wanted[row.sha], [row.sha, *chains.get(row.base_sha or "", [])]))
     return rows
 
 

@@ -8,11 +8,12 @@ from sqlalchemy import select
 
 from coordinator.admin.integrity import find_problems
 from coordinator.admin.repack import repack
+from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.commits import get_commit
-from coordinator.lineage.objects import MAX_CHAIN, RecentObjects
+from coordinator.lineage.objects import MAX_CHAIN, LoadedObject
 from coordinator.models import Commit, Project, StoredObject
 from coordinator.projects.service import create_project
 from shared.commits import CommitWords
@@ -118,7 +119,8 @@ def test_chains_of_folders_stay_short_in_one_run(
         create_project(session, seed)
     add_versions(database, [f"x = {number}\n" for number in range(MAX_CHAIN + 10)])
     store_whole(database)
-    monkeypatch.setattr(objects, "RECENT", RecentObjects(max_bytes=2**20))  # as in a process that has just begun
+    recent = Cache[str, LoadedObject](2**20, lambda one: len(one.object.data))
+    monkeypatch.setattr(objects, "RECENT", recent)  # as in a process that has just begun
     repack(database, show_nothing)
     assert 1 < longest_chain(database) <= MAX_CHAIN
     database.close()
