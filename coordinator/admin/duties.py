@@ -59,7 +59,7 @@ def act() -> Iterator[tuple[Session, Actor]]:
 
 def say(entry: AuditEntry) -> None:
     """Print what was done."""
-    typer.echo(describe(service.view(entry)))
+    typer.echo(describe(audit_log.view_entry(entry)))
 
 
 def describe(entry: AuditView) -> str:

@@ -14,13 +14,12 @@ from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate, authorize
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.events import audit
-from coordinator.events.audit import Actor, AuditFilters
+from coordinator.events.audit import Actor, AuditFilters, view_entry
 from coordinator.evidence import held
 from coordinator.http.addresses import ClientAddress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.moderation import branches, projects, queue, service
-from coordinator.moderation.service import view
 from coordinator.projects import settings as project_settings
 from coordinator.projects.service import get_project
 from shared.moderation import (
@@ -116,7 +115,7 @@ def list_audit(
 @router.post("/audit/{entry_id}/undo", status_code=status.HTTP_201_CREATED)
 def undo_action(entry_id: RowId, asked: Explained, actor: Staff, session: WriteSession) -> AuditView:
     """Take an action back, with all that followed from it."""
-    return view(service.undo(session, actor, entry_id, asked.reason))
+    return view_entry(service.undo(session, actor, entry_id, asked.reason))
 
 
 @router.get("/accounts", dependencies=LOOKING)
@@ -128,61 +127,61 @@ def list_accounts(session: ReadSession, cursor: Cursor = None, limit: Limit = 50
 @router.post("/accounts/{name}/role")
 def set_role(name: Slug, asked: RoleChange, actor: Administrator, session: WriteSession) -> AuditView:
     """Give an account another role."""
-    return view(service.set_role(session, actor, name, asked.role, asked.reason))
+    return view_entry(service.set_role(session, actor, name, asked.role, asked.reason))
 
 
 @router.post("/accounts/{name}/suspension")
 def suspend_account(name: Slug, asked: Explained, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Refuse all requests of an account. What it did stays."""
-    return view(service.set_suspension(session, actor, name, asked.reason, is_on=True))
+    return view_entry(service.set_suspension(session, actor, name, asked.reason, is_on=True))
 
 
 @router.post("/accounts/{name}/reinstatement")
 def unsuspend_account(name: Slug, asked: Explained, actor: Sanctioner, session: WriteSession) -> AuditView:
     """End a suspension."""
-    return view(service.set_suspension(session, actor, name, asked.reason, is_on=False))
+    return view_entry(service.set_suspension(session, actor, name, asked.reason, is_on=False))
 
 
 @router.post("/accounts/{name}/approval")
 def approve_account(name: Slug, asked: Explained, actor: Approver, session: WriteSession) -> AuditView:
     """Let an account in that waits for it."""
-    return view(service.approve_account(session, actor, name, asked.reason))
+    return view_entry(service.approve_account(session, actor, name, asked.reason))
 
 
 @router.post("/accounts/{name}/quarantine")
 def quarantine_account(name: Slug, asked: WorkerSanction, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Refuse all writes of an account or worker, and leave its runs and papers out of everything."""
-    return view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=True))
+    return view_entry(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=True))
 
 
 @router.post("/accounts/{name}/release")
 def release_account(name: Slug, asked: WorkerSanction, actor: Sanctioner, session: WriteSession) -> AuditView:
     """End a quarantine. Everything counts and shows again."""
-    return view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=False))
+    return view_entry(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=False))
 
 
 @router.post("/accounts/{name}/papers/retraction")
 def retract_papers(name: Slug, asked: Explained, actor: Annotator, session: WriteSession) -> AuditView:
     """Retract the published papers of an account, at most the 1,000 newest."""
-    return view(service.retract_papers(session, actor, name, asked.reason))
+    return view_entry(service.retract_papers(session, actor, name, asked.reason))
 
 
 @router.post("/accounts/{name}/anchor")
 def set_anchor(name: Slug, asked: AnchorChange, actor: Administrator, session: WriteSession) -> AuditView:
     """Trust a worker to verify what others found, or no longer."""
-    return view(service.set_anchor(session, actor, name, asked.worker, asked.reason, is_anchor=asked.is_anchor))
+    return view_entry(service.set_anchor(session, actor, name, asked.worker, asked.reason, is_anchor=asked.is_anchor))
 
 
 @router.post("/accounts/{name}/pause")
 def pause_worker(name: Slug, asked: WorkerPause, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Give a worker no jobs, and show it why; or give it jobs again."""
-    return view(service.set_pause(session, actor, name, asked.worker, asked.reason, is_on=asked.is_paused))
+    return view_entry(service.set_pause(session, actor, name, asked.worker, asked.reason, is_on=asked.is_paused))
 
 
 @router.post("/accounts/{name}/message")
 def send_message(name: Slug, asked: WorkerMessageRequest, actor: Sanctioner, session: WriteSession) -> AuditView:
     """Show a message in a worker's terminal, once."""
-    return view(service.send_message(session, actor, name, asked.worker, asked.text))
+    return view_entry(service.send_message(session, actor, name, asked.worker, asked.text))
 
 
 @router.post("/accounts/{name}/sign-in-link", status_code=status.HTTP_201_CREATED)
@@ -201,7 +200,7 @@ def list_held(session: ReadSession, project: Slug | None = None) -> Page[HeldRes
 def decide_held(name: Slug, sha: Sha, asked: HeldDecisionRequest, actor: Decider, session: WriteSession) -> AuditView:
     """Accept a held result, send it to two anchors, or reject it."""
     done = service.decide_held(session, actor, name, sha, asked.hardware_class, asked.decision, asked.reason)
-    return view(done)
+    return view_entry(done)
 
 
 @router.get("/invitations", dependencies=LOOKING)
@@ -219,7 +218,7 @@ def create_invitation(asked: InvitationRequest, actor: Approver, session: WriteS
 @router.post("/invitations/{invitation_id}/revocation")
 def revoke_invitation(invitation_id: RowId, asked: Explained, actor: Approver, session: WriteSession) -> AuditView:
     """End an invitation. Accounts that were made with it stay."""
-    return view(service.revoke_invitation(session, actor, invitation_id, asked.reason))
+    return view_entry(service.revoke_invitation(session, actor, invitation_id, asked.reason))
 
 
 @router.get("/queue", dependencies=LOOKING)
@@ -232,7 +231,7 @@ def list_queue(request: Request, session: ReadSession, kind: QueueKind | None = 
 def act_on_queue(request: Request, asked: QueueRequest, actor: Staff, session: WriteSession) -> Page[AuditView]:
     """Do the same about some things that wait; all of it is done, or nothing."""
     done = queue.act(session, actor, asked, request.app.state.background.list_health())
-    return Page(items=[view(entry) for entry in done])
+    return Page(items=[view_entry(entry) for entry in done])
 
 
 @router.post("/findings/{finding_id}/reports", status_code=status.HTTP_204_NO_CONTENT, tags=["findings"])
@@ -247,43 +246,43 @@ def report_finding(
 @router.post(f"{BRANCH}/pause")
 def pause_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
     """Give a branch no more jobs until a maintainer resumes it."""
-    return view(branches.pause(session, actor, name, branch, asked.reason))
+    return view_entry(branches.pause(session, actor, name, branch, asked.reason))
 
 
 @router.post(f"{BRANCH}/resumption")
 def resume_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
     """Give a paused branch jobs again."""
-    return view(branches.resume(session, actor, name, branch, asked.reason))
+    return view_entry(branches.resume(session, actor, name, branch, asked.reason))
 
 
 @router.post(f"{BRANCH}/approval")
 def approve_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
     """Make a newcomer's proposal a branch."""
-    return view(branches.approve(session, actor, name, branch, asked.reason))
+    return view_entry(branches.approve(session, actor, name, branch, asked.reason))
 
 
 @router.post(f"{BRANCH}/name")
 def rename_branch(name: Slug, branch: Slug, asked: BranchRename, actor: Steerer, session: WriteSession) -> AuditView:
     """Give a branch another name."""
-    return view(branches.rename(session, actor, name, branch, asked.name, asked.reason))
+    return view_entry(branches.rename(session, actor, name, branch, asked.name, asked.reason))
 
 
 @router.post(f"{BRANCH}/share")
 def share_branch(name: Slug, branch: Slug, asked: BranchShare, actor: Steerer, session: WriteSession) -> AuditView:
     """Give a branch a minimum share of the project's jobs."""
-    return view(branches.set_share(session, actor, name, branch, asked.share, asked.reason))
+    return view_entry(branches.set_share(session, actor, name, branch, asked.share, asked.reason))
 
 
 @router.post(f"{BRANCH}/head")
 def move_branch(name: Slug, branch: Slug, asked: BranchHeadMove, actor: Steerer, session: WriteSession) -> AuditView:
     """Let a branch go on from another commit."""
-    return view(branches.move_head(session, actor, name, branch, asked.head_sha, asked.reason))
+    return view_entry(branches.move_head(session, actor, name, branch, asked.head_sha, asked.reason))
 
 
 @router.post(f"{BRANCH}/deletion")
 def delete_branch(name: Slug, branch: Slug, asked: Explained, actor: Steerer, session: WriteSession) -> AuditView:
     """Delete a branch that is empty."""
-    return view(branches.delete(session, actor, name, branch, asked.reason))
+    return view_entry(branches.delete(session, actor, name, branch, asked.reason))
 
 
 @router.get(SETTINGS)
@@ -301,13 +300,13 @@ def preview_settings(name: Slug, asked: SettingsChange, session: ReadSession) ->
 @router.post(SETTINGS)
 def change_settings(name: Slug, asked: SettingsRequest, actor: Administrator, session: WriteSession) -> AuditView:
     """Save a new version of a project's settings: title, notice, mode, weight, who may join, job mix."""
-    return view(projects.change_settings(session, actor, name, asked, asked.reason))
+    return view_entry(projects.change_settings(session, actor, name, asked, asked.reason))
 
 
 @router.post(f"{SETTINGS}/restoration")
 def restore_settings(name: Slug, asked: SettingsRestoration, actor: Administrator, session: WriteSession) -> AuditView:
     """Save the settings of an earlier version as a new one."""
-    return view(projects.restore_version(session, actor, name, asked.version, asked.reason))
+    return view_entry(projects.restore_version(session, actor, name, asked.version, asked.reason))
 
 
 own_router = APIRouter(prefix=API_PREFIX, tags=["accounts"], dependencies=KNOWN_ONLY)
@@ -343,7 +342,7 @@ def create_token(name: Slug, asked: TokenRequest, token: BearerToken, session: W
 @own_router.post("/accounts/{name}/profile")
 def change_profile(name: Slug, asked: Profile, token: BearerToken, session: WriteSession) -> AuditView:
     """Change how an account is shown to others: one's own, or as a maintainer somebody else's."""
-    return service.view(service.change_profile(session, _identify(session, token)[0], name, asked))
+    return view_entry(service.change_profile(session, _identify(session, token)[0], name, asked))
 
 
 @own_router.post("/login-codes", status_code=status.HTTP_201_CREATED)
@@ -357,14 +356,14 @@ def create_code(token: BearerToken, session: WriteSession) -> NewSecret:
 @own_router.post("/tokens/{token_id}/label")
 def label_token(token_id: RowId, asked: TokenLabel, token: BearerToken, session: WriteSession) -> AuditView:
     """Say in other words what a token is for: one's own, or as a maintainer somebody else's."""
-    return service.view(service.label_token(session, _identify(session, token)[0], token_id, asked.label))
+    return view_entry(service.label_token(session, _identify(session, token)[0], token_id, asked.label))
 
 
 @own_router.post("/tokens/{token_id}/revocation")
 def revoke_token(token_id: RowId, asked: TokenRevocation, token: BearerToken, session: WriteSession) -> AuditView:
     """Make a token invalid at once, and those that were made with it: one's own, or as a maintainer somebody else's."""
     actor, _ = _identify(session, token)
-    return service.view(service.revoke_token(session, actor, token_id, asked.reason, alone=asked.alone))
+    return view_entry(service.revoke_token(session, actor, token_id, asked.reason, alone=asked.alone))
 
 
 router.routes.extend(own_router.routes)

@@ -20,7 +20,7 @@ from coordinator.moderation.subjects import LINK_OPEN, SUBJECTS, name_link
 from coordinator.projects import service as projects
 from shared.experiments import HeldDecisionKind
 from shared.findings import FindingState
-from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, Profile, SubjectKind, TokenRequest
+from shared.moderation import AuditAction, InvitationRequest, NewSecret, Profile, SubjectKind, TokenRequest
 from shared.workers import Role, TokenScope
 
 _A = AuditAction
@@ -263,7 +263,3 @@ def decide_held(
     held.check_decidable(session, projects.get_project(session, project), sha, hardware_class)
     key, changes = f"{project}/{sha}/{hardware_class}", {"decision": decision}
     return change(session, actor, AuditAction.DECIDE_HELD, SubjectKind.HELD, key, changes, reason)
-
-
-def view(entry: AuditEntry) -> AuditView:
-    return audit.view_entry(entry)
