@@ -30,6 +30,7 @@ from coordinator.export import api as export_api
 from coordinator.export import history_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.semantic_index import run_meaning
+from coordinator.findings.service import follow_quarantines
 from coordinator.git_http import api as git_api
 from coordinator.http import health, metrics
 from coordinator.http.errors import install_error_handlers
@@ -87,6 +88,7 @@ def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> 
             for task in () if snapshot else (
                 repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
                 repeat("decisions", settings.progress_count_seconds, partial(follow_decisions, app.state.database)),
+                repeat("quarantines", settings.progress_count_seconds, partial(follow_quarantines, app.state.database)),
                 repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
                 repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
                 repeat("digests", seconds, partial(make_due, app.state.database)),

@@ -21,9 +21,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from coordinator.db.engine import Conn, engine_of
+from coordinator.db.engine import Conn, LabelledRow, engine_of
 from coordinator.experiments.filters import Filters, join_measured, list_conditions
 from coordinator.models import (
+    AuditEntry,
     Branch,
     Citation,
     CommitPosterior,
@@ -42,6 +43,7 @@ from coordinator.models import (
 from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
 from shared.findings import FindingState
+from shared.moderation import AuditAction
 from shared.protocol import now
 
 MAX_COUNTED_CITATIONS = 1_000
@@ -128,12 +130,30 @@ def find_quarantine_of(session: Conn, volunteer: str) -> str | None:
     return session.scalar(select(Volunteer.quarantine).where(Volunteer.name == volunteer))
 
 
-def list_of_account(session: Session, volunteer_id: int, *, locked: bool = False) -> Sequence[Finding]:
-    """The papers of an account, newest first."""
+def find_newest_quarantine(session: Conn) -> LabelledRow | None:
+    """The `id` of the newest entry of the audit log by which a quarantine began or ended, and its `created_at`."""
+    query = select(AuditEntry.id, AuditEntry.created_at)
+    query = query.where(AuditEntry.action.in_([AuditAction.QUARANTINE, AuditAction.RELEASE]))
+    return session.execute(query.order_by(AuditEntry.id.desc()).limit(1)).first()
+
+
+def list_published(session: Conn, volunteer_id: int, limit: int) -> list[int]:
+    """Numbers of an account's newest papers that are not retracted."""
+    is_its = _FINDINGS.c.experiment_id.in_(_select_made(volunteer_id))
+    query = select(_FINDINGS.c.id).where(is_its, _FINDINGS.c.state == FindingState.PUBLISHED)
+    return list(session.scalars(query.order_by(_FINDINGS.c.id.desc()).limit(limit)))
+
+
+def lock_states(session: Conn, volunteer_id: int) -> dict[int, str]:
+    """The states of an account's papers by their number, locked until the transaction ends."""
+    query = select(_FINDINGS.c.id, _FINDINGS.c.state).where(_FINDINGS.c.experiment_id.in_(_select_made(volunteer_id)))
+    return {row.id: row.state for row in session.execute(query.order_by(_FINDINGS.c.id).with_for_update())}
+
+
+def _select_made(volunteer_id: int) -> Select[int]:
+    """The experiments of an account."""
     own = select(Experiment.id).join(Worker, Worker.id == Experiment.worker_id)
-    query = select(Finding).where(Finding.experiment_id.in_(own.where(Worker.volunteer_id == volunteer_id)))
-    query = query.order_by(Finding.id.desc()).execution_options(populate_existing=True)
-    return session.scalars(query.with_for_update() if locked else query).all()
+    return own.where(Worker.volunteer_id == volunteer_id)
 
 
 def list_ids_of_account(session: Conn, volunteer_id: int, before_id: int | None, limit: int) -> list[int]:

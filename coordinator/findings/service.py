@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import CachePerDatabase
+from coordinator.db.database import Database
 from coordinator.db.engine import Conn
+from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.evidence.statistics import columns_of
@@ -28,6 +33,16 @@ from shared.runs import RunReport
 from shared.topics import OpenFollowUp
 
 ROWS_AT_ONCE = 1_000
+
+WORDS_AT_ONCE, TOPICS_AT_ONCE = 200, 20
+"""Number of findings whose words a decision puts back into the index, and of topics that it counts again: results wait
+for it, so others follow in the background."""
+
+FOLLOW_SECONDS = 2.0
+"""Seconds after which that is done for now, so that a coordinator that stops need not wait for it."""
+
+_followed = CachePerDatabase[str, int](1)
+"""The newest quarantine, or end of one, that this process has followed up."""
 
 
 class FindingHiddenError(SwarmError, status=410, title="Hidden while its author is in quarantine"):
@@ -93,26 +108,45 @@ def cite(session: Conn, experiment_id: int, finding_ids: Sequence[int]) -> None:
 def hide_quarantined(session: Session, volunteer_id: int) -> None:
     """Hide the findings of an account's workers that are in quarantine, and show those again that are in none.
 
-    Hidden ones are not in the index of words, nor in the counts of topics.
+    Hidden ones are not in the index of words, nor in the counts of topics. Of many, the words come back, and the topics
+    are counted, by `follow_quarantines`.
     """
-    index = text_index_of(session)
     hidden = queries.hide_quarantined(session, volunteer_id, is_hidden=True)
-    index.remove(session, hidden)
+    text_index_of(session).remove(session, hidden)
     shown = queries.hide_quarantined(session, volunteer_id, is_hidden=False)
-    topic_counts.recount_of(session, [*hidden, *shown])
-    index_missing(session)
+    topic_counts.recount_of(session, [*hidden, *shown], TOPICS_AT_ONCE)
+    _index_some(session, WORDS_AT_ONCE)
     candidates.forget(session)
+
+
+def follow_quarantines(database: Database) -> None:
+    """Do what the newest quarantine, or end of one, left to be done, for some seconds: in short transactions, beside
+    requests. A process that starts looks once whether another one left something."""
+    until = monotonic() + FOLLOW_SECONDS
+    with database.read() as session:
+        newest, followed = queries.find_newest_quarantine(session), _followed.for_database(session)
+    if newest is None or followed.find("id") == newest.id:
+        return
+    recount = partial(topic_counts.recount_oldest, since=newest.created_at)
+    for step in (partial(_index_some, limit=WORDS_AT_ONCE), recount):
+        is_more = True
+        while is_more:
+            if monotonic() > until:
+                return
+            with database.write() as session:
+                lock_until_commit(session, AdvisoryLock.PROGRESS)
+                is_more = bool(step(session))
+    followed.store("id", newest.id)
 
 
 def list_published(session: Session, volunteer_id: int) -> list[int]:
     """The newest papers of an account that are not retracted, at most ROWS_AT_ONCE."""
-    own = queries.list_of_account(session, volunteer_id)
-    return [finding.id for finding in own if finding.state == FindingState.PUBLISHED][:ROWS_AT_ONCE]
+    return queries.list_published(session, volunteer_id, ROWS_AT_ONCE)
 
 
-def lock_of_account(session: Session, volunteer_id: int) -> Sequence[Finding]:
-    """All papers of an account, locked until the transaction ends."""
-    return queries.list_of_account(session, volunteer_id, locked=True)
+def lock_of_account(session: Session, volunteer_id: int) -> dict[int, str]:
+    """The states of all papers of an account by their number, locked until the transaction ends."""
+    return queries.lock_states(session, volunteer_id)
 
 
 def view_of_account(session: Session, volunteer_id: int, before_id: int | None, limit: int) -> Page[FindingSummary]:
@@ -147,13 +181,18 @@ def is_indexed(session: Conn) -> bool:
 
 def index_missing(session: Session) -> int:
     """Put findings into the index of words that came in past it (an import, an older schema); returns how many."""
-    index, done = text_index_of(session), 0
-    while ids := index.list_missing(session, ROWS_AT_ONCE):
-        for finding, experiment in queries.list_texts(session, ids):
-            indexed = index_of(finding.id, finding.project_id, finding, experiment)
-            index.put(session, indexed, is_new=True)
-        done += len(ids)
+    done = 0
+    while some := _index_some(session, ROWS_AT_ONCE):
+        done += some
     return done
+
+
+def _index_some(session: Session, limit: int) -> int:
+    index = text_index_of(session)
+    ids = index.list_missing(session, limit)
+    for finding, experiment in queries.list_texts(session, ids):
+        index.put(session, index_of(finding.id, finding.project_id, finding, experiment), is_new=True)
+    return len(ids)
 
 
 def index_of(

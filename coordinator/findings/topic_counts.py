@@ -158,23 +158,24 @@ def count_new(session: Session, project_id: int, hardware_class: str, after_run_
             session.execute(insert(_COUNTS), columns | {"counted_at": now()})
 
 
-def recount_oldest(session: Session, since: datetime) -> None:
-    """Count one topic again: the one whose count is oldest, and older than `since`."""
+def recount_oldest(session: Session, since: datetime) -> bool:
+    """Count one topic again: the one whose count is oldest, and older than `since`; returns whether there was one."""
     query = select(_COUNTS.c.project_id, _COUNTS.c.topic, _COUNTS.c.newest_id)
     oldest = session.execute(query.where(_COUNTS.c.counted_at < since).order_by(_COUNTS.c.counted_at).limit(1)).first()
     if oldest is not None:
         _recount(session, *oldest)
+    return oldest is not None
 
 
-def recount_of(session: Session, finding_ids: Sequence[int]) -> None:
-    """Count the topics of findings again, which came to be hidden or shown."""
+def recount_of(session: Session, finding_ids: Sequence[int], limit: int) -> None:
+    """Count the topics of findings again, which came to be hidden or shown, at most so many."""
     own = _EXPERIMENTS.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id)
     query = select(_EXPERIMENTS.c.project_id, _EXPERIMENTS.c.topic).distinct().select_from(own)
     topics: set[tuple[int, str]] = set()
     for start in range(0, len(finding_ids), AT_ONCE):
         some = finding_ids[start : start + AT_ONCE]
         topics |= {(row.project_id, row.topic) for row in session.execute(query.where(_FINDINGS.c.id.in_(some)))}
-    for project_id, topic in sorted(topics):
+    for project_id, topic in sorted(topics)[:limit]:
         its = _COUNTS.c.project_id == project_id, _COUNTS.c.topic == topic
         if (newest_id := session.scalar(select(_COUNTS.c.newest_id).where(*its))) is not None:
             _recount(session, project_id, topic, newest_id)

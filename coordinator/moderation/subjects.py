@@ -177,7 +177,7 @@ def _write_finding(session: Session, key: str, changes: State, actor: Actor, rea
 def _read_papers(session: Session, name: str) -> dict[str, Any]:
     """The states of an account's papers by their number."""
     own = findings.lock_of_account(session, _lock_account(session, name).id)
-    return {str(finding.id): finding.state for finding in own}
+    return {str(number): state for number, state in own.items()}
 
 
 def _write_papers(session: Session, name: str, changes: State, actor: Actor, reason: str) -> None:

@@ -31,6 +31,7 @@ TASKS = {
     "heartbeats",
     "epochs",
     "decisions",
+    "quarantines",
     "job mix",
     "history",
     "progress",

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.experiments.service import list_trials
-from coordinator.findings.service import is_indexed
+from coordinator.findings import service
+from coordinator.findings.service import follow_quarantines, is_indexed
 from coordinator.models import Project
 from coordinator.records.progress import find_differences, follow_runs
 from coordinator.selection import running_jobs
@@ -103,6 +104,25 @@ def test_papers_are_hidden_everywhere_and_come_back_as_they_were(case: Case) -> 
     assert (after["list"], after["export"], after["topic"][:200]) == (
         before["list"], before["export"], before["topic"][:200],
     )  # fmt: skip
+
+
+def test_what_a_decision_on_many_papers_leaves_to_be_done_follows_in_the_background(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "WORDS_AT_ONCE", 1)
+    monkeypatch.setattr(service, "TOPICS_AT_ONCE", 0)
+    follow_runs(case.database)
+    entry = case.hide()
+    assert "zebrafish" not in str(case.read("/findings/search?q=zebrafish")), "hidden ones are hidden at once"
+    for is_undone in (False, True):
+        if is_undone:
+            case.undo(entry)
+        with case.database.read() as session:
+            assert is_indexed(session) is not is_undone and list(find_differences(session)) != []
+        follow_quarantines(case.database)
+        with case.database.read() as session:
+            assert is_indexed(session) and list(find_differences(session)) == []
+    assert len(case.read("/findings/search?q=zebrafish")["items"]) == 2
 
 
 def test_counts_of_topics_leave_hidden_experiments_out(case: Case) -> None:
