@@ -157,20 +157,20 @@ class RunProcesses:
         for _ in range(self._spec.data.needs.hosts):
             self._results.append(self._stack.enter_context(self.handover.copy_start("result", size)))
 
-    def begin_next_host(self, deadline: float) -> None:
-        """End the current host and let the next one import the edited file, which does not reach the result yet.
-
-        Raises RunImpossible if there is no further host, and HarnessFault.
-        """
+    def take_next_host(self) -> None:
+        """End the current host. Raises RunImpossible if there is no further one, and HarnessNotReady."""
         if self.host is not None:
             self.host.process.end()
         if not self._waiting:
             raise RunImpossible("the project's scorer asked for more hosts than its prepare did")
         self.host, self._result = self._waiting.pop(0), self._results.pop()
-        process = self.host.process
-        process.await_ready()
-        process.send(BeginHost(**self._begin_edited), self.host.shared)
-        process.expect(Imported, deadline=deadline)
+        self.host.process.await_ready()
+
+    def begin_host(self, deadline: float) -> None:
+        """Let the current host import the edited file, which does not reach the result yet. Raises HarnessFault."""
+        assert self.host is not None
+        self.host.process.send(BeginHost(**self._begin_edited), self.host.shared)
+        self.host.process.expect(Imported, deadline=deadline)
 
     def load_host(self, deadline: float) -> int | None:
         """Let the current host load the result, once; the number of its parameters. Raises HarnessFault."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from threading import Event
+from typing import NoReturn
 from uuid import uuid4
 
 from shared.contract import BudgetClock
@@ -268,21 +269,30 @@ class ActiveRun:
             self._begin_next_host()
 
     def _begin_next_host(self) -> None:
-        self._processes.begin_next_host(self._scoring_ends)
+        self._processes.take_next_host()
         assert self._processes.host is not None
         self._host_clock = RunClock(self._clock.kind, self._processes.host.process, self._spec.cores)
+        self._host_clock.begin_edited()
+        self._processes.begin_host(self._scoring_ends)
+        self._check_import()
         self._answers = 0
+
+    def _check_import(self) -> None:
+        """Start the host's time for answers. Raises RunFailed if it took longer before than is free."""
+        self._host_clock.start_budget()
+        used, free = self._host_clock.before_start, self._budget.warm_up_seconds
+        if used is not None and free is not None and used > free:
+            self._fail_host(used, "before the result was in reach", free)
 
     def _check_host(self) -> None:
         """Raises RunFailed if the host has taken longer than the contract allows."""
         each = self._budget.answer_seconds
         if each is not None and (used := self._host_clock.used(newest=True)) > (allowed := each * (1 + self._answers)):
-            unit = "CPU seconds" if self._clock.kind is BudgetClock.CPU else "s"
-            raise RunFailed(
-                RunOutcome.TIMEOUT,
-                f"a model host took {used:.1f} {unit} to load the result and to answer {self._answers} times; "
-                f"{allowed:.1f} are allowed",
-            )
+            self._fail_host(used, f"to load the result and to answer {self._answers} times", allowed)
+
+    def _fail_host(self, used: float, why: str, allowed: float) -> NoReturn:
+        unit = "CPU seconds" if self._clock.kind is BudgetClock.CPU else "s"
+        raise RunFailed(RunOutcome.TIMEOUT, f"a model host took {used:.1f} {unit} {why}; {allowed:.1f} are allowed")
 
     def _score(self, size: int) -> Scored:
         """The score of the result of `size` bytes; that of the sealed data, if there is a key, is kept besides."""
@@ -318,8 +328,10 @@ class ActiveRun:
             self._begin_next_host()
             assert processes.host is not None
             return Renewed(), processes.host.shared
-        if self._answers == 0:
-            self._host_clock.start_budget()
+        if self._answers == 0 and self._clock.kind is BudgetClock.CPU:
+            self._check_import()  # its threads may have gone on
+        elif self._answers == 0:
+            self._host_clock.start_budget()  # waiting took wall time, which is not the host's
         if (parameters := processes.load_host(self._scoring_ends)) is not None:
             self._parameters = parameters
         assert processes.host is not None

@@ -344,6 +344,54 @@ def test_no_host_goes_on_training(measure_files: Measure, apart: Sandbox) -> Non
     assert report.outcome is RunOutcome.TIMEOUT and report.reason.startswith("a model host took ")
 
 
+WORKS_BEFORE_THE_RESULT = """
+
+import sys
+import threading
+import time
+
+def burn(seconds):
+    begun = time.process_time()
+    while time.process_time() - begun < seconds:
+        pass
+
+if "harness.host" in sys.orig_argv:
+    {work}
+"""
+
+
+def test_no_host_works_before_the_result_is_in_reach(measure_files: Measure, apart: Sandbox) -> None:
+    files = seed_files()
+    files["train.py"] += WORKS_BEFORE_THE_RESULT.format(work="burn(1)")
+    won = measure_files(files, budget=BY_CPU, sandbox=apart)
+    assert won.outcome is RunOutcome.OK, won.reason
+    report = measure_files(files, budget=BY_CPU | {"warm_up_seconds": 0.9}, sandbox=apart)
+    assert report.outcome is RunOutcome.TIMEOUT
+    assert report.reason.endswith("CPU seconds before the result was in reach; 0.9 are allowed"), report.reason
+
+
+def test_no_thread_of_a_host_works_until_the_scorer_asks(
+    measure_files: Measure, apart: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = RunProcesses.begin_scorer
+
+    def begin_late(processes: RunProcesses, size: int) -> None:
+        assert processes.host is not None
+        begun = processes.host.process.cpu_seconds().least
+        while processes.host.process.cpu_seconds().least < begun + 1:
+            time.sleep(0.01)
+        begin(processes, size)
+
+    monkeypatch.setattr(RunProcesses, "begin_scorer", begin_late)
+    files = seed_files()
+    files["train.py"] += WORKS_BEFORE_THE_RESULT.format(
+        work="threading.Thread(target=burn, args=(600,), daemon=True).start()"
+    )
+    report = measure_files(files, budget=BY_CPU | {"warm_up_seconds": 0.9}, sandbox=apart)
+    assert report.outcome is RunOutcome.TIMEOUT
+    assert report.reason.endswith("CPU seconds before the result was in reach; 0.9 are allowed"), report.reason
+
+
 def test_a_host_is_not_charged_for_waiting_until_the_scorer_asks(
     measure_files: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
