@@ -85,8 +85,8 @@ class Budget(Message):
     `handover_seconds` still counts, because a busy machine may delay it: keep that short, so that lateness gains
     little. A training by the CPU clock also ends after `wall_seconds`, by default three times `training_seconds`.
     By the same clock, what the edited file takes before the budget starts is free up to `warm_up_seconds` and beyond
-    them taken from its training; a model host has as much until it gets the result. It may then take `answer_seconds` for each answer and once more for loading
-    the result, all together. None: no limit.
+    them taken from its training; a model host has as much until it gets the result. It may then take `answer_seconds`
+    for each answer and once more for loading the result, all together. None: no limit.
     Unless a run `may_end_early`, as a compressor that is done does, one that used less than a quarter of its training
     is no `ok` run. Contracts from before this field allow it: what theirs measure is not known.
     """
