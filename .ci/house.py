@@ -155,6 +155,11 @@ def commits() -> Iterator[str]:
                 yield f"{path}:{called.lineno} commits"
 
 
+def strong_locks() -> Iterator[str]:
+    for place, _ in find_lines(r"with_for_update(=True|\((?!.*key_share=True))", "coordinator"):
+        yield f"{place} locks a row against those that refer to it, who may wait for each other: say key_share=True"
+
+
 def reexports() -> Iterator[str]:
     """`import X as X` offers a name that another module defines: whoever needs it imports it from there."""
     for place, line in find_lines(r"import (\w+) as \1$", *PACKAGES):
@@ -264,8 +269,8 @@ def merge_marks() -> Iterator[str]:
 
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
-    commits, reexports, wrong_links, untested_claims, unknown_paths, product_lines, long_walks, forked_migrations,
-    merge_marks, tests_of_speed,
+    commits, strong_locks, reexports, wrong_links, untested_claims, unknown_paths, product_lines, long_walks,
+    forked_migrations, merge_marks, tests_of_speed,
 )  # fmt: skip
 
 

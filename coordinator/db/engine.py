@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, Pool, Row, create_engine, event
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
@@ -40,6 +40,7 @@ POSTGRESQL_OPTIONS = (
 )
 
 POSTGRESQL_DISK_FULL = "53100"
+POSTGRESQL_DEADLOCK = "40P01"
 _IS_WRITING = "swarm_is_writing"
 
 
@@ -60,6 +61,11 @@ def is_disk_full(error: OperationalError) -> bool:
 def make_engine(url: URL) -> Engine:
     """An engine for SQLite or PostgreSQL. Nothing is connected yet."""
     return _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_postgresql_engine(url)
+
+
+def is_passing(error: DBAPIError) -> bool:
+    """Whether only what others wrote at that moment stood against it, so that the same request may go well now."""
+    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) == POSTGRESQL_DEADLOCK
 
 
 LabelledRow = Row[*tuple[Any, ...]]

@@ -68,7 +68,7 @@ def find_last_backup(session: Session) -> AuditEntry | None:
 
 def lock_entry(session: Session, entry_id: int) -> AuditEntry:
     """An entry, locked until the transaction ends. Raises NotFoundError."""
-    entry = session.scalar(select(AuditEntry).where(AuditEntry.id == entry_id).with_for_update())
+    entry = session.scalar(select(AuditEntry).where(AuditEntry.id == entry_id).with_for_update(key_share=True))
     return must_find(entry, f"The audit log has no entry {entry_id}.")
 
 

@@ -138,7 +138,7 @@ _OWN_VOUCHING = _VOUCHING.where(_AGREEMENTS.c.volunteer_id == _OWNER).subquery()
 _IS_QUARANTINED = or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None))
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 _EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS)
-_LOCK_EPOCH = _EPOCH.with_for_update()
+_LOCK_EPOCH = _EPOCH.with_for_update(key_share=True)
 _ADD_EPOCH = text(
     "INSERT INTO evidence_epochs "
     "(project_id, hardware_class, number, noise_sd, through_run_id, runs, rules, started_at) "

@@ -27,7 +27,7 @@ class NotHeldError(SwarmError, status=409, title="The result waits for nobody's 
 
 def find_decision(session: Session, sha: str, hardware_class: str) -> str | None:
     """The decision on a commit's results in a class, its row locked until the transaction ends."""
-    row = session.get(HeldDecision, (sha, hardware_class), with_for_update=True)
+    row = session.get(HeldDecision, (sha, hardware_class), with_for_update={"key_share": True})
     return row.decision if row else None
 
 

@@ -74,7 +74,7 @@ def _await_results(session: Session, is_theirs: ColumnElement[bool]) -> None:
     """Wait for results that are being stored now, and keep later ones waiting: they do not see yet that they do not
     count. Leases that have no result yet are locked for that, and then the classes that they are for."""
     is_open = is_theirs, _LEASES.c.result_key.is_(None)
-    session.execute(select(_LEASES.c.id).where(*is_open).order_by(_LEASES.c.id).with_for_update())
+    session.execute(select(_LEASES.c.id).where(*is_open).order_by(_LEASES.c.id).with_for_update(key_share=True))
     classes = select(_LEASES.c.project_id, _LEASES.c.hardware_class).where(is_theirs).distinct()
     for project_id, hardware_class in session.execute(classes.order_by(*classes.selected_columns)).all():
         contract = projects.contract_of(session.get_one(Project, project_id))

@@ -147,7 +147,7 @@ def list_published(session: Conn, volunteer_id: int, limit: int) -> list[int]:
 def lock_states(session: Conn, volunteer_id: int) -> dict[int, str]:
     """The states of an account's papers by their number, locked until the transaction ends."""
     query = select(_FINDINGS.c.id, _FINDINGS.c.state).where(_FINDINGS.c.experiment_id.in_(_select_made(volunteer_id)))
-    return {row.id: row.state for row in session.execute(query.order_by(_FINDINGS.c.id).with_for_update())}
+    return {row.id: row.state for row in session.execute(query.order_by(_FINDINGS.c.id).with_for_update(key_share=True))}
 
 
 def _select_made(volunteer_id: int) -> Select[int]:
@@ -173,7 +173,7 @@ def keep_unhidden(session: Conn, ids: Sequence[int]) -> set[int]:
 
 def lock_finding(session: Session, finding_id: int) -> Finding | None:
     """A finding, its row locked until the transaction ends."""
-    return session.scalar(select(Finding).where(Finding.id == finding_id).with_for_update())
+    return session.scalar(select(Finding).where(Finding.id == finding_id).with_for_update(key_share=True))
 
 
 def _outcome() -> ColumnElement[str]:

@@ -10,10 +10,11 @@ from typing import Annotated, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response, status
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from coordinator.accounts.security import SIGNED, read_bearer
 from coordinator.db.database import Database, ReadSession
+from coordinator.db.engine import is_passing
 from coordinator.http.addresses import find_address
 from coordinator.http.parameters import KNOWN_ONLY
 from coordinator.leases import claim as claims
@@ -68,13 +69,13 @@ class Jobs:
 
     async def run(self, function: Callable[..., T], *args: object, threads: Executor | None = None) -> T:
         """Call a function in a thread, for which the request is the current one, too; and again where another request
-        stored at that moment what must be there once, which it finds then."""
+        stored at that moment what must be there once, which it finds then, or held what this one waited for."""
         for left in reversed(range(TRIES)):
             try:
                 in_context = partial(copy_context().run, function, *args)
                 return await get_running_loop().run_in_executor(threads or self.threads, in_context)
-            except IntegrityError:
-                if not left:
+            except DBAPIError as error:
+                if not left or not is_passing(error):
                     raise
         raise AssertionError
 

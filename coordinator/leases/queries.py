@@ -119,7 +119,7 @@ _FIND = (
     .join(_PROJECTS, _PROJECTS.c.id == _LEASES.c.project_id)
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
-_LOCK = _FIND.with_for_update(of=_LEASES)
+_LOCK = _FIND.with_for_update(of=_LEASES, key_share=True)
 _OTHER = _LEASES.alias().c
 _OF_PROJECT = _OTHER.project_id == _LEASES.c.project_id, _OTHER.id != _LEASES.c.id
 _LOCK_WITH_CODE = _LOCK.add_columns(  # each by an index of its own

@@ -54,7 +54,7 @@ def _read_account(session: Session, name: str) -> dict[str, Any]:
     account = _lock_account(session, name)
     state = {column: getattr(account, column) for column in (*STATE, "quarantine", *PROFILE)}
     is_open = SignInLink.volunteer_id == account.id, SignInLink.used_at.is_(None), SignInLink.expires_at > now()
-    links = session.scalars(select(SignInLink.id).where(*is_open).with_for_update())
+    links = session.scalars(select(SignInLink.id).where(*is_open).with_for_update(key_share=True))
     return state | {name_link(link_id): LINK_OPEN for link_id in links}
 
 
@@ -121,7 +121,7 @@ def _write_worker(session: Session, key: str, changes: State, actor: Actor, _rea
 
 def _lock_token(session: Session, key: str) -> tuple[Token, Volunteer]:
     query = select(Token, Volunteer).join(Volunteer, Volunteer.id == Token.volunteer_id)
-    found = session.execute(query.where(Token.id == int(key)).with_for_update(of=Token)).one_or_none()
+    found = session.execute(query.where(Token.id == int(key)).with_for_update(of=Token, key_share=True)).one_or_none()
     row = must_find(found, f"There is no token {key}.")
     return row[0], row[1]
 
@@ -144,7 +144,7 @@ def _write_token(session: Session, key: str, changes: State, actor: Actor, _reas
 
 
 def _lock_invitation(session: Session, key: str) -> Invitation:
-    row = session.scalar(select(Invitation).where(Invitation.id == int(key)).with_for_update())
+    row = session.scalar(select(Invitation).where(Invitation.id == int(key)).with_for_update(key_share=True))
     return must_find(row, f"There is no invitation {key}.")
 
 
@@ -158,7 +158,7 @@ def _write_invitation(session: Session, key: str, changes: State, _actor: Actor,
 
 
 def _lock_finding(session: Session, key: str) -> Finding:
-    finding = session.scalar(select(Finding).where(Finding.id == int(key)).with_for_update())
+    finding = session.scalar(select(Finding).where(Finding.id == int(key)).with_for_update(key_share=True))
     return must_find(finding, f"There is no finding {key}.")
 
 
@@ -221,7 +221,7 @@ def _write_branch(session: Session, key: str, changes: State, actor: Actor, reas
 
 def _lock_mark(session: Session, name: str) -> QueueMark:
     """The mark of a thing in the queue, made if need be."""
-    mark = session.scalar(select(QueueMark).where(QueueMark.item == name).with_for_update())
+    mark = session.scalar(select(QueueMark).where(QueueMark.item == name).with_for_update(key_share=True))
     if mark is None:
         mark = QueueMark(item=name, assigned_to=None, dismissed_state=None)
         session.add(mark)

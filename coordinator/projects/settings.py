@@ -66,7 +66,7 @@ def merge(settings: ProjectSettings, changes: Flat) -> ProjectSettings:
 
 def lock_project(session: Session, name: str) -> Project:
     """The project, its row locked until the transaction ends. Raises NotFoundError."""
-    query = select(Project).where(Project.name == name).with_for_update()
+    query = select(Project).where(Project.name == name).with_for_update(key_share=True)
     return must_find(session.scalar(query.execution_options(populate_existing=True)), f"There is no project {name!r}.")
 
 

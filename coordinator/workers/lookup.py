@@ -33,11 +33,11 @@ _ROW = tuple(_WORKERS.c[name] for name in WorkerRow._fields)
 _LOCK = (
     select(*_ROW)
     .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name"))
-    .with_for_update()
+    .with_for_update(key_share=True)
 )
 _LOCK_ALL = (
     select(_WORKERS.c.id).where(_WORKERS.c.volunteer_id == bindparam("volunteer_id")).order_by(_WORKERS.c.id)
-).with_for_update()
+).with_for_update(key_share=True)
 _ASKER = (
     select(_TOKENS.c.volunteer_id, *_ROW)
     .outerjoin(_WORKERS, (_WORKERS.c.volunteer_id == _TOKENS.c.volunteer_id) & (_WORKERS.c.name == bindparam("name")))

@@ -12,7 +12,8 @@ from coordinator.db.database import Database
 from coordinator.evidence import decisions, epochs, posteriors, quarantine, renewal
 from coordinator.evidence.calibration_queries import EpochRow, list_unsettled
 from coordinator.evidence.renewal import follow_decisions
-from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
+from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project, Volunteer
+from coordinator.workers.lookup import lock_worker
 from shared.contract import Contract
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
@@ -239,3 +240,11 @@ def add_results(swarm: Swarm, volunteer: str) -> None:
         worker = history.add_worker("w1", volunteer)
         history.measure(worker, history.project.root_sha, 3.31)
         history.add_experiment(worker, swarm.grandchild, 3.28, make_proposal())
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_epoch_begins_while_a_worker_asks_for_a_job(swarm: Swarm) -> None:
+    with swarm.database.begin() as claim, ThreadPoolExecutor(1) as thread:
+        volunteer_id = claim.scalar(select(Volunteer.id).where(Volunteer.name == LIAR))
+        assert volunteer_id is not None and lock_worker(claim, volunteer_id, "w9") is not None
+        thread.submit(end_epochs, swarm.database, always=True).result(30)

@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from psycopg.errors import DeadlockDetected
+from sqlalchemy.exc import OperationalError
 
 from coordinator.app import create_app
 from coordinator.leases import service
@@ -192,3 +194,16 @@ def test_what_takes_long_of_a_job_delays_no_heartbeat(
         finally:
             is_done.set()
         assert {answer.result(30).status_code for answer in waiting} == {404}
+
+
+def test_a_request_that_the_database_gave_up_for_another_is_carried_out_again(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [OperationalError("update", {}, DeadlockDetected()), LeaseUnknownError("There is no such lease.")]
+
+    def fail(*_: object) -> NoReturn:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(service, "release", fail)
+    answer = http.post(f"/api/v1/leases/{uuid4()}/release", json={"token": "x", "reason": "r"})
+    assert (answer.status_code, errors) == (404, [])
