@@ -147,7 +147,9 @@ def list_published(session: Conn, volunteer_id: int, limit: int) -> list[int]:
 def lock_states(session: Conn, volunteer_id: int) -> dict[int, str]:
     """The states of an account's papers by their number, locked until the transaction ends."""
     query = select(_FINDINGS.c.id, _FINDINGS.c.state).where(_FINDINGS.c.experiment_id.in_(_select_made(volunteer_id)))
-    return {row.id: row.state for row in session.execute(query.order_by(_FINDINGS.c.id).with_for_update(key_share=True))}
+    return {
+        row.id: row.state for row in session.execute(query.order_by(_FINDINGS.c.id).with_for_update(key_share=True))
+    }
 
 
 def _select_made(volunteer_id: int) -> Select[int]:
