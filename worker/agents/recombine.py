@@ -22,6 +22,7 @@ from worker.agents.search_space import (
     is_fixed,
     read_constants,
     read_settings,
+    read_values,
     rewrite_constants,
 )
 from worker.git.merge import MergeConflict, reapply
@@ -135,11 +136,10 @@ class CombineAgent(Agent):
             fates.append(StepReport(experiment_id=step.step.experiment_id, fate=fate))
         path, source = find_editable(replace(task, base=task.base.model_copy(update={"files": dict(files)})))
         try:
-            before = {name: constant.value for name, constant in read_constants(base[path]).items()}
+            before = read_values(base[path])
             asked = fit_settings(read_constants(source), task.assignment.settings)
             source = rewrite_constants(source, asked)
-            after = {name: constant.value for name, constant in read_constants(source).items()}
-            set_already = [name for name, value in after.items() if value != before.get(name)]
+            set_already = [name for name, value in read_values(source).items() if value != before.get(name)]
             own = draw_values(task, source, task.assignment.new_values, keep=set_already)
             files = {**files, path: rewrite_constants(source, own)}
         except ConstantsError as error:

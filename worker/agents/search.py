@@ -23,9 +23,9 @@ from worker.agents.search_space import (
     ConstantsError,
     NumberRange,
     SearchSpace,
-    find_space,
     fits_proposal,
-    read_constants,
+    read_spaces,
+    read_values,
     rewrite_constants,
 )
 
@@ -63,8 +63,7 @@ class SearchAgent(Agent):
         """Draft a change of one or two constants that no trial has. Raises AgentError if none is left."""
         path, source = find_editable(task)
         try:
-            current = {name: constant.value for name, constant in read_constants(source).items()}
-            spaces = {n: s for n, c in read_constants(source).items() if (s := find_space(c)) is not None}
+            current, spaces = read_values(source), read_spaces(source)
         except ConstantsError as error:
             raise AgentError(f"{path}: {error}") from error
         if not spaces:
@@ -94,10 +93,8 @@ class SearchAgent(Agent):
         path, source = find_editable(task)
         if report.metric is None or draft.agent != self.name or path not in draft.files:
             return plain
-        before, after = read_constants(source), read_constants(draft.files[path])
-        current = {name: constant.value for name, constant in before.items()}
-        spaces = {n: s for n, c in before.items() if (s := find_space(c)) is not None}
-        changes = {n: after[n].value for n in spaces if n in after and after[n].value != current[n]}
+        current, spaces, after = read_values(source), read_spaces(source), read_values(draft.files[path])
+        changes = {name: after[name] for name in spaces if name in after and after[name] != current[name]}
         trial = Trial(
             sha=report.commit_sha, parent_sha=task.base.sha, title=draft.proposal.title, axis=draft.proposal.axis,
             settings=draft.proposal.settings, metric_mean=report.metric, metric_sd=None, outcome=report.outcome,
@@ -118,11 +115,9 @@ class SearchAgent(Agent):
 def draw_values(task: Task, source: str, count: int, keep: Collection[str]) -> dict[str, Setting]:
     """New values for up to `count` constants of a file, at most half of those that may change and none of `keep`.
     Raises ConstantsError; AgentError if every draw was tried already."""
-    constants = read_constants(source)
-    current = {name: constant.value for name, constant in constants.items()}
-    spaces = {n: s for n, c in constants.items() if (s := find_space(c)) is not None}
+    spaces = read_spaces(source)
     free = [name for name in spaces if name not in keep]
-    return _Search(task, current, spaces).draw_several(free, min(count, (len(spaces) + 1) // 2, len(free)))
+    return _Search(task, read_values(source), spaces).draw_several(free, min(count, (len(spaces) + 1) // 2, len(free)))
 
 
 class _Search:

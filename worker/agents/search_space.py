@@ -57,14 +57,24 @@ def read_constants(source: str) -> dict[str, Constant]:
     return {c.name: c for c in found if c is not None and assigned[c.name] == 1}
 
 
+def read_values(source: str) -> dict[str, Setting]:
+    """The values of a file's constants by name. Raises ConstantsError."""
+    return {name: constant.value for name, constant in read_constants(source).items()}
+
+
+def read_spaces(source: str) -> dict[str, "SearchSpace"]:
+    """The search spaces of those constants of a file that are to be searched. Raises ConstantsError."""
+    spaces = {name: find_space(constant) for name, constant in read_constants(source).items()}
+    return {name: space for name, space in spaces.items() if space is not None}
+
+
 def read_settings(files: Mapping[str, str]) -> dict[str, Setting]:
     """The constants of these files, for a proposal; none if a file is not valid Python."""
     settings: dict[str, Setting] = {}
     for path, text in files.items():
         if path.endswith(".py"):
             try:
-                found = ((name, constant.value) for name, constant in read_constants(text).items())
-                settings |= {name: value for name, value in found if fits_proposal(name, value)}
+                settings |= {name: value for name, value in read_values(text).items() if fits_proposal(name, value)}
             except ConstantsError:
                 return {}  # the run will report the mistake
     return dict(list(settings.items())[:MAX_SETTINGS])
@@ -197,9 +207,7 @@ SearchSpace = NumberRange | Choices
 
 def find_space(constant: Constant) -> SearchSpace | None:
     """The search space of a constant, or None if it is not to be searched."""
-    if _FIXED.search(constant.comment):
-        return None
-    return _annotated(constant) or _default(constant.value)
+    return None if is_fixed(constant) else _annotated(constant) or _default(constant.value)
 
 
 def is_fixed(constant: Constant) -> bool:

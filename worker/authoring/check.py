@@ -12,7 +12,7 @@ from functools import partial
 
 from shared.contract import Contract
 from shared.runs import Hardware, RunOutcome, RunReport
-from worker.agents.search_space import ConstantsError, find_space, read_constants
+from worker.agents.search_space import ConstantsError, read_spaces
 from worker.authoring.local_run import TreeRunner, WorkTree
 from worker.authoring.view import View
 from worker.commands.options import WorkerCommandError
@@ -209,7 +209,7 @@ def _inspect_files(tree: WorkTree) -> Iterator[Remark]:
 
 def _count_spaces(text: str) -> int:
     try:
-        return sum(find_space(constant) is not None for constant in read_constants(text).values())
+        return len(read_spaces(text))
     except ConstantsError:
         return 0
 

@@ -8,7 +8,7 @@ from shared.contract import parse_contract
 from shared.experiments import Posterior, Setting, Trial
 from shared.leases import BaseCommit
 from worker.agents.base import Draft, Task
-from worker.agents.search_space import read_constants
+from worker.agents.search_space import read_values
 
 TRAIN = '''\
 """A model — small."""
@@ -54,7 +54,7 @@ def sha_of(text: str) -> str:
 
 
 def settings_of(source: str = TRAIN, **changes: Setting) -> dict[str, Setting]:
-    return {name: c.value for name, c in read_constants(source).items()} | changes
+    return read_values(source) | changes
 
 
 def make_trial(

@@ -10,7 +10,7 @@ from tests.worker.agents.tasks import TRAIN, make_task, sha_of
 from tests.worker.agents.test_recombine import BIAS, DEEPER, DEEPER_STILL, change, make_step
 from worker.agents.base import AgentError, StepFiles, Task
 from worker.agents.recombine import CombineAgent
-from worker.agents.search_space import read_constants
+from worker.agents.search_space import read_values
 
 
 def make_combination(*steps: StepFiles, new_values: int = 0, **settings: Setting) -> Task:
@@ -22,11 +22,11 @@ def make_combination(*steps: StepFiles, new_values: int = 0, **settings: Setting
 
 def read(task: Task) -> dict[str, Setting]:
     text = CombineAgent().propose(task).files["train.py"]
-    return {name: constant.value for name, constant in read_constants(text).items()}
+    return read_values(text)
 
 
 def find_moved(task: Task) -> dict[str, Setting]:
-    before = {name: constant.value for name, constant in read_constants(TRAIN).items()}
+    before = read_values(TRAIN)
     return {name: value for name, value in read(task).items() if value != before[name]}
 
 

@@ -11,9 +11,9 @@ from tests.support.messages import make_run
 from tests.worker.agents.tasks import TRAIN, make_task, make_trial, settings_of, sha_of
 from worker.agents.base import AgentError
 from worker.agents.search import SearchAgent
-from worker.agents.search_space import find_space, read_constants
+from worker.agents.search_space import read_spaces
 
-SPACES = {name: space for name, c in read_constants(TRAIN).items() if (space := find_space(c)) is not None}
+SPACES = read_spaces(TRAIN)
 ROOT = make_trial("root", 3.3)
 
 

@@ -13,6 +13,7 @@ from worker.agents.search_space import (
     SearchSpace,
     find_space,
     read_constants,
+    read_values,
     rewrite_constants,
 )
 
@@ -94,8 +95,7 @@ def test_tells_steps_that_a_run_cannot_tell(line: str, one: Setting, other: Sett
 
 
 def test_finds_the_literals_that_stand_at_module_level() -> None:
-    values = {name: constant.value for name, constant in read_constants(TRAIN).items()}
-    assert values == {
+    assert read_values(TRAIN) == {
         "LEARNING_RATE": 0.003,
         "DEPTH": 4,
         "HEADS": 4,
