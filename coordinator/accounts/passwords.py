@@ -12,8 +12,9 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
+from coordinator.accounts.permissions import check_not_suspended
 from coordinator.accounts.service import JoinRules, SignInInvalidError, get_account, is_name, sign_up
-from coordinator.accounts.sessions import Visit, check_not_suspended, end_sessions, start_session
+from coordinator.accounts.sessions import Visit, end_sessions, start_session
 from coordinator.db.database import Database
 from coordinator.http.addresses import hash_address
 from coordinator.http.errors import SwarmError

@@ -7,6 +7,7 @@ from enum import StrEnum, auto
 from typing import NamedTuple
 
 from coordinator.http.errors import SwarmError
+from coordinator.models import Volunteer
 from shared.workers import Role, TokenScope
 
 
@@ -76,8 +77,7 @@ class Caller(NamedTuple):
 
 def check(caller: Caller, permission: Permission) -> None:
     """Raise AccountStoppedError or NotAllowedError unless the account has the permission."""
-    if caller.suspension is not None:
-        raise AccountSuspendedError(f"A maintainer suspended {caller.name}: {caller.suspension}")
+    check_not_suspended(caller)
     if caller.is_pending or (permission is Permission.READ and not caller.is_approved):
         raise AccountPendingError(f"A maintainer has not approved {caller.name} yet.")
     if caller.quarantine is not None and permission is not Permission.READ:
@@ -85,6 +85,12 @@ def check(caller: Caller, permission: Permission) -> None:
     check_role(Role(caller.role), permission)
     if ALLOWED[permission] is not _EVERYBODY and caller.scope != TokenScope.DUTIES:
         raise NotAllowedError("A worker's token carries no duties. Sign in with a password or a sign-in link.")
+
+
+def check_not_suspended(account: Caller | Volunteer) -> None:
+    """Raise AccountSuspendedError for an account that nobody may sign in to."""
+    if account.suspension is not None:
+        raise AccountSuspendedError(f"A maintainer suspended {account.name}: {account.suspension}")
 
 
 def check_role(role: Role, permission: Permission) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
-from coordinator.accounts.permissions import AccountSuspendedError, Caller, NotAllowedError
+from coordinator.accounts.permissions import Caller, NotAllowedError, check_not_suspended
 from coordinator.accounts.service import LINK_PREFIX, SignInInvalidError, hash_token
 from coordinator.db.database import Database
 from coordinator.models import BrowserSession, Volunteer
@@ -71,12 +71,6 @@ def sign_in(session: Session, secret: str, browser: str) -> str:
         raise SignInInvalidError("This link or token is unknown, used or over.")
     check_not_suspended(session.get_one(Volunteer, volunteer_id))
     return start_session(session, volunteer_id, scope, browser, token_id)
-
-
-def check_not_suspended(account: Volunteer) -> None:
-    """Raise AccountSuspendedError for an account that nobody may sign in to."""
-    if account.suspension is not None:
-        raise AccountSuspendedError(f"A maintainer suspended {account.name}: {account.suspension}")
 
 
 def check_not_by_token(visit: Visit) -> None:
