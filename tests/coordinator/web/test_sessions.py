@@ -107,7 +107,7 @@ def test_forms_need_the_token_of_their_own_session(pages: FastAPI) -> None:
     assert ada.post("/pages/form", csrf=draw_form_token(bob.secret)).status_code == 403
     for wrong in ("", "x", "%%%", draw_form_token(ada.secret)[:-4], draw_form_token(ada.secret)[4:]):
         refused = ada.post("/pages/form", csrf=wrong)
-        assert refused.status_code == 403 and "Go back, load the page again" in refused.text
+        assert refused.status_code == 403 and "Load it again, and send the form anew" in refused.text
     assert ada.http.post("/pages/form", headers={"X-CSRF-Token": draw_form_token(ada.secret)}).status_code == 200
     assert ada.http.post("/pages/form", json={"csrf": draw_form_token(ada.secret)}).status_code == 403
 
