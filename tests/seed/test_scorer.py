@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -411,6 +412,27 @@ def test_reads_logits_by_torch_as_by_numpy() -> None:
     for row in range(3):  # a place's loss is the same to the last bit, whatever it is asked with
         alone = NumpyAnswers(logits[row : row + 1, 2:4]).of_targets(targets[row : row + 1, 2:4])
         assert (alone == by_numpy[row, 2:4]).all()
+
+
+PLACES = numpy.arange(1024)
+HOSTILE = {
+    "one large, the others too small to count": numpy.where(PLACES == 0, 0.0, -17.0),
+    "steps of the smallest number": PLACES * 1e-45,
+    "zeros of both signs": numpy.where(PLACES % 2, -0.0, 0.0),
+    "differences that rounding hides": 1e30 + PLACES * 1e22,
+    "exponentials that are rounded down": -numpy.log1p(PLACES * 2.0**-24),
+    "almost too large": numpy.where(PLACES == 0, 3.4e38, 3.3999999e38),
+}
+
+
+@pytest.mark.parametrize("logits", HOSTILE.values(), ids=HOSTILE)
+def test_no_logits_hold_more_probability_than_one(logits: numpy.ndarray) -> None:
+    """All targets at one place together: what rounding adds is less than 0.0001 nats."""
+    given = numpy.broadcast_to(logits.astype(numpy.float32), (1, len(PLACES), len(PLACES)))
+    for reader in (NumpyAnswers, lambda found: TorchAnswers(found.copy(), "cpu")):
+        with suppress(Rejected):
+            chances = numpy.exp(reader(given).of_targets(PLACES[None]).astype(numpy.float64))
+            assert chances.sum() < 1.0001
 
 
 @pytest.mark.parametrize("bad", [numpy.nan, numpy.inf, -numpy.inf, -3e38])

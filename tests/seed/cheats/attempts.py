@@ -175,6 +175,10 @@ EXPECTED = {
     "asks_the_network": HONEST,
     "reads_secrets": HONEST,
     "outlives_the_run": HONEST,
+    "reads_the_callers_frame": HONEST,
+    "overrides_torch_functions": HONEST,
+    "enters_a_dispatch_mode": HONEST,
+    "changes_its_answer_later": HONEST,
 }
 
 
