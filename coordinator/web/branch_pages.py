@@ -6,11 +6,13 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import STAFF, Caller
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.http.errors import SwarmError
+from coordinator.http.prefix import root
 from coordinator.lineage.branches import view_branches, view_log
 from coordinator.models import AuditEntry
 from coordinator.moderation import branches
@@ -37,8 +39,10 @@ class BranchChange(StrEnum):
 
 
 @router.get("/projects/{name}/branches")
-def show_branches(name: Slug, session: ReadSession, visitor: Visitor) -> Response:
-    """A project's branches and proposals."""
+def show_branches(name: Slug, session: ReadSession, visitor: Visitor, branch: Slug | None = None) -> Response:
+    """A project's branches and proposals; leads to one of them where its earlier address names it."""
+    if branch:
+        return RedirectResponse(f"{root()}/projects/{name}/branches/{branch}", 301)
     return _render_branches(session, visitor, name, None)
 
 
@@ -70,12 +74,9 @@ def name_branch(
     branch: Annotated[Slug, Form(alias="name")],
     theme: Annotated[LongText, Form()],
 ) -> Response:
-    """Name a research direction."""
-    try:
-        with database.write() as session:
-            made = projects.request_branch(session, contributor.id, name, BranchRequest(name=branch, theme=theme))
-    except SwarmError as error:
-        return _answer(request, name, f"{error.title}. {error.detail}", "problem")
+    """Name a research direction. What refuses it shows its theme again."""
+    with database.write() as session:
+        made = projects.request_branch(session, contributor.id, name, BranchRequest(name=branch, theme=theme))
     waits = " It waits for a maintainer's approval." if made.state is BranchState.PROPOSED else ""
     return _answer(request, name, f"{branch} is named.{waits}", "done")
 

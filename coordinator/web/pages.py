@@ -1,6 +1,7 @@
 """The pages. Each address is permanent and holds the view state; most have a `.json` twin with the same content."""
 
 from collections.abc import AsyncIterable
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -53,7 +54,7 @@ from coordinator.web.sessions import Visitor
 from coordinator.web.sign_in import base_url
 from coordinator.workers import service as workers
 from shared.findings import FindingState
-from shared.protocol import CLEAN, Slug
+from shared.protocol import CLEAN, Slug, now
 
 router = APIRouter(include_in_schema=False)
 
@@ -262,14 +263,22 @@ MAX_PACE_RUNS = 1_000
 """Number of newest results from which the pace is told."""
 
 
+def _tell_rate(results: int, hours: float) -> str:
+    """`12 results an hour`, or a day where that is fewer than one an hour."""
+    per_hour = results / max(hours, 1 / 60)
+    return f"{per_hour:,.0f} results an hour" if per_hour >= 1 else f"{24 * per_hour:.1f} results a day"
+
+
 @router.get("/status")
 def show_status(request: Request, session: ReadSession) -> Response:
     """Throughput, what waits in each hardware class, background tasks, and the last verified backup."""
     tasks: BackgroundTasks = request.app.state.background
+    pace = evidence.find_pace(session, MAX_PACE_RUNS)
     page = {
         "now": view_now(session, None),
         "machines": workers.count_recent(session),
-        "pace": evidence.find_pace(session, MAX_PACE_RUNS),
+        "pace": pace,
+        "rate": _tell_rate(pace.runs, (now() - pace.since) / timedelta(hours=1)) if pace.runs > 1 else "",
         "due": evidence.count_due_by_class(session),
         "tasks": tasks.list_health(),
         "backup": find_last_backup(session),

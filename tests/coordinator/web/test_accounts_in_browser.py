@@ -103,3 +103,36 @@ def test_accounts_are_found_while_one_types(page: Page, swarm: Swarm) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("rosalind")
     check_page(page)
     page.context.clear_cookies()
+
+
+def test_filters_of_a_list_are_in_its_address_and_back_takes_them_back(page: Page, swarm: Swarm) -> None:
+    address = f"{swarm.url}/projects/tiny/experiments"
+    page.goto(address)
+    verdicts, verdict, failed = (
+        page.locator("td.verdict"),
+        page.locator("select[name=verdict]"),
+        page.locator("[name=failed]"),
+    )
+    count = verdicts.count()
+    verdict.select_option("worse")
+    expect(page).to_have_url(f"{address}?verdict=worse")
+    shown = verdicts.all_inner_texts()
+    assert {*shown} == {"worse"}
+    file = page.get_by_role("link", name="CSV").get_attribute("href")
+    assert file == "/swarm/projects/tiny/experiments.csv?verdict=worse"
+    check_page(page)
+    failed.select_option("true")
+    expect(page).to_have_url(f"{address}?verdict=worse&failed=true")
+    expect(page.get_by_text("No experiment fits these filters.")).to_be_visible()
+    page.go_back()
+    expect(verdicts).to_have_count(len(shown))
+    expect(failed).to_have_value("")
+    page.go_back()
+    expect(verdicts).to_have_count(count)
+    expect(verdict).to_have_value("")
+    page.locator("[name=axis]").fill("none of them")
+    page.locator("[name=axis]").press("Enter")
+    expect(page).to_have_url(f"{address}?axis=none%20of%20them")
+    page.get_by_text("Columns").click()
+    page.locator("[name=columns][value=age]").uncheck()
+    expect(page).to_have_url(re.compile("axis=none.*columns=kind"))

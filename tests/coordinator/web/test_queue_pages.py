@@ -151,7 +151,10 @@ def test_branches_are_named_approved_and_changed_on_their_page(app: FastAPI, bos
         boss.post(f"{path}/warmup/{change}", reason="a good idea", **more)
         assert f"Done: {change} warmup" in boss.get(path).text
     boss.post(f"{path}/early/pause", reason="enough of it")
-    page = boss.get(f"{path}?branch=early").text
+    again = ada.post(path, name="early", theme="Long words\non a direction.")
+    assert again.status_code == 409 and "Long words\non a direction." in again.text, "what was typed is kept"
+    assert boss.get(f"{path}?branch=early").headers["location"] == f"{path}/early"
+    page = boss.get(f"{path}/early").text
     assert "by a maintainer" in page and "≥ 30 %" in page and "It was warmup. a good idea" in page
     boss.post(f"{path}/baseline/delete", reason="away with it")
     assert "Nothing was done. The branch is not empty" in boss.get(path).text

@@ -38,4 +38,8 @@ def test_a_swarm_with_a_past(http: TestClient, database: Database, tmp_path: Pat
     text = http.get("/status").text
     assert "The last verified backup was made" in text and "it has 1,234 runs" in text
     assert 'cpu &lt;b&gt;</bdi></th><td class="number">3</td><td class="number">1</td>' in text
-    assert "the first arrived" in text and '<th scope="row">epochs</th><td>works</td>' in text
+    assert (
+        "results an hour</span>: of the newest" in text
+        and "the first arrived" in text
+        and '<th scope="row">epochs</th><td>works</td>' in text
+    )
