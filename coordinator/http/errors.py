@@ -1,6 +1,7 @@
 """The one base of all domain errors, and the one place that renders an error: RFC 9457 problem documents."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import structlog
@@ -75,7 +76,7 @@ def must_find(found: Found | None, problem: str) -> Found:
     return found
 
 
-class RequestInvalidError(SwarmError, status=422, title="The request is not of the form that the API describes"):
+class RequestInvalidError(SwarmError, status=422, title="The request is not of the right form"):
     """See /docs for the form of each request."""
 
 
@@ -121,15 +122,17 @@ def _on_swarm_error(_request: Request, error: Exception) -> Response:
 
 def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    mistakes: list[dict[str, Any]] = [
-        {
-            "where": clean_text(".".join(str(part) for part in e["loc"]))[:MAX_PLACE],
-            "what": clean_text(describe_mistake(e)),
-        }
-        for e in error.errors()[:20]
-    ]
+    found = {_name_place(e["loc"]): describe_mistake(e) for e in error.errors()[19::-1]}  # of one place, the first
+    mistakes = [{"where": where, "what": clean_text(what)} for where, what in reversed(found.items())]
     detail = "; ".join(f"{m['where']}: {m['what']}" for m in mistakes[:3])
     return problem_response(RequestInvalidError(detail, errors=mistakes).to_problem())
+
+
+def _name_place(place: Sequence[Any]) -> str:
+    """`body.files.0.path`; of a parameter its name alone, whatever kinds of value it may have."""
+    parts = place if place[0] == "body" else place[:2]
+    name: str = clean_text(".".join(map(str, parts)))
+    return name[:MAX_PLACE]
 
 
 def _on_routing_error(request: Request, error: Exception) -> Response:

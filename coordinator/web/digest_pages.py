@@ -9,7 +9,7 @@ from coordinator.db.database import ReadSession
 from coordinator.projects import service as projects
 from coordinator.records import digest as digests
 from coordinator.settings import CoordinatorSettings
-from coordinator.web.rendering import render, render_markdown, render_part
+from coordinator.web.rendering import ALLOWED_TAGS, render, render_markdown, render_part
 from shared.digests import Digest, Week
 from shared.protocol import Slug
 
@@ -31,7 +31,9 @@ def show_feed(name: Slug, request: Request, session: ReadSession) -> Response:
         project=project,
         base_url=base_url,
         updated=max((one.made_at for one in final), default=project.created_at),
-        entries=[(one, render_markdown(_write_markdown(one, base_url))) for one in final],
+        entries=[
+            (one, render_markdown(_write_markdown(one, base_url), tags=ALLOWED_TAGS | {"h1", "h2"})) for one in final
+        ],
         make_id=lambda week: uuid5(NAMESPACE_URL, f"{project.root_sha}/{project.name}/{week}").urn,
     )
     return Response(_NO_XML.sub("", feed), media_type="application/atom+xml")

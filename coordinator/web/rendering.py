@@ -1,7 +1,7 @@
 """Renders templates: their filters and globals, strangers' text as HTML, and the addresses of static files."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -28,7 +28,7 @@ from shared.formatting import count_noun, format_effect, format_measure, format_
 STATIC_FOLDER = Path(__file__).parent / "static"
 KEEP_FOREVER = "public, max-age=31536000, immutable"
 
-ALLOWED_TAGS = {"a", "blockquote", "br", "code", "em", "li", "ol", "p", "pre", "strong", "ul"}
+ALLOWED_TAGS = frozenset(("a", "blockquote", "br", "code", "em", "li", "ol", "p", "pre", "strong", "ul"))
 """No headings, tables or images: a finding is a few sentences, and an image would tell its host who reads it."""
 
 MAX_COLOURED_LINES = 500
@@ -105,10 +105,10 @@ def format_utc(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def render_markdown(text: str) -> Markup:
+def render_markdown(text: str, *, tags: Set[str] = ALLOWED_TAGS) -> Markup:
     """An agent's Markdown as HTML. Raw HTML is shown as text; links lead only to http and https."""
     html = nh3.clean(
-        _markdown.render(text), tags=ALLOWED_TAGS, attributes={"a": {"href"}}, url_schemes={"http", "https"},
+        _markdown.render(text), tags=set(tags), attributes={"a": {"href"}}, url_schemes={"http", "https"},
         link_rel="nofollow noopener noreferrer",
     )  # fmt: skip
     return Markup(html)  # noqa: S704  sanitised on the line above

@@ -269,6 +269,7 @@ def test_feeds_and_digests_name_addresses_below_the_path(demo: Demo) -> None:
         named = re.findall(r"""(?:href=["']|href=&quot;|href=&#34;|]\()([^"')&]+)""", answer.text)
         assert answer.status_code == 200 and len(named) > 3, address
         assert [one for one in named if not one.startswith(f"{demo.url}/")] == []
+        assert ("&lt;h2&gt;" if address.endswith("atom") else "\n## ") + "Records" in answer.text, "it has headings"
 
 
 class Watch:

@@ -170,3 +170,13 @@ def test_the_version_is_the_one_that_the_worker_said(http: TestClient, worker: M
     worker.claim()
     page = http.get("/workers?version=1.2.3").text
     assert len(names_of(page)) == 1, "who does not say it keeps the one known"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_wrong_choice_is_named_once(http: TestClient) -> None:
+    """A filter may be one of several kinds of value, of which a person knows nothing."""
+    answer = http.get("/workers?state=awake&mark=none")
+    assert answer.status_code == 422
+    assert [mistake["where"] for mistake in answer.json()["errors"]] == ["query.state", "query.mark"]
+    page = http.get("/workers?state=awake", headers={"Accept": "text/html"}).text
+    assert "query.state: must be &#39;working&#39;" in page and "^$" not in page
