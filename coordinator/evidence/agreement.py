@@ -224,7 +224,19 @@ def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
     others = pool((run for run in runs if run.trust is not Trust.ANCHOR), noise_sd)
     others = Normal(others.mean, max(others.sd, anchors.sd / sqrt(MAX_OTHERS) if anchors.sd < inf else 0.0))
     pooled = others if anchors.sd == inf else anchors if others.sd == inf else combine(anchors, others)
-    return Normal(pooled.mean, pooled.sd * measure_scatter(measurements, noise_sd))
+    return Normal(pooled.mean, pooled.sd * measure_disagreement(measurements, noise_sd, runs))
+
+
+def measure_disagreement(
+    measurements: Sequence[Measurement], noise_sd: float, selected: Sequence[Measurement] | None = None
+) -> float:
+    """By how much a commit's number is less certain because those who measured it differ: its scatter. Where it rests
+    on two who contradict each other it is as uncertain as they are apart, so that one who makes numbers up moves it
+    the less the larger its lie is, until others measured it too."""
+    said = _pool_by_volunteer(select(measurements, noise_sd) if selected is None else selected, noise_sd)
+    apart = max(_measure_distances(said).values()) if len(said) == CHECKERS else 0.0
+    scatter = measure_scatter(measurements, noise_sd)
+    return max(scatter, apart) if apart > LOSES_TRUST else scatter
 
 
 def measure_scatter(measurements: Sequence[Measurement], noise_sd: float) -> float:

@@ -32,10 +32,10 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 15
+RULES = 16
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
-RESPONSES_LEARNT = 12
+RESPONSES_LEARNT = 16
 """The rules since which an epoch's responses are estimated as they are now; one from before begins anew."""
 
 
@@ -116,7 +116,8 @@ def calibrate_newcomer(
 def derive_newcomer(
     session: Conn, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
 ) -> Response | None:
-    """A worker's response from its runs of a commit up to `run_id`; None where no calibrated worker measured it."""
+    """A worker's response from its runs of a commit up to `run_id`; None where no calibrated worker measured it, and
+    where a single volunteer did, from whom it differs by so much that one of the two must be wrong."""
     runs = queries.list_measured(session, epoch, sha, run_id)
     others_here = {run.worker_id for run in runs} - {worker_id}
     calibrated = queries.map_earlier_responses(session, epoch, others_here, run_id)
@@ -139,7 +140,9 @@ def derive_newcomer(
     if not own or not others:
         return None
     level = agreement.estimate(others, epoch.noise_sd)  # so that no lie about the seed moves those who come later
-    return offsets.estimate_newcomer(own, level, epoch.noise_sd, epoch.find_unknown(contract))
+    placed = offsets.estimate_newcomer(own, level, epoch.noise_sd, epoch.find_unknown(contract))
+    agreed = {run.volunteer_id for run in agreement.leave_out_apart(others, epoch.noise_sd)}
+    return placed.response if placed.is_plausible or len(agreed) >= statistics.CHECKERS else None
 
 
 def derive_epoch(contract: Contract, runs: Sequence[SharedRun], seed: str) -> offsets.EpochEstimate:

@@ -135,8 +135,8 @@ class EvidenceCase(NamedTuple):
 
     @property
     def scatter(self) -> float:
-        """How much more the commit's measurements differ than the noise of its class says."""
-        return agreement.measure_scatter(self.runs, self.model.noise_sd)
+        """How much less certain the commit's number is because its measurements differ."""
+        return agreement.measure_disagreement(self.runs, self.model.noise_sd)
 
     @property
     def chance_of_effect(self) -> float | None:

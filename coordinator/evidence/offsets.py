@@ -41,6 +41,9 @@ NOTHING_LOST: Mapping[int, float] = MappingProxyType({})
 SLOPE_SD = 10.0
 """Prior sd of an offset's change with the logarithm of throughput, in units of the contract's sd of offsets."""
 
+IMPLAUSIBLE = 3.0
+"""A newcomer's difference from others that is more than so many sd of machines' offsets is not plausible."""
+
 ROUNDS = 4
 """Rounds in which gains, noise and levels are fitted to each other."""
 
@@ -138,12 +141,21 @@ def _fit(
         asked = pool_noise(straight, noise_sd, _count_fitted(straight, found, numbers, spread))
         pooled = min(asked, MAX_NOISE * noise_sd)
     found = responses.fit(layout, above, pooled, spread, slope_sd)
+    usual = _find_usual(layout, found)
+    found, centre = found._replace(offsets=found.offsets - usual), centre + usual
     return EpochEstimate(
         pooled,
         {worker: responses.respond(found, number, centre) for worker, number in numbers.items()},
         asked if asked > ASKED_ABOUT * noise_sd else None,
         spread, centre, found.slope,
     )  # fmt: skip
+
+
+def _find_usual(layout: Layout, found: responses.Fit) -> float:
+    """The median of volunteers' offsets. Runs tell offsets but for a common one: metrics are stated as the middle
+    volunteer's machine measures them, so that one who makes numbers up does not move all that is shown."""
+    of_volunteer = (found.offsets[layout.volunteers == volunteer] for volunteer in np.unique(layout.volunteers))
+    return float(np.median([np.median(own) for own in of_volunteer]))
 
 
 def _learn_spread(layout: Layout, found: responses.Fit, before: MachineSpread, offset_sd: float) -> MachineSpread:
@@ -260,13 +272,23 @@ def _spread_of(differences: Sequence[tuple[float, float, float]], kept: float) -
     return PairSpread(squares, freedom, sum(share for *_, share in differences) * freedom / len(differences))
 
 
-def estimate_newcomer(values: Sequence[float], others: Normal, noise_sd: float, unknown: Response) -> Response:
+class PlacedNewcomer(NamedTuple):
+    """The response of a worker by its first runs; whether machines' offsets make one like that plausible."""
+
+    response: Response
+    is_plausible: bool
+
+
+def estimate_newcomer(values: Sequence[float], others: Normal, noise_sd: float, unknown: Response) -> PlacedNewcomer:
     """A worker's response from its runs of a commit of which others' runs say `others`, before the next epoch.
 
-    What is not known of it by then is `unknown`.
+    What is not known of it by then is `unknown`. An offset that is not plausible is believed in full: an honest machine
+    is placed at once, and a number that is made up takes the others' along the less the larger it is.
     """
     before = sqrt(unknown.offset.sd**2 + (unknown.gain.sd * (others.mean - unknown.pivot)) ** 2)
     variance = noise_sd**2 / len(values) + others.sd**2
-    precision = 1 / variance + 1 / before**2
     difference = sum(values) / len(values) - others.mean
-    return Response(Normal(difference / variance / precision, sqrt(1 / precision)), unknown.gain, others.mean)
+    is_plausible = abs(difference) <= IMPLAUSIBLE * sqrt(before**2 + variance)
+    precision = 1 / variance + 1 / max(before, abs(difference) / IMPLAUSIBLE) ** 2
+    offset = Normal(difference / variance / precision, sqrt(1 / precision))
+    return PlacedNewcomer(Response(offset, unknown.gain, others.mean), is_plausible)

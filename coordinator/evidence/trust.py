@@ -100,6 +100,8 @@ def record_run(
     judged[worker.volunteer_id] = outcome.checker_agrees
     together = [*known, measured._replace(trust=own_trust)]
     judged |= dict.fromkeys(agreement.find_contradicted(together, epoch.noise_sd), False)
+    if worker.response is None:  # where its machine stands is not known yet, so that it contradicts nobody
+        judged = {by: agrees or None for by, agrees in judged.items()}
     for volunteer_id, agrees in sorted(judged.items()):  # in one order, so that transactions do not lock each other out
         if agrees is not None:
             _record_outcome(session, origin.project_id, volunteer_id, report, agrees=agrees)

@@ -1,5 +1,6 @@
 """A village of volunteers who measure by the services: trust, standings and what is due, without leases."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
@@ -23,11 +24,11 @@ VOLUNTEERS = ("ada", "bo", "cy", "dan")
 class Village:
     """Volunteers with a worker each; all of them measured the seed, and all offsets are nil."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, volunteers: Sequence[str] = VOLUNTEERS) -> None:
         self.database = database
         self.author: dict[str, str] = {}
         self.began = now()
-        for name in VOLUNTEERS:
+        for name in volunteers:
             self.measure(name, None, 3.3)
 
     def _open(self, session: object, name: str) -> tuple[History, Worker]:

@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.evidence.quarantine import set_anchor
-from coordinator.models import Project
+from coordinator.evidence.throughput import choose_pace
+from coordinator.models import CommitPosterior, EvidenceEpoch, Project
 from coordinator.projects.service import create_project
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, ResultUpload
@@ -172,6 +173,69 @@ def test_a_class_of_one_machine_has_no_record_and_says_why(
     assert record["record"] is None and record["leader"]["posterior"]["standing"] in ("provisional", "single_owner")
     assert record["no_record"].startswith("One volunteer measured on this hardware.")
     assert record["no_record"] in http.get(f"/projects/{project}").text
+
+
+def read_numbers(village: Village, sha: str) -> tuple[CommitPosterior, CommitPosterior, EvidenceEpoch]:
+    """The posteriors of the seed and of a commit, and their class's epoch."""
+    with village.database.read() as session:
+        root_sha, epoch = session.scalars(select(Project.root_sha)).one(), session.scalars(select(EvidenceEpoch)).one()
+    return village.posterior(root_sha), village.posterior(sha), epoch
+
+
+@ON_ONE_ENGINE
+@pytest.mark.parametrize("lie", [3.35, 4.0, -100.0, 1e12])
+def test_one_newcomer_moves_nothing_that_is_shown(project: str, database: Database, lie: float) -> None:
+    """In a class without an anchor, in which two others measured the seed: within the epoch, and after it."""
+    village = Village(database, ["ada"])
+    village.measure("mal", None, lie, seed_throughput=1e9)
+    village.measure("bo", None, 3.3)
+    sha = village.invent("ada", 3.25)
+    village.measure("bo", sha, 3.25)
+    for ends in (False, True):
+        if ends:
+            village.measure("cy", None, 3.3)
+            with database.write() as session:
+                epochs.end_epochs(session, always=True)
+        seed, commit, epoch = read_numbers(village, sha)
+        assert seed.metric_mean == pytest.approx(3.3, abs=2 * NOISE_SD)
+        assert commit.metric_mean == pytest.approx(3.25, abs=2 * NOISE_SD)
+        assert commit.effect_mean == pytest.approx(-0.05, abs=4 * NOISE_SD), "of three, one makes the seed less certain"
+        assert commit.verdict == "improved" or (commit.verdict == "unresolved" and not ends)
+        assert epoch.noise_sd == NOISE_SD and choose_pace(epoch.seed_throughput, 1e9) == 1.0
+    village.check_numbers()
+
+
+@ON_ONE_ENGINE
+def test_an_honest_machine_that_is_far_from_the_others_is_placed_at_once(project: str, database: Database) -> None:
+    """Its numbers are 0.7 above others', a hundred times the sd of offsets that its contract expects."""
+    village = Village(database, ["ada", "bo"])
+    sha = village.invent("ada", 3.25)
+    village.measure("far", None, 4.0)
+    village.measure("far", sha, 3.95)
+    own = village.invent("far", 3.92)
+    village.measure("bo", own, 3.22)
+    seed, commit, _ = read_numbers(village, sha)
+    assert seed.metric_mean == pytest.approx(3.3, abs=NOISE_SD) and commit.dispute == "none"
+    assert commit.metric_mean == pytest.approx(3.25, abs=NOISE_SD) and village.record("far")[1] == 0
+    found = village.posterior(own)
+    assert found.metric_mean == pytest.approx(3.22, abs=NOISE_SD) and (found.verdict, found.dispute) == ("improved", "none")
+    village.check_numbers()
+
+
+@ON_ONE_ENGINE
+def test_one_check_moves_a_commits_number_by_little_until_others_measured_it(village: Village) -> None:
+    truth, sha = 3.25, village.invent("ada", 3.25)
+    village.measure("bo", sha, 100.0)
+    alone = village.posterior(sha)
+    assert abs(alone.metric_mean - truth) < 2 * alone.metric_sd and alone.verdict == "unresolved"
+    assert alone.dispute == "contested"
+    village.measure("cy", sha, truth)
+    both = village.posterior(sha)
+    assert abs(both.metric_mean - truth) < 2 * both.metric_sd and both.verdict == "unresolved"
+    village.measure("dan", sha, truth)
+    settled = village.posterior(sha)
+    assert settled.metric_mean == pytest.approx(truth, abs=NOISE_SD) and settled.verdict == "improved"
+    village.check_numbers()
 
 
 def finish(worker: MiniWorker, lease: GrantedLease) -> None:

@@ -2,7 +2,7 @@
 
 from math import hypot, sqrt
 from random import Random
-from statistics import fmean
+from statistics import fmean, median
 
 import numpy as np
 import pytest
@@ -127,9 +127,16 @@ def test_a_commit_of_one_worker_says_nothing_of_offsets() -> None:
 
 def test_a_newcomer_is_placed_by_what_others_measured() -> None:
     unknown = Response(Normal(0.0, OFFSET_SD))
-    offset = estimate_newcomer([1.02], Normal(1.0, 0.0003), NOISE_SD, unknown).offset
+    offset = estimate_newcomer([1.02], Normal(1.0, 0.0003), NOISE_SD, unknown).response.offset
     assert offset.mean == pytest.approx(0.02, rel=0.01)
     assert offset.sd == pytest.approx(sqrt(NOISE_SD**2 + 0.0003**2), rel=0.01)
+
+
+@pytest.mark.parametrize("value", [0.9, 1.029, 1.04, 1.4, 97.0, 1e12])
+def test_a_newcomer_takes_others_along_by_less_than_the_noise(value: float) -> None:
+    placed = estimate_newcomer([value], Normal(1.0, 0.0003), NOISE_SD, Response(Normal(0.0, OFFSET_SD)))
+    assert value - placed.response.offset.mean == pytest.approx(1.0, abs=0.4 * NOISE_SD)
+    assert placed.is_plausible == (abs(value - 1) < 3 * OFFSET_SD)
 
 
 def test_many_workers_on_a_long_chain_of_commits_are_placed_exactly() -> None:
@@ -137,7 +144,7 @@ def test_many_workers_on_a_long_chain_of_commits_are_placed_exactly() -> None:
     offsets = [0.001 * (number % 7) for number in range(200)]
     runs = [SharedRun(str(n), worker, 1 + offsets[worker]) for n in range(199) for worker in (n, n + 1)]
     found = map_offsets(estimate(runs, 1e-6, OFFSET_SD))
-    middle = sum(offsets) / len(offsets)
+    middle = median(offsets)
     assert [found[n].mean for n in range(200)] == pytest.approx([offset - middle for offset in offsets], abs=1e-6)
 
 

@@ -73,11 +73,15 @@ def test_each_volunteer_has_one_vote_in_the_reference(monkeypatch: pytest.Monkey
 
 def test_a_reference_that_a_liar_set_is_put_right() -> None:
     """Also the first volunteer's, which nobody could outvote."""
-    reference: float | None = find_reference([(1, 1000.0)], None)
+    reference: float | None = find_reference([(1, 200.0)], None)
     for _ in range(12):
-        before, reference = reference, find_reference([(1, 1000.0), (2, 100.0), (3, 101.0)], reference)
+        before, reference = reference, find_reference([(1, 200.0), (2, 100.0), (3, 101.0)], reference)
         assert before is not None and reference is not None and before / reference <= MAX_MOVE + 1e-9
     assert reference == pytest.approx(101.0, rel=0.05)
+    reference = find_reference([(1, 1e9)], None)
+    for _ in range(4):
+        reference = find_reference([(1, 1e9), (2, 100.0), (3, 101.0)], reference)
+    assert reference == pytest.approx(101.0, rel=0.05), "also one that gave everybody the longest budget anyway"
     assert find_reference([], 7.0) == 7.0
 
 
