@@ -209,6 +209,10 @@ def derive(
             if not is_found_on_machines(contract, model, runs[commit.sha], counted_from):
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
+    unchecked = [sha for sha, one in derived.items() if one.checkers == 0 and one.standing is Standing.PROVISIONAL]
+    for sha, volunteers in queries.count_failed_checks(session, unchecked, hardware_class).items():
+        if volunteers >= statistics.CHECKERS:  # its result cannot be repeated, so nobody should build upon it
+            derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)
     return derived
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
 
 from coordinator.db.engine import Conn, LabelledRow
 from coordinator.evidence.calibration_queries import find_unknown
@@ -28,7 +28,7 @@ from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind, Standing
 from shared.records import Trust
-from shared.runs import RunLimit
+from shared.runs import RunLimit, RunOutcome
 
 
 class PosteriorRow(NamedTuple):
@@ -83,11 +83,11 @@ _RUNS_OF_COMMITS = (
 _MEASUREMENTS = _RUNS_OF_COMMITS.where(IS_MEASUREMENT)
 _CONFIRMATIONS = _RUNS_OF_COMMITS.where(IS_CONFIRMATION).add_columns(_RUNS.c.holdout_metric)
 _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
-_DISCOUNTED = select(_RUNS.c.commit_sha).where(
+_OF_COMMITS_RUN = (
     _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
     _RUNS.c.hardware_class == bindparam("hardware_class"),
-    _RUNS.c.counts.is_(False),
 )
+_DISCOUNTED = select(_RUNS.c.commit_sha).where(*_OF_COMMITS_RUN, _RUNS.c.counts.is_(False))
 _ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(is_of_class(_EPOCHS.c))
 _DEEPER = (
     select(_RUNS.c.id)
@@ -96,6 +96,15 @@ _DEEPER = (
     .where(_COMMITS.c.depth > bindparam("depth"))
     .order_by(_RUNS.c.id.desc())
     .limit(1)
+)
+_FAILED_CHECKS = (
+    select(_RUNS.c.commit_sha, func.count(_WORKERS.c.volunteer_id.distinct()))
+    .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
+    .where(*_OF_COMMITS_RUN, _RUNS.c.is_check, _RUNS.c.counts, _RUNS.c.trust != Trust.DOUBTED)
+    .where(_RUNS.c.outcome.in_([RunOutcome.CRASHED, RunOutcome.INVALID, RunOutcome.TIMEOUT]))
+    .where(_RUNS.c.kind.in_([JobKind.REPLICATE, JobKind.CONTROL]))
+    .where(or_(_RUNS.c.outcome != RunOutcome.CRASHED, _RUNS.c.frame != ""))
+    .group_by(_RUNS.c.commit_sha)
 )
 _ADD_POSTERIOR = insert(_POSTERIORS)
 _CHANGE_POSTERIOR = update(_POSTERIORS).where(
@@ -240,6 +249,14 @@ def _batches(shas: Sequence[str], at_once: int = NAMES_AT_ONCE) -> Iterator[list
     """Names in parts that one statement takes."""
     for start in range(0, len(shas), at_once):
         yield list(shas[start : start + at_once])
+
+
+def count_failed_checks(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, int]:
+    """How many volunteers were given each of some commits to measure and had it fail in its code, where any had."""
+    found: dict[str, int] = {}
+    for some in _batches(shas):
+        found |= dict(session.execute(_FAILED_CHECKS, {"shas": some, "hardware_class": hardware_class}).tuples())
+    return found
 
 
 def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:

@@ -44,7 +44,7 @@ def find_reference(votes: Iterable[tuple[int, float]], before: float | None) -> 
     voted = median(median(of_workers) for of_workers in by_volunteer.values())
     if before is None:
         return voted
-    before = min(voted * MAX_PACE, max(voted * MIN_PACE, before))  # beyond, it gives half of the workers the same budget
+    before = min(voted * MAX_PACE, max(voted * MIN_PACE, before))  # beyond, most workers get the same budgets anyway
     move = log(voted / before)
     if abs(move) < SAME_REFERENCE:
         return before

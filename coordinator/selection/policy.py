@@ -269,14 +269,16 @@ def _promote(snapshot: Snapshot) -> Decision | None:
 
 
 def list_leaders(snapshot: Snapshot) -> list[Candidate]:
-    """The leading commits. An anchor takes those last that are in dispute or whose author is doubted: its runs are few,
-    others settle such, and liars would keep it busy."""
+    """The leading commits that are settled or to which this worker may add a run, so that none which fails everywhere
+    but with its author hides those behind it. An anchor takes those last that are in dispute or suspect: its runs are
+    few, others settle such, and liars would keep it busy."""
 
     def order(candidate: Candidate) -> tuple[bool, bool, float]:
         is_doubted = candidate.is_disputed or candidate.is_suspect
         return snapshot.is_anchor and is_doubted, candidate.sha != snapshot.expected, candidate.mean
 
-    return sorted(snapshot.candidates, key=order)[:LEADERS]
+    some = [one for one in snapshot.candidates if snapshot.is_alone or one.is_settled or one.sha not in snapshot.own]
+    return sorted(some, key=order)[:LEADERS]
 
 
 def _replicate_due(snapshot: Snapshot) -> Decision | None:

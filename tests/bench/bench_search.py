@@ -3,6 +3,7 @@
 python -m tests.bench.bench_search                              one landscape at each size, to see how it works
 python -m tests.bench.bench_search --worlds drift --workers 16 --seeds 3     a part of it
 python -m tests.bench.bench_search --rivals --worlds all --seeds 20          the rivals alone: minutes, not hours
+python -m tests.bench.bench_search --strict --worlds even --seeds 20         the strict rival as in earlier reports
 python -m tests.bench.bench_search --tuning --seeds 8           landscapes that are for tuning
 python -m tests.bench.bench_search --finished --report docs/search.md        report what the results' files hold
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from tests.bench.report import format_table
 from tests.bench.search_figure import draw_figure
-from tests.bench.search_report import CLAIMS, ERRORS, FATES, SPEEDS, TIMES, Results
+from tests.bench.search_report import CLAIMS, ERRORS, FATES, SPEEDS, TIMES, Results, compare
 from tests.bench.search_trial import (
     REPORTED_SEEDS,
     TUNING_SEEDS,
@@ -29,11 +30,13 @@ from tests.bench.search_trial import (
     read_trials,
     try_rivals,
     try_seed,
+    try_strict,
 )
 from tests.bench.worlds import MIXED, WORLDS, World
 
 SIZES = (1, 16, 64, 256)
 DATA = Path(__file__).parents[2] / "docs" / "data"
+STRICT = ("world", "workers", "strict, told when runs begin", "strict, told when they have ended")
 BEGIN, END = "<!-- printed by bench-search -->", "<!-- end of what bench-search printed -->"
 
 
@@ -67,6 +70,14 @@ def run_rivals(
                 append_trial(file, trial)
         trials.append(trial)
     return trials
+
+
+def compare_strict(worlds: Sequence[World], sizes: Sequence[int], seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
+    """Rows of STRICT."""
+    for world in worlds:
+        for workers in (size for size in sizes if size > 1):
+            alone, causal, ahead = zip(*(try_strict(seed, workers, world) for seed in seeds), strict=True)
+            yield world.name, str(workers), str(compare(alone, ahead)), str(compare(alone, causal))
 
 
 def _list_all(worlds: Sequence[World], sizes: Sequence[int], seeds: Sequence[int]) -> Iterator[tuple[World, int, int]]:
@@ -106,6 +117,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many landscapes at each size; 20 are reported")
     parser.add_argument("--tuning", action="store_true", help="use the seeds that are for tuning; nothing is kept")
     parser.add_argument("--rivals", action="store_true", help="run the rivals alone")
+    parser.add_argument("--strict", action="store_true", help="compare the strict rival with that of earlier reports")
     parser.add_argument("--keep", action="store_true", help="keep trials in docs/data, and go on from those there")
     parser.add_argument("--finished", action="store_true", help="run nothing, report all that docs/data holds")
     parser.add_argument("--report", type=Path, help="put the report between its marks in this Markdown file")
@@ -113,11 +125,14 @@ def main() -> None:
     given = parser.parse_args()
     keep = (given.keep or given.finished) and not given.tuning
     swarm_file, rival_file = (DATA / "search.jsonl", DATA / "search-rivals.jsonl") if keep else (None, None)
+    worlds = list(WORLDS.values()) if "all" in given.worlds else [WORLDS[name] for name in given.worlds]
+    seeds = (TUNING_SEEDS if given.tuning else REPORTED_SEEDS)[: given.seeds]
+    if given.strict:
+        print(format_table(STRICT, list(compare_strict(worlds, given.workers, seeds))))
+        return
     if given.finished:
         results = Results(read_trials(Trial, swarm_file), read_trials(RivalTrials, rival_file))
     else:
-        worlds = list(WORLDS.values()) if "all" in given.worlds else [WORLDS[name] for name in given.worlds]
-        seeds = (TUNING_SEEDS if given.tuning else REPORTED_SEEDS)[: given.seeds]
         rivals = run_rivals(worlds, given.workers, seeds, rival_file)
         results = Results([] if given.rivals else run_swarms(worlds, given.workers, seeds, swarm_file), rivals)
     text = write_report(results)

@@ -380,6 +380,22 @@ class Simulation:
             self._policy.tell(machine, job, None if value is None else value - seed + START)
 
 
-def search(landscape: Landscape, world: World, workers: int, policy: type[Policy], draw: Random) -> Iterator[Progress]:
+class Foresight(Simulation):
+    """A simulation that tells a run's result when it begins, as reports did before results were told in time."""
+
+    def _begin(self, time: float, machine: int) -> None:
+        begun = len(self.decisions)
+        super()._begin(time, machine)
+        if len(self.decisions) > begun:
+            super()._end(time, machine, self.decisions[-1].job)
+
+    def _end(self, time: float, machine: int, job: Job) -> None:
+        """Nothing is new when it ends."""
+
+
+def search(
+    landscape: Landscape, world: World, workers: int, policy: type[Policy], draw: Random,
+    kind: type[Simulation] = Simulation,
+) -> Iterator[Progress]:  # fmt: skip
     """A rival's progress, run by run."""
-    return Simulation(landscape, world, workers, policy, draw).run()
+    return kind(landscape, world, workers, policy, draw).run()

@@ -11,7 +11,16 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from tests.bench.landscape import FLAT, SESSION_RUNS, START, Landscape
-from tests.bench.search_rivals import RIVALS, Policy, Progress, Threads, search
+from tests.bench.search_rivals import (
+    RIVALS,
+    Foresight,
+    Policy,
+    Progress,
+    Simulation,
+    StrictReplication,
+    Threads,
+    search,
+)
 from tests.bench.search_swarm import Fate, Swarm, open_swarm
 from tests.bench.worlds import MIXED, World
 
@@ -123,12 +132,13 @@ def follow_one_thread(seed: int, world: World) -> OneThread:
 
 
 def try_rival(
-    landscape: Landscape, world: World, workers: int, policy: type[Policy], target: float, seed: int, repeats: int
-) -> RivalTrial:
+    landscape: Landscape, world: World, workers: int, policy: type[Policy], target: float, seed: int, repeats: int,
+    kind: type[Simulation] = Simulation,
+) -> RivalTrial:  # fmt: skip
     """A rival's repeats on one landscape."""
     results = []
     for repeat in range(repeats):
-        walk = search(landscape, world, workers, policy, Random(f"rival {seed} {repeat}"))
+        walk = search(landscape, world, workers, policy, Random(f"rival {seed} {repeat}"), kind)
         results.append(_follow(walk, target, HORIZONS[workers], GIVEN_UP[workers]))
     times, ends = zip(*results, strict=True)
     return RivalTrial(
@@ -163,6 +173,16 @@ def try_rivals(seed: int, workers: int, world: World) -> RivalTrials:
     return RivalTrials(
         world=world.name, seed=seed, workers=workers, target=alone.target, one_thread=alone.time, rivals=rivals
     )
+
+
+def try_strict(seed: int, workers: int, world: World) -> tuple[float, float, float]:
+    """The times to the target of one thread, of the strict rival, and of one that knows results when runs begin."""
+    landscape, alone = world.make_landscape(seed), follow_one_thread(seed, world)
+    causal, ahead = (
+        try_rival(landscape, world, workers, StrictReplication, alone.target, seed, max(2, REPEATS // workers), kind)
+        for kind in (Simulation, Foresight)
+    )
+    return alone.time, causal.time, ahead.time
 
 
 def try_seed(seed: int, workers: int, world: World) -> Trial:

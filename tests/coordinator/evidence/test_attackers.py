@@ -218,7 +218,8 @@ def test_an_honest_machine_that_is_far_from_the_others_is_placed_at_once(project
     assert seed.metric_mean == pytest.approx(3.3, abs=NOISE_SD) and commit.dispute == "none"
     assert commit.metric_mean == pytest.approx(3.25, abs=NOISE_SD) and village.record("far")[1] == 0
     found = village.posterior(own)
-    assert found.metric_mean == pytest.approx(3.22, abs=NOISE_SD) and (found.verdict, found.dispute) == ("improved", "none")
+    assert found.metric_mean == pytest.approx(3.22, abs=NOISE_SD)
+    assert (found.verdict, found.dispute) == ("improved", "none")
     village.check_numbers()
 
 
@@ -235,6 +236,24 @@ def test_one_check_moves_a_commits_number_by_little_until_others_measured_it(vil
     village.measure("dan", sha, truth)
     settled = village.posterior(sha)
     assert settled.metric_mean == pytest.approx(truth, abs=NOISE_SD) and settled.verdict == "improved"
+    village.check_numbers()
+
+
+@ON_ONE_ENGINE
+def test_a_result_that_fails_where_others_run_it_is_suspect_until_one_repeats_it(village: Village) -> None:
+    """Its code runs at its author's alone, so that nobody can contradict its number. One who fails may be at fault."""
+    lie = village.invent("mal", 3.0)
+    below = village.invent("ada", 2.99, parent=lie)
+    village.measure("bo", lie, None, frame="train.py, line 3")
+    village.measure("bo", lie, None, frame="train.py, line 3")
+    village.measure("eve", lie, None)
+    assert {village.posterior(sha).standing for sha in (lie, below)} == {"provisional"}, "eve's machine failed"
+    village.measure("cy", lie, None, outcome="invalid", reason="the model looks ahead")
+    assert {village.posterior(sha).standing for sha in (lie, below)} == {"suspect"}
+    assert any("failed where others ran it" in one for one in village.explain(lie).story)
+    village.check_numbers()
+    village.measure("dan", lie, 3.0)
+    assert {village.posterior(sha).standing for sha in (lie, below)} == {"provisional"}
     village.check_numbers()
 
 

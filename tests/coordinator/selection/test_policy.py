@@ -263,6 +263,15 @@ def test_liars_do_not_keep_an_anchor_busy() -> None:
     assert isinstance(left, Decision) and left.base_sha.startswith("lie"), "the anchor does too, with nothing else"
 
 
+def test_what_fails_for_all_but_its_author_does_not_hide_what_is_behind_it() -> None:
+    """A volunteer tries each once. Runs that failed are in `own`, too, and such commits are never settled."""
+    for is_anchor in (False, True):
+        made_up = [Candidate(f"lie-{n}", 2.9, 0.01, 1, 0) for n in range(6)]
+        own = {one.sha: 1 for one in made_up}
+        asked = decide_in_swarm(7, *made_up, LEADER, OTHER, own=own, is_anchor=is_anchor)
+        assert isinstance(asked, Decision) and (asked.kind, asked.base_sha) == (JobKind.REPLICATE, "lead")
+
+
 def test_what_leads_elsewhere_keeps_no_anchor_from_verifying() -> None:
     """Whoever invents a class leads there at will."""
     decision = decide_in_swarm(15, LEADER, OTHER, elsewhere="far", is_anchor=True)
