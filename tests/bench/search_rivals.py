@@ -380,17 +380,18 @@ class Simulation:
             self._policy.tell(machine, job, None if value is None else value - seed + START)
 
 
-class Foresight(Simulation):
-    """A simulation that tells a run's result when it begins, as reports did before results were told in time."""
+class EagerSimulation(Simulation):
+    """Tells a result when its run begins, the fault of earlier reports."""
 
     def _begin(self, time: float, machine: int) -> None:
-        begun = len(self.decisions)
+        before = len(self._running)
         super()._begin(time, machine)
-        if len(self.decisions) > begun:
-            super()._end(time, machine, self.decisions[-1].job)
+        if len(self._running) > before:
+            ends, _, _, job = max(self._running, key=lambda run: run[1])
+            super()._end(ends, machine, job)
 
     def _end(self, time: float, machine: int, job: Job) -> None:
-        """Nothing is new when it ends."""
+        pass
 
 
 def search(

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tests.bench.landscape import FLAT, SESSION_RUNS, START, Landscape
 from tests.bench.search_rivals import (
     RIVALS,
-    Foresight,
+    EagerSimulation,
     Policy,
     Progress,
     Simulation,
@@ -180,7 +180,7 @@ def try_strict(seed: int, workers: int, world: World) -> tuple[float, float, flo
     landscape, alone = world.make_landscape(seed), follow_one_thread(seed, world)
     causal, ahead = (
         try_rival(landscape, world, workers, StrictReplication, alone.target, seed, max(2, REPEATS // workers), kind)
-        for kind in (Simulation, Foresight)
+        for kind in (Simulation, EagerSimulation)
     )
     return alone.time, causal.time, ahead.time
 

@@ -18,7 +18,16 @@ from tests.bench.search_agents import Draft, draft, read_code, write_code
 from tests.bench.search_figure import draw_figure
 from tests.bench.search_members import Member
 from tests.bench.search_report import Estimate, Goal, Results, bound_share, compare
-from tests.bench.search_rivals import RIVALS, Decision, Job, Policy, Simulation, StrictReplication, Threads, search
+from tests.bench.search_rivals import (
+    RIVALS,
+    Decision,
+    EagerSimulation,
+    Policy,
+    Simulation,
+    StrictReplication,
+    Threads,
+    search,
+)
 from tests.bench.search_swarm import Fate, Swarm, open_swarm
 from tests.bench.search_trial import (
     REPORTED_SEEDS,
@@ -99,20 +108,6 @@ def decide(
         if step.time > ALTERED:
             break
     return [decision for decision in simulation.decisions if decision.time <= ALTERED]
-
-
-class EagerSimulation(Simulation):
-    """Tells a result when its run begins, the fault of earlier reports."""
-
-    def _begin(self, time: float, machine: int) -> None:
-        before = len(self._running)
-        super()._begin(time, machine)
-        if len(self._running) > before:
-            ends, _, _, job = max(self._running, key=lambda run: run[1])
-            super()._end(ends, machine, job)
-
-    def _end(self, time: float, machine: int, job: Job) -> None:
-        pass
 
 
 @pytest.mark.parametrize("world", [EVEN, MIXED], ids=lambda world: world.name)
