@@ -1,12 +1,14 @@
 """Attackers who know what an anchor's finding rests on: what they win by the rules before, and by those now.
 
-python -m tests.bench.bench_anchors        through the coordinator's services, on SQLite; some minutes
+python -m tests.bench.bench_anchors              through the coordinator's services, on SQLite; some minutes
+python -m tests.bench.bench_anchors --lottery    what an anchor's luck verifies of many commits that gain nothing
 
 Before, P(better) was taken of anchors' runs less the offsets, by the noise, and with the budgets that all volunteers'
 runs tell. Now it is of the differences of an anchor's own runs (decision 0031). The attackers' commits gain nothing;
 beside them an honest one gains ten times the noise. In the last rows they wait until the anchor's machine has drifted.
 """
 
+import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -22,11 +24,15 @@ from sqlalchemy import select
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import calibration_queries, posteriors
+from coordinator.evidence.statistics import EXACT, MAX_RUNS, Measurement, Model
 from coordinator.lineage.commits import get_commit
 from coordinator.models import Project, Volunteer, Worker
 from coordinator.projects.service import contract_of, create_project
 from coordinator.settings import CoordinatorSettings
+from shared.contract import parse_contract
 from shared.experiments import Standing
+from shared.records import Trust
+from shared.seeds import SEEDS_FOLDER
 from tests.bench.report import format_table
 from tests.support.in_process import open_client
 from tests.support.seeds import write_seed
@@ -188,10 +194,48 @@ def open_town() -> Iterator[Town]:
             yield Town(app.state.database)
 
 
+LOTS, TOWNS = 100, 200
+"""Number of commits that an anchor measures against one base, and how often that is simulated."""
+
+LOTTERY = ("contract", "first run of what gains are counted from", "found of commits that gain nothing")
+
+
+def draw_lots(name: str, luck: float) -> int:
+    """How many commits that gain nothing an anchor finds, with up to MAX_RUNS runs of each. Its first run of the base
+    was worse than the base is by `luck` sd, for which attackers may wait; further ones are as many as of a commit."""
+    contract = parse_contract((SEEDS_FOLDER / name / "swarm.toml").read_text())
+    noise_sd, draw, found = contract.evidence.noise_sd, Random(1), 0
+    model = Model(noise_sd, contract.evidence.effect_sd)
+
+    def measure(value: float | None = None) -> Measurement:
+        value = draw.gauss(0, noise_sd) if value is None else value
+        return Measurement(contract.objective.sign * value, 1, 1, False, EXACT, Trust.ANCHOR)
+
+    for _ in range(TOWNS):
+        base = [measure(luck * noise_sd)]
+        for _ in range(LOTS):
+            own: list[Measurement] = []
+            while len(own) < MAX_RUNS and not posteriors.is_found_on_machines(contract, model, own, base):
+                base += [measure() for _ in range(len(own) - len(base))]
+                own.append(measure())
+            found += posteriors.is_found_on_machines(contract, model, own, base)
+    return found
+
+
 HEADINGS = ("attack", "rules", "verified of those that gain nothing", "whose findings may claim", "an honest gain")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lottery", action="store_true", help="only what luck verifies")
+    if parser.parse_args().lottery:
+        lots = [
+            (name, f"{luck:g} sd worse than it is", f"{draw_lots(name, luck)} of {TOWNS * LOTS}")
+            for name in ("gpt", "gpt-cpu", "codec")
+            for luck in (0.0, 2.0, 3.0)
+        ]
+        print(format_table(LOTTERY, lots))
+        return
     rows = []
     for name, attack in ATTACKS.items():
         for rules, applied in (("before", apply_rules_before), ("now", nullcontext)):
