@@ -255,7 +255,8 @@ def count_failed_checks(session: Conn, shas: Sequence[str], hardware_class: str)
     """How many volunteers were given each of some commits to measure and had it fail in its code, where any had."""
     found: dict[str, int] = {}
     for some in _batches(shas):
-        found |= dict(session.execute(_FAILED_CHECKS, {"shas": some, "hardware_class": hardware_class}).tuples())
+        rows = session.execute(_FAILED_CHECKS, {"shas": some, "hardware_class": hardware_class})
+        found |= {row[0]: row[1] for row in rows}
     return found
 
 

@@ -26,7 +26,7 @@ EFFECT_SD, MIN_EFFECT = 0.002, 0.0005
 """As in the contract of `gpt`."""
 
 OWN_SEED = Normal(0.0, NOISE_SD)
-"""What is not known of a machine, from its run of the seed."""
+"""The error of a machine's own run of the seed."""
 
 SEEDS = range(3000, 3020)
 HEADINGS = ("world", "contract's prior: false of improved", "95 %", "learnt priors: false of improved", "95 %")

@@ -194,8 +194,7 @@ def test_one_newcomer_moves_nothing_that_is_shown(project: str, database: Databa
     for ends in (False, True):
         if ends:
             village.measure("cy", None, 3.3)
-            with database.write() as session:
-                epochs.end_epochs(session, always=True)
+            end_epochs(database, always=True)
         seed, commit, epoch = read_numbers(village, sha)
         assert seed.metric_mean == pytest.approx(3.3, abs=2 * NOISE_SD)
         assert commit.metric_mean == pytest.approx(3.25, abs=2 * NOISE_SD)
