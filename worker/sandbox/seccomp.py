@@ -81,7 +81,8 @@ CHECKED: dict[str, Numbers] = {
     "madvise": (28, 233), "mmap": (9, 222), "personality": (135, 92), "prctl": (157, 167), "preadv2": (327, 286),
     "pwritev2": (328, 287), "rt_sigaction": (13, 134), "setsockopt": (54, 208), "socket": (41, 198),
     "socketpair": (53, 199), "umask": (95, 166), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
+    "fchmodat2": (452, 452), "futimesat": (261, None), "utime": (132, None), "utimensat": (280, 88),
+    "utimes": (235, None),
 }
 # fmt: on
 # CUDA does not start without memfd_create: https://github.com/NVIDIA/OpenShell/issues/1696
@@ -135,6 +136,8 @@ FOR_RUNS = {
     ),
     # Locks of a library's file would be seen by others. What torch's compiler locks is its own scratch.
     "flock": ArgumentRule(0, {}, PRETEND),
+    # Devices such as /dev/null are the machine's: whoever may write to one may set its times to now, for the next one.
+    **dict.fromkeys(("futimesat", "utime", "utimensat", "utimes"), ArgumentRule(0, {}, PRETEND)),
     # File systems' own calls (types `f`, `X` and btrfs's): extent caches, flags. CUDA's are `F` and 0.
     "ioctl": ArgumentRule(1, dict.fromkeys((0x6600, 0x5800, 0x9400), FAIL | errno.ENOTTY), ALLOW, mask=0xFF00),
     # Files' pages, and private ones. Not MAP_HUGETLB, nor shared memory without a file: its pages stay when the process

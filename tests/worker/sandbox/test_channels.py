@@ -223,3 +223,30 @@ def test_nobody_hears_who_opens_a_library(bubblewrap: Worker, count_marked: Call
     if bubblewrap.shows_attacks:
         assert ends(bubblewrap.without("filter"))
     assert not ends(bubblewrap, seconds=2)
+
+
+def test_devices_that_all_share_keep_no_time(bubblewrap: Worker) -> None:
+    """Whoever may write to a file may say that it was changed just now; the moment is a number for the next one."""
+    touch = """
+        import os
+        for path in {paths}:
+            try:
+                os.utime(path)
+            except OSError:
+                pass
+    """
+    tell = """
+        import os
+        print(*(os.stat(path).st_mtime_ns for path in {paths}))
+    """
+    paths = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/proc/loadavg")
+
+    def changed(worker: Worker) -> int:
+        before = worker.run(tell.format(paths=paths)).log_tail.split()
+        worker.run(touch.format(paths=paths))
+        after = worker.run(tell.format(paths=paths)).log_tail.split()
+        return sum(a != b for a, b in zip(before, after, strict=True))
+
+    if bubblewrap.shows_attacks:
+        assert changed(bubblewrap.without("filter")) >= 1
+    assert changed(bubblewrap) == 0
