@@ -57,7 +57,7 @@ def set_settings(
       swarm-coordinator project set gpt --share tune=2 --share draft=0 --preview
       swarm-coordinator project set gpt --weight 3 --reason "the deadline of this one is near"
     """
-    shares = {kind: share for kind, _, share in (text.partition("=") for text in jobs or [])}
+    shares = {kind: _read_number(share) for kind, _, share in (text.partition("=") for text in jobs or [])}
     given = {
         "title": title, "notice": notice, "mode": mode, "weight": weight, "joining": joining, "members": member,
         "data_licence": data_licence, "jobs": shares,
@@ -76,6 +76,14 @@ def set_settings(
         return
     with act() as (session, actor):
         say(projects.change_settings(session, actor, project, asked, reason))
+
+
+def _read_number(text: str) -> float | str:
+    """The number that was typed, or what was typed instead, which is refused by its name."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 branch_app = typer.Typer(
