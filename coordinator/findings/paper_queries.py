@@ -248,7 +248,8 @@ def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: i
     later = Experiment.__table__.alias("later")
     own = and_(later.c.project_id == project_id, later.c.topic == topic)
     # As a condition by itself PostgreSQL would compare each finding with all experiments of the topic.
-    built_on = select(later.c.id).where(own, later.c.parent_sha == Experiment.commit_sha).limit(1).scalar_subquery()
+    below = later.c.parent_sha == Experiment.commit_sha, later.c.topic == topic
+    built_on = select(later.c.id).where(*below).limit(1).scalar_subquery()
     read = (
         select(later.c.id)
         .join(Citation, Citation.experiment_id == later.c.id)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.cache import CachePerDatabase
 from coordinator.db.database import Database
 from coordinator.db.engine import Conn
-from coordinator.db.locks import AdvisoryLock, lock_until_commit
+from coordinator.db.locks import AdvisoryLock, try_lock_until_commit
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.evidence.statistics import columns_of
@@ -134,7 +134,8 @@ def follow_quarantines(database: Database) -> None:
             if monotonic() > until:
                 return
             with database.write() as session:
-                lock_until_commit(session, AdvisoryLock.PROGRESS)
+                if not try_lock_until_commit(session, AdvisoryLock.PROGRESS):
+                    return  # another task counts, which may take long after a decision
                 is_more = bool(step(session))
     followed.store("id", newest.id)
 

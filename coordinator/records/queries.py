@@ -92,19 +92,21 @@ def find_commit_of(session: Session, experiment_id: int) -> Commit | None:
 
 def list_steps(session: Session, shas: Sequence[str]) -> Sequence[LabelledRow]:
     """Commits, the deepest first, with columns as `LineageStep` names them; the root's have no experiment."""
-    first_run = select(func.min(_RUNS.c.id)).where(_RUNS.c.commit_sha == Commit.sha).correlate(Commit)
+    own = select(_RUNS.c.hardware_class).where(_RUNS.c.commit_sha == Commit.sha)
+    # By the number alone PostgreSQL goes through all runs from the first on, unless its statistics advise against it.
+    of_first_run = own.order_by(_RUNS.c.id + 0).limit(1)
+    first_class = of_first_run.correlate(Commit).scalar_subquery().label("hardware_class")
     query = (
         select(
             *(Commit.sha, Commit.parent_sha, Commit.depth, Commit.created_at, Commit.project_id),
             *(Experiment.id.label("experiment_id"), func.coalesce(Experiment.title, ROOT_TITLE).label("title")),
             *(func.coalesce(column, "").label(column.key) for column in (Experiment.axis, Experiment.value)),
-            *(func.coalesce(WORKER_NAME, "").label("worker"), _RUNS.c.hardware_class),
+            *(func.coalesce(WORKER_NAME, "").label("worker"), first_class),
         )
         .select_from(Commit)
         .outerjoin(Experiment, Experiment.commit_sha == Commit.sha)
         .outerjoin(Worker, Worker.id == Experiment.worker_id)
         .outerjoin(Volunteer, Volunteer.id == Worker.volunteer_id)
-        .outerjoin(_RUNS, _RUNS.c.id == first_run.scalar_subquery())
         .where(Commit.sha.in_(shas))
         .order_by(Commit.depth.desc())
     )
