@@ -99,9 +99,9 @@ class Client:
         """The axes along which a project was explored."""
         return self._list("/topics", TopicSummary, limit, {"project": project, **filters})
 
-    def list_live_leases(self, project: str) -> list[LeaseView]:
-        """The jobs that workers hold right now; of more than 200, those heard of longest ago."""
-        return self._get("/leases", Page[LeaseView], project=project).items
+    def list_live_leases(self, project: str, **filters: Any) -> list[LeaseView]:
+        """The jobs that workers hold right now; of more than 200 that fit, those heard of longest ago."""
+        return self._get("/leases", Page[LeaseView], project=project, **filters).items
 
     def list_findings(
         self, project: str | None = None, limit: int | None = None, **filters: Any

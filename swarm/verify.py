@@ -4,23 +4,41 @@ It proves that the rows are those that were entered when they came, and that not
 as far as the log goes back to a checkpoint that the reader kept. It does not prove that a result was true.
 """
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import ValidationError
 
 from shared import checkpoints
 from shared.checkpoints import Checkpoint, CheckpointError
 from shared.claims import WORDS, fits
-from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, SIGNED_SUMS_FILE, SNAPSHOT_FILE, SUMS_FILE
+from shared.export import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MANIFEST_FILE,
+    SIGNED_SUMS_FILE,
+    SNAPSHOT_FILE,
+    SUMS_FILE,
+    ExportedFinding,
+    ExportedRun,
+    ExportFormat,
+    ExportTable,
+)
 from shared.findings import NoteKind
 from shared.history import LeafKind, ResultLeaf, hash_text, hash_words, read_leaf, write_canonical
 from shared.merkle import GrowingTree
+from shared.protocol import Message
 from swarm.listing import CommandError
 
-RUNS, FINDINGS = "runs.jsonl", "findings.jsonl"
+MAX_CELL = 2**27
+"""Characters of a cell of CSV."""
+
 NO_PAPER = 0, "", 0
 MAX_NAMED = 20
 """Rows that are named one by one; of further ones the number is told."""
@@ -66,8 +84,7 @@ def verify_folder(folder: Path, since: Path | None, key: str | None) -> Verifica
         verdict.problems += [*_check_head(log, head, note, key), *log.wrong, *_check_signed_sums(folder, log, head)]
         if old is not None and old_note is not None:
             verdict.problems += _check_since(log, head, old, old_note)
-        verdict.problems += _check_runs(folder, log, verdict.notes)
-        verdict.problems += _check_findings(folder, log, verdict.notes)
+        verdict.problems += _check_tables(folder, log, verdict.notes)
     except (OSError, ValueError) as error:
         raise CommandError(f"{folder} cannot be verified: {error}. It must hold {CHECKPOINT_FILE}.") from error
     verdict.notes.append(f"log        {head.origin}, {log.tree.size} entries, {len(log.runs)} results")
@@ -214,30 +231,83 @@ def _check_signed_sums(folder: Path, log: _Log, head: Checkpoint) -> Iterator[st
         yield f"{SIGNED_SUMS_FILE} is no signature of {SUMS_FILE} by the log's newest key"
 
 
-def _read_rows(file: Path) -> Iterator[dict[str, Any]]:
+def _list_files(folder: Path, table: ExportTable) -> list[Path]:
+    """The files of a table, one for each format that was exported."""
+    names = [f"{table}.{format_}" for format_ in ExportFormat]
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def _read_rows(file: Path, model: type[Message]) -> Iterator[dict[str, Any]]:
+    read = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[file.suffix]
+    for number, row in enumerate(read(file), 1):
+        try:
+            plain = row if file.suffix == ".jsonl" else _restore_types(row, model)
+        except ValidationError:
+            plain = {}
+        if not isinstance(plain, dict) or not isinstance(plain.get("id"), int):
+            raise CommandError(f"{file.name}, row {number}: it is no row of an export.")
+        yield plain
+
+
+def _read_jsonl(file: Path) -> Iterator[Any]:
     with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+        for line in lines:
             try:
-                row = json.loads(line)
+                yield json.loads(line)
             except ValueError:
-                row = None
-            if not isinstance(row, dict) or not isinstance(row.get("id"), int):
-                raise CommandError(f"{file.name}, line {number}: it is no row of an export.")
-            yield row
+                yield None
 
 
-def _check_runs(folder: Path, log: _Log, notes: list[str]) -> list[str]:
+def _read_csv(file: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(MAX_CELL)
+    with file.open(encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines)
+
+
+def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
+    from pyarrow import ArrowException, parquet  # noqa: PLC0415  who has no such file needs no Arrow: 50 MB
+
+    try:
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches():
+                yield from batch.to_pylist()
+    except ArrowException as error:
+        raise CommandError(f"{file.name} is no Parquet file.") from error
+
+
+def _restore_types(row: dict[str, Any], model: type[Message]) -> dict[str, Any]:
+    """A row of text, or of Arrow's values, as its line of JSON would be: an empty cell of what may be missing is."""
+    optional = {name for name, known in model.model_fields.items() if NoneType in get_args(known.annotation)}
+    given = {name: None if value == "" and name in optional else value for name, value in row.items()}
+    return model.model_validate(given, strict=False).model_dump(mode="json")
+
+
+def _check_tables(folder: Path, log: _Log, notes: list[str]) -> Iterator[str]:
+    """The tables of runs and of papers, in each of their formats."""
+    runs, findings = _list_files(folder, ExportTable.RUNS), _list_files(folder, ExportTable.FINDINGS)
+    if not runs:
+        yield "runs.jsonl is missing, so results cannot be compared with the log: export the runs"
+    if not findings:
+        yield "findings.jsonl is missing, so papers cannot be compared with the log"
+    for file in (*runs, *findings):
+        check = _check_runs if file in runs else _check_findings
+        try:
+            yield from check(file, log, notes)
+        except ModuleNotFoundError:
+            notes.append(f"not covered {file.name}: it is read with pyarrow, which is not installed")
+
+
+def _check_runs(file: Path, log: _Log, notes: list[str]) -> list[str]:
     """Each run has its entry and each entry its run; where the tables were read beside new results, up to those."""
-    if not (folder / RUNS).exists():
-        return [f"{RUNS} is missing, so results cannot be compared with the log: export it with --format jsonl"]
+    folder = file.parent
     is_frozen = (folder / SUMS_FILE).exists()
     problems, last, newest, beyond = [], 0, max(log.runs, default=0), 0
     left = dict(log.runs)
-    for row in _read_rows(folder / RUNS):
+    for row in _read_rows(file, ExportedRun):
         number = row["id"]
         said = left.pop(number, None)
         if number <= last:
-            problems.append(f"run {number} stands in {RUNS} after run {last}: rows were moved or repeated")
+            problems.append(f"run {number} stands in {file.name} after run {last}: rows were moved or repeated")
         elif said is None and number > newest and not is_frozen:
             beyond += 1
         elif said is None:
@@ -245,9 +315,9 @@ def _check_runs(folder: Path, log: _Log, notes: list[str]) -> list[str]:
         elif said != hash_text(write_canonical({name: row.get(name) for name in ResultLeaf.model_fields})):
             problems.append(f"run {number} is not what was entered: {_name_changes(folder, row)}")
         last = max(last, number)
-    problems += [f"run {number} is in the log and not in {RUNS}" for number in left if is_frozen or number <= last]
+    problems += [f"run {number} is in the log and not in {file.name}" for number in left if is_frozen or number <= last]
     if beyond:
-        notes.append(f"not covered {beyond} runs that are newer than the checkpoint")
+        notes.append(f"not covered {beyond} runs of {file.name} that are newer than the checkpoint")
     rest = len(problems) - MAX_NAMED
     return problems if rest <= 0 else [*problems[:MAX_NAMED], f"... and {rest} further runs"]
 
@@ -278,13 +348,15 @@ def _has_words(row: dict[str, Any], words_sha256: str) -> bool:
         return False
 
 
-def _check_findings(folder: Path, log: _Log, notes: list[str]) -> Iterator[str]:
+def _check_findings(file: Path, log: _Log, notes: list[str]) -> Iterator[str]:
     """Each paper has the words that were entered, and each entry its paper, unless a quarantine hides it."""
-    if not (folder / FINDINGS).exists():
-        yield f"{FINDINGS} is missing, so papers cannot be compared with the log"
-        return
-    is_frozen, newest, beyond, left = (folder / SUMS_FILE).exists(), max(log.papers, default=0), 0, dict(log.papers)
-    for row in _read_rows(folder / FINDINGS):
+    is_frozen, newest, beyond, left = (
+        (file.parent / SUMS_FILE).exists(),
+        max(log.papers, default=0),
+        0,
+        dict(log.papers),
+    )
+    for row in _read_rows(file, ExportedFinding):
         number, version = row["id"], row.get("version")
         left.pop(number, None)
         known, words, experiment_id = log.papers.get(number, NO_PAPER)
@@ -298,10 +370,10 @@ def _check_findings(folder: Path, log: _Log, notes: list[str]) -> Iterator[str]:
         else:
             beyond += 1
         if number in log.retracted and row.get("state") == "published":
-            yield f"finding {number} was retracted, and {FINDINGS} has it as published"
+            yield f"finding {number} was retracted, and {file.name} has it as published"
     for number, (_, _, experiment_id) in left.items():
         account, worker = log.makers.get(experiment_id, ("", ""))
         if log.quarantined.isdisjoint({(account, worker), (account, None)}):
-            yield f"finding {number} is in the log and not in {FINDINGS}, and its author is not in quarantine"
+            yield f"finding {number} is in the log and not in {file.name}, and its author is not in quarantine"
     if beyond:
-        notes.append(f"not covered {beyond} versions of findings that are newer than the checkpoint")
+        notes.append(f"not covered {beyond} versions of {file.name} that are newer than the checkpoint")

@@ -9,22 +9,25 @@ from functools import partial
 from typing import Annotated, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
+from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 
 from coordinator.accounts.security import SIGNED, read_bearer
 from coordinator.db.database import Database, ReadSession
 from coordinator.db.engine import is_passing
 from coordinator.http.addresses import find_address
-from coordinator.http.parameters import KNOWN_ONLY
+from coordinator.http.parameters import KNOWN_ONLY, Moment
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
 from coordinator.leases.errors import ResultConflictError
 from coordinator.leases.heartbeats import HeldHeartbeats
+from coordinator.leases.queries import LeaseFilters
+from coordinator.leases.service import LeaseOrder
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
-from shared.experiments import ProposalReply, ProposalSubmission
+from shared.experiments import JobKind, ProposalReply, ProposalSubmission
 from shared.leases import (
     ClaimReply,
     ClaimRequest,
@@ -33,6 +36,7 @@ from shared.leases import (
     LeaseContext,
     LeaseView,
     OfflineLease,
+    Phase,
     ReleaseRequest,
     ResultReply,
     ResultUpload,
@@ -160,10 +164,35 @@ async def release(lease_id: UUID, asked: ReleaseRequest, request: Request) -> Re
     return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, asked)
 
 
+Name = Annotated[str | None, Query(max_length=200), CLEAN]
+
+
+class LeaseQuery(BaseModel):
+    """The filters and the order of the list of live jobs, as they stand in addresses."""
+
+    kind: Annotated[JobKind | None, Query(description="only jobs of this kind")] = None
+    phase: Annotated[Phase | None, Query(description="only jobs at this part of their work")] = None
+    branch: Annotated[Name, Query(description="only this branch's")] = None
+    hardware_class: Name = None
+    worker: Annotated[Name, Query(description="its name, or `volunteer/worker`")] = None
+    volunteer: Annotated[Name, Query(description="only those of this volunteer's workers")] = None
+    axis: Annotated[Name, Query(description="only those whose proposal has this axis, as written")] = None
+    since: Annotated[Moment | None, Query(description="given at or after this moment")] = None
+    until: Annotated[Moment | None, Query(description="given before this moment")] = None
+    sort: Annotated[LeaseOrder, Query(description="by when they were given, or by the last sign of life")] = (
+        LeaseOrder.ISSUED
+    )
+    ascending: Annotated[bool, Query(description="oldest, or heard of longest ago, first")] = True
+
+
 @router.get("/leases")
-def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
-    """The jobs that workers hold now; of more than 200, those heard of longest ago."""
-    return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
+def list_live_leases(project: Slug, session: ReadSession, asked: Annotated[LeaseQuery, Query()]) -> Page[LeaseView]:
+    """The jobs that workers hold now; of more than 200 that fit, those heard of longest ago, or last if the newest come
+    first."""
+    filters = LeaseFilters(**asked.model_dump(exclude={"sort", "ascending"}))
+    of = projects.get_project(session, project)
+    found = service.view_live_leases(session, of, filters, asked.sort, ascending=asked.ascending)
+    return Page(items=found)
 
 
 @router.get("/leases/{lease_id}/context")

@@ -9,7 +9,19 @@ from statistics import median
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import BindParameter, CursorResult, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    CursorResult,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn
@@ -35,6 +47,7 @@ from coordinator.novelty.service import ProposedCode
 from coordinator.selection.context_pack import Pack
 from coordinator.workers.lookup import WorkerRow
 from shared.experiments import JobKind
+from shared.leases import Phase
 from shared.protocol import now
 from shared.runs import RunOutcome
 
@@ -348,8 +361,40 @@ def count_live_by_phase(session: Conn, project_id: int | None) -> list[tuple[str
     return [(phase, count) for phase, count in rows]
 
 
-def list_live_leases(session: Session, project_id: int, limit: int, *, latest: bool = False) -> list[LiveLease]:
-    """The live leases with their workers, oldest first; of more than `limit`, those heard of longest ago, or last."""
+class LeaseFilters(NamedTuple):
+    """The filters of a list of live leases; None means no filter. `since` and `until` are about when they were given,
+    `axis` about the proposal, as its agent wrote it."""
+
+    kind: JobKind | None = None
+    phase: Phase | None = None
+    branch: str | None = None
+    hardware_class: str | None = None
+    worker: str | None = None
+    volunteer: str | None = None
+    axis: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def narrow(self, query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+        for column, value in (
+            (Lease.kind, self.kind), (Lease.phase, self.phase), (Branch.name, self.branch),
+            (Lease.hardware_class, self.hardware_class), (Volunteer.name, self.volunteer),
+            (Lease.proposal["axis"].as_string(), self.axis),
+        ):  # fmt: skip
+            query = query if value is None else query.where(column == value)
+        if self.worker is not None:
+            query = query.where(or_(Worker.name == self.worker, literal(self.worker) == WORKER_NAME))
+        if self.since is not None:
+            query = query.where(Lease.issued_at >= self.since)
+        if self.until is not None:
+            query = query.where(Lease.issued_at < self.until)
+        return query
+
+
+def list_live_leases(
+    session: Session, project_id: int, limit: int, filters: LeaseFilters, *, latest: bool = False
+) -> list[LiveLease]:
+    """The live leases with their workers, those heard of longest ago first, or last."""
     # Of one state an index gives them in order. By `issued_at` SQLite would go through all leases ever given.
     order = Lease.expires_at.desc() if latest else Lease.expires_at
     query = (
@@ -361,13 +406,14 @@ def list_live_leases(session: Session, project_id: int, limit: int, *, latest: b
         .order_by(order)
         .limit(limit)
     )
+    query = filters.narrow(query)
     found: list[LiveLease] = []
     for state in LIVE_STATES:
         found += (
             (lease, worker, name, branch) for lease, worker, name, branch in session.execute(query, {"of_state": state})
         )
     found.sort(key=lambda row: row[0].expires_at, reverse=latest)
-    return sorted(found[:limit], key=lambda row: row[0].issued_at)
+    return found[:limit]
 
 
 def count_live_leases_by_project(session: Conn) -> dict[int, int]:

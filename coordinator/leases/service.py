@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from coordinator.leases.errors import (
     LeaseUnknownError,
 )
 from coordinator.leases.heartbeats import HeldHeartbeat, HeldHeartbeats
-from coordinator.leases.queries import LeaseRow
+from coordinator.leases.queries import LeaseFilters, LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
@@ -219,11 +220,23 @@ def list_volunteers_at_work(session: Session, project_id: int) -> list[tuple[str
     return queries.list_volunteers_at_work(session, project_id, 1_000)
 
 
+class LeaseOrder(StrEnum):
+    """The order of a list of live leases: by when they were given, or by the last sign of life."""
+
+    ISSUED = "issued"
+    HEARD = "heard"
+
+
 def view_live_leases(
-    session: Session, project: Project, limit: int = MAX_LEASES, *, latest: bool = False
-) -> list[LeaseView]:
-    """The project's live leases, the oldest first, at most `limit`: those heard of longest ago, or last."""
+    session: Session, project: Project, filters: LeaseFilters, order: LeaseOrder, limit: int = MAX_LEASES, *,
+    ascending: bool = True,
+) -> list[LeaseView]:  # fmt: skip
+    """The project's live leases that fit, the oldest first or the newest, at most `limit`: those heard of longest ago,
+    or last."""
     moment = now()
+    rows = queries.list_live_leases(session, project.id, limit, filters, latest=not ascending)
+    if order is LeaseOrder.ISSUED:
+        rows.sort(key=lambda row: row[0].issued_at, reverse=not ascending)
     return [
         view_of(
             LeaseView,
@@ -236,5 +249,5 @@ def view_live_leases(
             title=str((lease.proposal or {}).get("title", "")),
             branch=branch,
         )
-        for lease, worker, worker_name, branch in queries.list_live_leases(session, project.id, limit, latest=latest)
+        for lease, worker, worker_name, branch in rows
     ]

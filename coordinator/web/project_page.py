@@ -16,7 +16,8 @@ from coordinator.evidence.run_stats import list_hardware_classes, view_early_sto
 from coordinator.experiments import service as experiments
 from coordinator.experiments.filters import Filters
 from coordinator.http.pagination import encode_cursor
-from coordinator.leases.service import count_live_by_phase, view_live_leases
+from coordinator.leases.queries import LeaseFilters
+from coordinator.leases.service import LeaseOrder, count_live_by_phase, view_live_leases
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
@@ -205,7 +206,7 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
         record = records.find_record(session, project, hardware_class, baseline)
         no_record = None if record else records.explain_missing(session, project, hardware_class)
     leader = history.leader
-    leases = view_live_leases(session, project, MAX_JOBS, latest=True)
+    leases = view_live_leases(session, project, LeaseFilters(), LeaseOrder.ISSUED, MAX_JOBS, ascending=False)[::-1]
     shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
     titles = records_queries.find_titles(session, shas)
     return {

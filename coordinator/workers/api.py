@@ -1,6 +1,6 @@
 """Workers over HTTP: the lists of workers and volunteers, and notices by which a worker reports its state."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -8,13 +8,13 @@ from pydantic import BaseModel
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
-from coordinator.http.pagination import Cursor, GivenCursor, Limit
+from coordinator.http.pagination import GivenCursor, Limit
 from coordinator.http.parameters import KNOWN_ONLY, Moment
 from coordinator.workers import service
-from coordinator.workers.queries import WorkerFilters
-from coordinator.workers.service import WorkerMark, WorkerOrder
+from coordinator.workers.queries import VolunteerFilters, WorkerFilters
+from coordinator.workers.service import VolunteerOrder, WorkerMark, WorkerOrder
 from shared.protocol import API_PREFIX, CLEAN, Page, Slug
-from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
+from shared.workers import MessageReceipt, Role, VolunteerView, WorkerNotice, WorkerState, WorkerView
 
 router = APIRouter(prefix=API_PREFIX, tags=["workers"], dependencies=KNOWN_ONLY)
 
@@ -51,17 +51,21 @@ class VolunteerQuery(BaseModel):
     text: Annotated[str | None, Query(max_length=200, description="a part of the name"), CLEAN] = None
     since: Annotated[Moment | None, Query(description="joined at or after this moment")] = None
     until: Annotated[Moment | None, Query(description="joined before this moment")] = None
-    sort: Annotated[Literal["newest"], Query(description="by when they joined")] = "newest"
-    ascending: Annotated[bool, Query(description="oldest first")] = False
+    role: Annotated[Role | None, Query(description="only accounts of this role")] = None
+    hardware_class: Annotated[
+        str | None, Query(max_length=200, description="with a worker of this hardware class"), CLEAN
+    ] = None
+    sort: Annotated[VolunteerOrder, Query(description="by when they joined, or by name")] = VolunteerOrder.NEWEST
+    ascending: Annotated[bool, Query(description="oldest, or first by name, first")] = False
 
 
 @router.get("/volunteers", tags=["volunteers"])
 def list_volunteers(
-    session: ReadSession, asked: Annotated[VolunteerQuery, Query()], cursor: Cursor = None, limit: Limit = 50
+    session: ReadSession, asked: Annotated[VolunteerQuery, Query()], cursor: GivenCursor = None, limit: Limit = 50
 ) -> Page[VolunteerView]:
     """All volunteers and what their workers did, the newest first by default."""
-    given = asked.model_dump(exclude={"sort"})
-    return service.view_volunteers(session, cursor, limit, **given)
+    filters = VolunteerFilters(**asked.model_dump(exclude={"sort", "ascending"}))
+    return service.view_volunteers(session, filters, asked.sort, cursor, limit, ascending=asked.ascending)
 
 
 @router.post("/workers/notices")

@@ -10,11 +10,12 @@ from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import Calibration, Experiment, Lease, PastOffset, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.base import UtcDateTime, is_of_class
 from coordinator.models.evidence import IS_FAILED
-from shared.workers import VolunteerView, WorkerState, WorkerView
+from shared.workers import Role, VolunteerView, WorkerState, WorkerView
 
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
 
 _WORKERS, _RUNS, _EXPERIMENTS = table_of(Worker), table_of(Run), table_of(Experiment)
+_VOLUNTEERS = table_of(Volunteer).alias()
 _ADD = insert(_WORKERS).returning(_WORKERS.c.id)
 _CHANGE = update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id"))
 _VIEWS = select(
@@ -223,11 +224,21 @@ def change_worker(session: Conn, worker_id: int, columns: Mapping[str, Any]) -> 
     session.execute(_CHANGE, {"worker_id": worker_id, **columns})
 
 
+class VolunteerFilters(NamedTuple):
+    """The filters of a list of volunteers; None means no filter."""
+
+    text: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    role: Role | None = None
+    hardware_class: str | None = None
+
+
 def view_volunteers(
-    session: Conn, after_id: int | None, limit: int, *, text: str | None, since: datetime | None,
-    until: datetime | None, ascending: bool,
-) -> list[VolunteerView]:  # fmt: skip
-    """Volunteers and how much their workers did, those who joined last first, or the other way round."""
+    session: Conn, filters: VolunteerFilters, after_id: int | None, limit: int, *, by_name: bool, ascending: bool
+) -> list[VolunteerView]:
+    """Volunteers and how much their workers did, those who joined last or are last by name first, or the other way
+    round."""
     sources = {
         "workers": _WORKERS,
         "runs": _RUNS.join(_WORKERS, _RUNS.c.worker_id == _WORKERS.c.id),
@@ -236,13 +247,21 @@ def view_volunteers(
     own = select(func.count()).where(_WORKERS.c.volunteer_id == Volunteer.id).correlate(Volunteer)
     counts = [own.select_from(source).scalar_subquery().label(name) for name, source in sources.items()]
     query = select(Volunteer.id, Volunteer.name, Volunteer.role, *counts, Volunteer.created_at)
-    query = query.order_by(Volunteer.id if ascending else Volunteer.id.desc()).limit(limit)
-    if text:
-        query = query.where(Volunteer.name.contains(text.lower(), autoescape=True))
-    if since is not None:
-        query = query.where(Volunteer.created_at >= since)
-    if until is not None:
-        query = query.where(Volunteer.created_at < until)
+    key = Volunteer.name if by_name else Volunteer.id
+    query = query.order_by(key if ascending else key.desc()).limit(limit)
+    if filters.text:
+        query = query.where(Volunteer.name.contains(filters.text.lower(), autoescape=True))
+    if filters.since is not None:
+        query = query.where(Volunteer.created_at >= filters.since)
+    if filters.until is not None:
+        query = query.where(Volunteer.created_at < filters.until)
+    if filters.role is not None:
+        query = query.where(Volunteer.role == filters.role)
+    if filters.hardware_class is not None:
+        own_class = exists().where(Worker.volunteer_id == Volunteer.id, Worker.hardware_class == filters.hardware_class)
+        query = query.where(own_class)
     if after_id is not None:
-        query = query.where(Volunteer.id > after_id if ascending else Volunteer.id < after_id)
+        of_name = select(_VOLUNTEERS.c.name).where(_VOLUNTEERS.c.id == after_id).scalar_subquery()
+        place = of_name if by_name else literal(after_id)
+        query = query.where(key > place if ascending else key < place)
     return [VolunteerView.model_validate(row, from_attributes=True) for row in session.execute(query)]

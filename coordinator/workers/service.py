@@ -11,7 +11,7 @@ from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, decode_moment_cursor, encode_moment_cursor
 from coordinator.workers import queries
 from coordinator.workers.lookup import WorkerRow, lock_worker
-from coordinator.workers.queries import Seen, WorkerFilters
+from coordinator.workers.queries import Seen, VolunteerFilters, WorkerFilters
 from shared.protocol import Page, now
 from shared.runs import Hardware
 from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
@@ -95,9 +95,21 @@ def view_resting(session: Conn, limit: int) -> list[WorkerView]:
     return queries.view_resting(session, now() - RESTING_FOR, limit)
 
 
-def view_volunteers(session: Conn, after_id: int | None, limit: int, **filters: Any) -> Page[VolunteerView]:
-    """A page of volunteers."""
-    return cut_page(queries.view_volunteers(session, after_id, limit + 1, **filters), limit, lambda view: view.id)
+class VolunteerOrder(StrEnum):
+    """The order of a list of volunteers: by when they joined, or by name."""
+
+    NEWEST = "newest"
+    NAME = "name"
+
+
+def view_volunteers(
+    session: Conn, filters: VolunteerFilters, order: VolunteerOrder, cursor: str | None, limit: int, *, ascending: bool
+) -> Page[VolunteerView]:
+    """A page of volunteers. Raises CursorInvalidError."""
+    after_id = decode_id_cursor(cursor) if cursor is not None else None
+    by_name = order is VolunteerOrder.NAME
+    rows = queries.view_volunteers(session, filters, after_id, limit + 1, by_name=by_name, ascending=ascending)
+    return cut_page(rows, limit, lambda view: view.id)
 
 
 RECENT_FLEET = timedelta(days=1)

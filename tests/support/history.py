@@ -23,8 +23,9 @@ def write_export(database: Database, name: str, folder: Path) -> Path:
         project = projects.get_project(session, name)
         head = history.get_head(session, project)
         for table in (ExportTable.RUNS, ExportTable.FINDINGS):
-            rows = service.export_table(database, session, project, table, ExportFormat.JSONL)
-            (folder / f"{table}.jsonl").write_bytes(b"".join(rows))
+            for format_ in ExportFormat:
+                rows = service.export_table(database, session, project, table, format_)
+                (folder / f"{table}.{format_}").write_bytes(b"".join(rows))
         (folder / HISTORY_FILE).write_bytes(b"".join(history.stream_lines(database, project.id, head.size)))
         (folder / CHECKPOINT_FILE).write_text(head.note)
     return seal(folder)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from coordinator.app import create_app
 from coordinator.projects.service import create_project
@@ -105,6 +106,15 @@ ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "a field of a finding has another name": (
         "findings.jsonl", lambda rows: [rows[0].replace('"stored":', '"stoned":'), *rows[1:]], "other words than were"
     ),
+    "a run is removed from the table": (
+        "runs.csv", lambda rows: [*rows[:3], *rows[4:]], "is in the log and not in runs.csv"
+    ),
+    "a metric is changed in the table": (
+        "runs.csv", lambda rows: [rows[0], rows[1].replace("3.301", "0.5"), *rows[2:]], "metric is 0.5, it was 3.301"
+    ),
+    "a finding has other words in the table": (
+        "findings.csv", lambda rows: [row.replace("One run", "Two runs") for row in rows], "other words than were"
+    ),
     "an entry is removed": (HISTORY_FILE, lambda lines: [*lines[:5], *lines[6:]], "the checkpoint signs"),
     "an entry is changed": (HISTORY_FILE, lambda lines: [lines[0], better(lines[1]), *lines[2:]], "was changed, moved"),
     "two entries are exchanged": (
@@ -122,6 +132,20 @@ def test_each_attack_is_found_and_named(folder: Path, attack: str) -> None:
     seal(folder)
     problems = verify_folder(folder, None, KEY).problems
     assert any(words in problem for problem in problems), problems
+
+
+def test_rows_of_parquet_are_compared_with_the_log(folder: Path) -> None:
+    table = parquet.read_table(folder / "runs.parquet")
+    parquet.write_table(table.slice(1), folder / "runs.parquet")
+    seal(folder)
+    assert verify_folder(folder, None, KEY).problems == ["run 1 is in the log and not in runs.parquet"]
+
+
+def test_a_table_is_enough_in_any_format(folder: Path) -> None:
+    for path in (*folder.glob("*.jsonl"), *folder.glob("*.csv")):
+        if path.name != HISTORY_FILE:
+            path.unlink()
+    assert verify_folder(seal(folder), None, KEY).problems == []
 
 
 def test_who_has_no_key_cannot_sign_what_they_changed(folder: Path, whole: Path) -> None:
@@ -174,7 +198,7 @@ def test_papers_of_who_is_in_quarantine_may_be_hidden_and_newer_ones_are_told(fo
         publish(folder, [*read(folder), decision], SECRET, ORIGIN)
         verdict = verify_folder(folder, None, KEY)
         assert any("finding 1 is in the log" in one for one in verdict.problems) is not hidden, verdict.problems
-    assert "not covered 1 versions of findings that are newer than the checkpoint" in verdict.notes
+    assert "not covered 1 versions of findings.jsonl that are newer than the checkpoint" in verdict.notes
 
 
 def test_a_retraction_that_is_hidden_is_found(folder: Path) -> None:
@@ -196,7 +220,7 @@ def test_who_holds_the_key_cannot_enter_what_stands_there_anew(folder: Path) -> 
     ("name", "content"),
     [(HISTORY_FILE, "a\n"), (HISTORY_FILE, '{"result":{}}\n'), (CHECKPOINT_FILE, "x"), ("runs.jsonl", "[]\n"),
      (HISTORY_FILE, '{"log":{"key":5}}\n'), (MANIFEST_FILE, "["), (MANIFEST_FILE, '{"a":1}'),
-     ("runs.jsonl", '{"id":1,"worker":"\\ud800"}\n')],
+     ("runs.jsonl", '{"id":1,"worker":"\\ud800"}\n'), ("runs.csv", "id\nx\n"), ("runs.parquet", "x")],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said_in_a_sentence(swarm: Swarm, folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)

@@ -256,3 +256,34 @@ def test_code_that_only_looks_different_is_a_duplicate(
     finished = other.propose(other_lease, {"train.py": "DEPTH=5  # five\n"})
     assert not finished.accepted and finished.duplicate_of == reply.json()["experiment_id"]
     assert other.propose(other_lease, {"train.py": "DEPTH=6  # six\n"}).accepted
+
+
+def test_live_jobs_are_filtered_and_sorted_both_ways(
+    make_worker: Callable[..., MiniWorker], project: str, database: Database
+) -> None:
+    make_worker("w1", "ada").measure_root()
+    first, second = make_worker("w1", "ada"), make_worker("w1", "grace")
+    lease = first.claim_job()
+    second.claim_job()
+    assert first.propose(lease, {"train.py": "LEARNING_RATE = 0.003\nDEPTH = 5\n"}).accepted
+    later = {"phase": Phase.TRAINING, "expires_at": lease.expires_at + timedelta(hours=1)}
+    with database.write() as session:  # as a heartbeat does, once it is written
+        session.execute(update(Lease).where(Lease.id == lease.id).values(later))
+
+    def ask(**given: str) -> list[str]:
+        answer = first.http.get("/api/v1/leases", params={"project": project} | given)
+        assert answer.status_code == 200, answer.text
+        return [row["worker"] for row in answer.json()["items"]]
+
+    assert ask() == ask(sort="issued") == ["ada/w1", "grace/w1"] and ask(ascending="false") == ["grace/w1", "ada/w1"]
+    assert ask(sort="heard") == ["grace/w1", "ada/w1"] and ask(sort="heard", ascending="false") == [
+        "ada/w1",
+        "grace/w1",
+    ]
+    for given in ({"volunteer": "ada"}, {"worker": "ada/w1"}, {"phase": "training"}, {"axis": "DEPTH"}):
+        assert ask(**given) == ["ada/w1"], given
+    fitting = {"worker": "w1", "branch": "baseline", "hardware_class": HARDWARE.hardware_class}
+    assert len(ask(**fitting, since="2020-01-01T00:00:00Z", until="2090-01-01T00:00:00Z")) == 2
+    assert "ada/w1" in ask(kind=lease.kind)
+    for given in ({"kind": "adopt"}, {"branch": "x"}, {"hardware_class": "x"}, {"until": "2020-01-01T00:00:00Z"}):
+        assert ask(**given) == [], given

@@ -95,6 +95,18 @@ def test_classes_and_volunteers_are_counted(shas: dict[str, str], http: TestClie
     assert len(page["items"]) == 3 and len(page["items"] + rest["items"]) == 4
 
 
+def test_volunteers_are_filtered_and_sorted_by_name_both_ways(shas: dict[str, str], http: TestClient) -> None:
+    def ask(**given: Any) -> list[str]:
+        page = get(http, "/volunteers", limit=3, **given)
+        rest = get(http, "/volunteers", limit=3, cursor=page["next_cursor"], **given) if page["next_cursor"] else page
+        return [row["name"] for row in {row["id"]: row for row in page["items"] + rest["items"]}.values()]
+
+    names = [f"volunteer-{number}" for number in range(4)]
+    assert ask(sort="name", ascending=True) == names and ask(sort="name") == names[::-1]
+    assert sorted(ask(hardware_class=CLASS)) == names == sorted(ask(role="volunteer"))
+    assert ask(hardware_class="none") == ask(role="moderator") == []
+
+
 def add_line(session: Session, root: Commit, name: str, length: int) -> list[str]:
     """Add commits in a line above which only `root` stands, the deepest last. They share the root's files."""
     shas = [sha1(f"{name} {number}".encode()).hexdigest() for number in range(length)]
