@@ -343,16 +343,25 @@ def _name_further(column: str) -> str:
 def read_odd_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
     """The rows, with a metric that cannot be one as a failed run. It is 0 where less is better and no kept row has it,
     and where all others are far above 0, or below it, and it is not said of a row with it that it was kept. It is below
-    0 where less is better, only rows that were not kept have such a one, and others were kept."""
+    0 where less is better, only rows that were not kept have such a one, and others were kept. A baseline of 0 is one
+    where more is better, unless its memory is missing beside others'; and so is 0 in a count without statuses."""
     kept = {row.status for row in rows if row.is_kept and row.metric == 0}
     others = [row.metric for row in rows if row.metric] or [0.0]
     is_far = min(others) > max(others) / 2 > 0 or max(others) < 0
     is_less = direction is Direction.MINIMIZE
-    is_odd = not kept - ENDED and (is_far or (is_less and not kept))
+    is_count = all(row.status == MEASURED and row.metric == int(row.metric) for row in rows if row.metric is not None)
+    is_odd = not kept - ENDED and (is_far or (is_less and not kept and not is_count))
+    has_memory = any(row.peak_memory_mib for row in rows)
     is_above = is_less and min((row.metric for row in rows if row.is_kept and row.metric is not None), default=0.0) > 0
+
+    def is_start(row: ResultRow) -> bool:
+        is_named = "baseline" in (row.status, *re.findall(r"[a-z]+", row.description.casefold())[:1])
+        return not is_less and is_named and (bool(row.peak_memory_mib) or not has_memory)
+
     return [
         row._replace(metric=None, outcome=RunOutcome.CRASHED, reason=f"{ODD}{row.metric:g}")
-        if row.metric is not None and ((row.metric == 0 and is_odd) or (row.metric < 0 and is_above))
+        if row.metric is not None
+        and ((row.metric == 0 and is_odd and not is_start(row)) or (row.metric < 0 and is_above))
         else row
         for row in rows
     ]

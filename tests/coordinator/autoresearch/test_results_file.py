@@ -222,6 +222,30 @@ def test_zero_is_no_measurement_where_all_others_are_far_from_it(numbers: str, z
     assert read_odd_as_crashes(ended, Direction.MINIMIZE)[-1].metric == zero, "that a run ended does not say more"
 
 
+@pytest.mark.parametrize(
+    ("rows", "direction", "metrics"),
+    [
+        # where more is better the start may have solved nothing
+        (["0 8 baseline", "45 8 rate", "52 8 depth"], Direction.MAXIMIZE, [0.0, 45.0, 52.0]),
+        (["0 0 baseline, OOM", "45 8 rate", "52 8 depth"], Direction.MAXIMIZE, [None, 45.0, 52.0]),
+        (["45 8 baseline", "0 8 rate", "52 8 depth"], Direction.MAXIMIZE, [45.0, None, 52.0]),
+        (["0 8 baseline", "3.1 8 rate", "2.9 8 depth"], Direction.MINIMIZE, [None, 3.1, 2.9]),
+        # a count falls to nothing
+        (["5 8 baseline", "2 8 rate", "0 8 depth"], Direction.MINIMIZE, [5.0, 2.0, 0.0]),
+        (["5.5 8 baseline", "2.1 8 rate", "0 8 depth"], Direction.MINIMIZE, [5.5, 2.1, None]),
+        (["500 8 baseline", "480 8 rate", "0 8 depth"], Direction.MINIMIZE, [500.0, 480.0, None]),
+    ],
+)  # fmt: skip
+def test_zero_is_told_from_a_crash_in_a_log_without_statuses(
+    rows: list[str], direction: Direction, metrics: list[float | None]
+) -> None:
+    lines = [f"a{n}\t{row.replace(' ', chr(9), 2)}\n" for n, row in enumerate(rows)]
+    found = read_odd_as_crashes(
+        read("".join(lines), "commit\tscore\tmemory_gb\tdescription\n", "status=none"), direction
+    )
+    assert [row.metric for row in found] == metrics
+
+
 def test_nothing_over_a_limit_has_a_metric() -> None:
     rows = read(
         "a\t1.0\t1\tkeep\tx\nb\t0.5\t1\tsize_blocked\ty\nc\t0.4\t1\teval_budget_overrun\tz\nd\t0.3\t1\tpartial\tz\n"
