@@ -17,7 +17,7 @@ from coordinator.http.parameters import suggest
 from coordinator.models import Branch, Commit, CommitPosterior, Experiment, Finding, Project, Run, Volunteer, Worker
 from coordinator.models.evidence import HAS_METRICS, IS_FAILED
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
-from shared.protocol import CLEAN, Number, Page
+from shared.protocol import CLEAN, Page
 from shared.runs import RunCurve, RunOutcome, RunView
 
 OWN = ("project_id", "hardware_class", "kind", "failed", "worker", "volunteer", "since", "until", "metric_above",
@@ -56,8 +56,8 @@ class RunQuery(FilterQuery):
     failed: Annotated[bool | None, Query(description="whether the run failed")] = None
     outcome: Annotated[RunOutcome | None, Query(description="only runs that ended so")] = None
     experiment: Annotated[Numbers, Query(description="only runs of these experiments; may be repeated")] = ()
-    metric_above: Annotated[Number | None, Query(description="the run's own metric, at least")] = None
-    metric_below: Annotated[Number | None, Query(description="likewise, at most")] = None
+    metric_above: Annotated[Quantity | None, Query(description="the run's own metric, at least")] = None
+    metric_below: Annotated[Quantity | None, Query(description="likewise, at most")] = None
     sort: Annotated[
         str,
         Query(
