@@ -13,7 +13,7 @@ from coordinator.experiments import listing
 from coordinator.experiments.filters import CONDITIONS, OF_WORKER, Condition, FilterQuery, Filters, list_conditions
 from coordinator.experiments.service import QUANTITIES
 from coordinator.http.pagination import Position, encode_position
-from coordinator.http.parameters import suggest
+from coordinator.http.parameters import Quantity, suggest
 from coordinator.models import Branch, Commit, CommitPosterior, Experiment, Finding, Project, Run, Volunteer, Worker
 from coordinator.models.evidence import HAS_METRICS, IS_FAILED
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
