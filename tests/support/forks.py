@@ -31,8 +31,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["coordinator.__main__", "coordinator.app", "uvicorn", "worker.cli", "worker.start", "tests.worker.sandbox.driver",
-     "tests.support.forks"]
+    ["coordinator.__main__", "coordinator.app", "uvicorn", "worker.cli", "worker.start", "worker.agents.chat",
+     "tests.worker.sandbox.driver", "tests.support.forks"]
 )  # fmt: skip
 _one_at_a_time = Lock()
 
