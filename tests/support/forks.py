@@ -32,7 +32,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     ["coordinator.__main__", "coordinator.app", "uvicorn", "worker.cli", "worker.start", "worker.agents.chat",
-     "tests.worker.sandbox.driver", "tests.support.forks"]
+     "worker.agents.search", "httpcore", "tests.worker.sandbox.driver", "tests.support.forks"]
 )  # fmt: skip
 _one_at_a_time = Lock()
 
@@ -94,6 +94,7 @@ def _become(module: str, arguments: list[str], environment: Mapping[str, str], s
     set_environment(environment)
     tempfile.tempdir = None  # the one that was found before
     sys.argv = [module, *arguments]
+    gc.freeze()  # what the server loaded is nobody's garbage; looking through it took most of a worker's start
     gc.enable()
     repeat_draws()
     try:
