@@ -11,13 +11,15 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration_queries, epochs, queries
-from coordinator.evidence.posteriors import MOST_AT_ONCE, DerivedPosterior, derive_and_store, find_model
+from coordinator.evidence.posteriors import DerivedPosterior, derive_and_store, find_model
 from coordinator.lineage.commits import CommitRow, get_commit, list_children, list_commits
 from coordinator.models import ClassProgress, Project
 from coordinator.models.base import is_of_class
 from coordinator.projects import service as projects
-from shared.experiments import Standing
 from shared.protocol import now
+
+AT_ONCE = 200
+"""Number of posteriors that are derived with a decision, in each class that it concerns."""
 
 
 def follow(
@@ -40,7 +42,7 @@ def follow(
 def _refresh(session: Session, project: Project, hardware_class: str, shas: set[str]) -> dict[str, DerivedPosterior]:
     """Derive the posteriors of commits and of those below them, as far as they change, from the root downwards.
 
-    Beyond MOST_AT_ONCE the commits lose their posterior, and what rests on them, or on one that is suspect, is suspect.
+    Beyond AT_ONCE the commits lose their posterior; what rests on them follows in the background.
     """
     contract = projects.contract_of(project)
     model = find_model(session, contract, project.id, hardware_class)
@@ -48,7 +50,7 @@ def _refresh(session: Session, project: Project, hardware_class: str, shas: set[
     for commit in list_commits(session, list(shas)):
         due[commit.depth][commit.sha] = commit
     derived: dict[str, DerivedPosterior] = {}
-    left = MOST_AT_ONCE
+    left = AT_ONCE
     while due and left:
         of_depth = due[depth := min(due)]
         some = [of_depth.pop(sha) for sha in sorted(of_depth)[:left]]
@@ -62,8 +64,4 @@ def _refresh(session: Session, project: Project, hardware_class: str, shas: set[
     waiting = [commit for of_depth in due.values() for commit in of_depth.values()]
     lost = [commit.sha for commit in waiting if commit.sha in shas]
     queries.remove_posteriors(session, lost, hardware_class)
-    above = {commit.parent_sha for commit in waiting if commit.parent_sha is not None} - {*lost}
-    stored = queries.map_posteriors(session, list(above), hardware_class)
-    doubtful = [sha for sha in above if sha not in stored or stored[sha].standing == Standing.SUSPECT]
-    queries.doubt_below(session, [*lost, *doubtful], hardware_class)
     return derived

@@ -1,8 +1,8 @@
 """Maintainers keep a worker or a volunteer out of the evidence, let it in again, and name anchors.
 
 Unverified runs stop counting at once. Commits that lose all their runs lose their posterior, and their descendants are
-suspect until others test them. The classes concerned begin a new epoch soon after, in the background, since offsets may
-rest on those runs too.
+suspect until others test them; of many runs these follow soon after, in the background. So does a new epoch of the
+classes concerned, since offsets may rest on those runs too.
 """
 
 from collections.abc import Sequence

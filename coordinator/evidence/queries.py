@@ -26,7 +26,7 @@ from coordinator.models import (
 from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
 from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
-from shared.experiments import HeldDecisionKind, JobKind, Standing
+from shared.experiments import HeldDecisionKind, JobKind
 from shared.records import Trust
 from shared.runs import RunLimit, RunOutcome
 
@@ -227,22 +227,6 @@ def remove_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -
     record_changed(session, shas)
     for some in _batches(shas):
         session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
-
-
-def doubt_below(session: Conn, shas: Sequence[str], hardware_class: str) -> None:
-    """Have what rests on commits in a class be suspect: all below them, as far down as nobody checked it."""
-    above = _COMMITS.alias()
-    first = select(_COMMITS.c.sha).where(_COMMITS.c.parent_sha.in_(bindparam("shas", expanding=True)))
-    below = first.cte("below", recursive=True)
-    is_judged = is_of_commit(_POSTERIORS.c, below.c.sha, hardware_class)
-    further = select(above.c.sha).join(below, above.c.parent_sha == below.c.sha).outerjoin(_POSTERIORS, is_judged)
-    below = below.union(further.where(func.coalesce(_POSTERIORS.c.checkers, 0) == 0))
-    is_unchecked = _POSTERIORS.c.checkers == 0, _POSTERIORS.c.standing == Standing.PROVISIONAL
-    query = update(_POSTERIORS).where(
-        _POSTERIORS.c.hardware_class == hardware_class, _POSTERIORS.c.commit_sha.in_(select(below.c.sha)), *is_unchecked
-    )
-    for some in _batches(shas, 20 * NAMES_AT_ONCE):
-        session.execute(query.values(standing=Standing.SUSPECT), {"shas": some})
 
 
 def _batches(shas: Sequence[str], at_once: int = NAMES_AT_ONCE) -> Iterator[list[str]]:

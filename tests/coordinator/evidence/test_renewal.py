@@ -88,19 +88,19 @@ def test_the_epoch_ends_beside_requests_and_once(swarm: Swarm) -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 @ON_ONE_ENGINE
-def test_what_a_decision_leaves_for_later_counts_for_nothing_until_then(
+def test_runs_count_no_longer_at_once_and_what_rests_on_them_follows(
     swarm: Swarm, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = swarm.read()
-    monkeypatch.setattr(decisions, "MOST_AT_ONCE", most)
+    monkeypatch.setattr(decisions, "AT_ONCE", most)
     swarm.decide("invented")
     during = swarm.read()
     assert swarm.lie not in during
-    assert [during[sha][0] for sha in (swarm.child, swarm.grandchild)] == ["suspect"] * 2
     untouched = [sha for sha, row in before.items() if during.get(sha) == row]
     assert len(untouched) >= 10, "what does not rest on the liar's runs stays as it was"
     follow_decisions(swarm.database, inf)
     swarm.check()
+    assert [swarm.read()[sha][0] for sha in (swarm.child, swarm.grandchild)] == ["suspect"] * 2
     swarm.decide(None)
     follow_decisions(swarm.database, inf)
     swarm.check()
