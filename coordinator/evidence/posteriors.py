@@ -43,6 +43,9 @@ find_posterior = queries.find_posterior
 
 ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
+BY_AUTHOR_ALONE = frozenset({Standing.PROVISIONAL, Standing.SINGLE_OWNER})
+"""Standings of a commit that nobody but its author measured, which others' failures make suspect."""
+
 ANCHORS_ASKED = 2
 """Number of anchors that measure a held result which a maintainer sent to them."""
 
@@ -209,7 +212,7 @@ def derive(
             if not is_found_on_machines(contract, model, runs[commit.sha], counted_from):
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
-    unchecked = [sha for sha, one in derived.items() if one.checkers == 0 and one.standing is Standing.PROVISIONAL]
+    unchecked = [sha for sha, one in derived.items() if one.checkers == 0 and one.standing in BY_AUTHOR_ALONE]
     for sha, volunteers in queries.count_failed_checks(session, unchecked, hardware_class).items():
         if volunteers >= statistics.CHECKERS:  # its result cannot be repeated, so nobody should build upon it
             derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)

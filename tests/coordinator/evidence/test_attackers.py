@@ -256,6 +256,19 @@ def test_a_result_that_fails_where_others_run_it_is_suspect_until_one_repeats_it
     village.check_numbers()
 
 
+@ON_ONE_ENGINE
+def test_what_its_author_measured_often_is_suspect_too_where_others_fail(village: Village) -> None:
+    lie = village.invent("mal", 3.0)
+    for _ in range(8):
+        village.measure("mal", lie, 3.0)
+    below = village.invent("ada", 2.99, parent=lie)
+    assert village.posterior(lie).standing == "single_owner"
+    for name in ("bo", "cy"):
+        village.measure(name, lie, None, frame="train.py, line 3")
+    assert {village.posterior(sha).standing for sha in (lie, below)} == {"suspect"}
+    village.check_numbers()
+
+
 def finish(worker: MiniWorker, lease: GrantedLease) -> None:
     """Deliver an experiment that is no gain."""
     number = lease.id.int % 10**6
