@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from anyio import to_thread
 from fastapi import Depends, Request
@@ -263,7 +263,15 @@ def _is_same_site(request: Request) -> bool:
     origin = request.headers.get("origin")
     settings: CoordinatorSettings = request.app.state.settings
     hosts = {request.headers.get("host"), urlsplit(settings.public_url).netloc}
-    return origin is None or (urlsplit(origin).netloc or None) in hosts
+    return origin is None or (_split(origin).netloc or None) in hosts
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address that a header states; all empty where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _signer(secret: str, use: str) -> URLSafeSerializer:
@@ -319,7 +327,7 @@ def sign_in_address(request: Request) -> str:
 
 def form_address(request: Request) -> str:
     """The address, below the prefix, of the page whose form was sent; the front page's where the browser says none."""
-    came = urlsplit(request.headers.get("referer", ""))
+    came = _split(request.headers.get("referer", ""))
     if came.netloc != request.headers.get("host") or not came.path.startswith(f"{root()}/"):
         return "/"
     return read_next(came.path.removeprefix(root()) + (f"?{came.query}" if came.query else ""))

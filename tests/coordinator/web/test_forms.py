@@ -86,6 +86,9 @@ def test_what_was_typed_is_shown_when_the_session_ended_meanwhile(
     elsewhere = {"Referer": "http://evil.example/admin/queue"}
     page = boss.http.post("/admin/queue", data=fields, headers=elsewhere, follow_redirects=False)
     assert "evil.example" not in page.text
+    for name in ("Referer", "Origin"):
+        page = boss.http.post("/admin/queue", data=fields, headers={name: "http://[x"}, follow_redirects=False)
+        assert page.status_code in (401, 403) and "http://[x" not in page.text, "no address at all"
     password = boss.http.post("/me/password", data={"csrf": token, "password": "a secret of theirs"})
     assert "a secret of theirs" not in password.text
 
