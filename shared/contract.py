@@ -374,9 +374,12 @@ class Contract(Message):
 
 
 def parse_contract(text: str) -> Contract:
-    """Read a `swarm.toml`. Raises ContractError, whose message has a line for each mistake."""
+    """Read a `swarm.toml`. Raises ContractError, whose message has a line for each mistake.
+
+    Its numbers may be written as in any earlier release (`8192.0`): a project's contract can never be changed.
+    """
     try:
-        return Contract.model_validate(tomllib.loads(text))
+        return Contract.model_validate(tomllib.loads(text), strict=False)
     except tomllib.TOMLDecodeError as error:
         raise ContractError(f"{CONTRACT_FILE} is not valid TOML: {error}") from error
     except ValidationError as error:

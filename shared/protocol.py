@@ -46,7 +46,7 @@ def clean_text(value: Any) -> Any:
 
 def _refuse_number(given: Any) -> Any:
     """A number, also in a text, would be taken for seconds since 1970."""
-    if isinstance(given, int | float) or (isinstance(given, str) and re.fullmatch(r"[-+.\d]+", given)):
+    if isinstance(given, int | float) or (isinstance(given, str) and re.fullmatch(r"[-+.\de]+", given, re.IGNORECASE)):
         raise ValueError("must be a time such as 2026-03-01T12:00:00Z")
     return given
 

@@ -45,6 +45,15 @@ def test_a_wrong_rung_is_refused_with_the_reason(more: str, message: str) -> Non
         read(more)
 
 
+def test_numbers_are_read_as_in_earlier_releases_because_no_project_can_change_them() -> None:
+    text = CONTRACT.format(name="tiny")
+    assert "training_seconds = 20\n" in text and "version = 1\n" in text
+    written = text.replace("training_seconds = 20\n", 'training_seconds = "20"\n').replace(
+        "version = 1\n", "version = 1.0\n"
+    )
+    assert parse_contract(written) == parse_contract(text)
+
+
 def test_a_run_on_a_rung_has_its_budget_and_settings_and_else_the_contracts() -> None:
     contract = read(SETTINGS + RUNG + "scoring_seconds = 300\nsettings = { depth = 8 }")
     on_rung = contract.on_rung("long")

@@ -11,7 +11,7 @@ from pydantic import Field, StrictInt, TypeAdapter, ValidationError
 
 from shared.experiments import ProposalSubmission
 from shared.leases import ClaimRequest, Heartbeat, OfflineLease, ReleaseRequest, ResultUpload
-from shared.protocol import CLEAN, PROTOCOL_VERSION, Message, ShortText, clean_text
+from shared.protocol import CLEAN, PROTOCOL_VERSION, Message, ShortText, Timestamp, clean_text
 from shared.workers import WorkerNotice
 from tests.support import wire
 from tests.support.examples import choose_examples
@@ -35,6 +35,17 @@ def test_no_text_is_read_as_a_number_nor_a_number_as_a_truth_value() -> None:
     harness = [model for model in Message.__subclasses__() if model.__module__ == harness_protocol.__name__]
     assert len(harness) > 20
     assert [found for model in (*MODELS, *harness) for found in wire.list_lenient(model)] == []
+
+
+def test_no_number_is_read_as_a_time() -> None:
+    for stated in (1.78e9, "1780000000", "1.78E9", "+1.78e+9"):
+        with pytest.raises(ValidationError, match="must be a time such as"):
+            TypeAdapter(Timestamp).validate_python(stated)
+
+
+def test_a_harness_may_write_numbers_as_in_earlier_releases() -> None:
+    scored = harness_protocol.read_message(b'{"kind": "scored", "metric": 1, "scored_bytes": 8192.0}')
+    assert scored == harness_protocol.Scored(metric=1.0, scored_bytes=8192)
 
 
 def test_a_model_without_bounds_is_found() -> None:

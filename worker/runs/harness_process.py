@@ -19,11 +19,11 @@ from worker.machine.faults import find_error_line
 from worker.runs.harness_protocol import (
     HARNESS_PROTOCOL,
     MAX_PACKET_BYTES,
-    RECEIVED,
     Failed,
     Ready,
     Received,
     Sent,
+    read_message,
 )
 from worker.sandbox.base import CpuSeconds, ProcessOutcome, Sandbox, SandboxRequest, SandboxUnavailable
 
@@ -175,7 +175,7 @@ class HarnessProcess:
         if not packet:
             raise self._fault_of_end()
         try:
-            return RECEIVED.validate_json(packet)
+            return read_message(packet)
         except ValidationError as error:
             raise HarnessFault(f"{self.name} broke the harness's protocol: it sent a malformed message") from error
 

@@ -169,7 +169,14 @@ Received = (
     | Scored
     | ScoreRejected
 )
-RECEIVED: TypeAdapter[Received] = TypeAdapter(Annotated[Received, Field(discriminator="kind")])
+_RECEIVED: TypeAdapter[Received] = TypeAdapter(Annotated[Received, Field(discriminator="kind")])
+
+
+def read_message(packet: bytes) -> Received:
+    """A message of a harness, whose numbers may be written as in any earlier release (`8192.0`): a project's harness
+    can never be changed. Raises ValidationError."""
+    return _RECEIVED.validate_json(packet, strict=False)
+
 
 Settings = dict[str, StrictInt | StrictFloat | str]
 
