@@ -41,8 +41,9 @@ class DigestClaim(Message):
 
 
 class DigestPerson(Message):
-    """A volunteer's work in the week. `improved` counts those of the experiments that were found to be better than
-    their parent; `checks` are runs of commits that the coordinator chose to have measured again."""
+    """A volunteer's work in the week. `improved` counts those of the experiments that are better than their parent as
+    far as is known, by provisional verdicts, too; `checks` are runs of commits that the coordinator chose to have
+    measured again."""
 
     name: Text
     experiments: Count
@@ -65,8 +66,10 @@ class DigestSummary(Message):
 
 
 class Digest(DigestSummary):
-    """The lists hold the most telling entries, the counts beside them all of the week. `withheld` counts entries of
-    people in quarantine, who are left out."""
+    """The lists hold the most telling entries, the counts beside them all of the week. `withheld` counts entries that
+    are left out: of people in quarantine, of retracted papers, or called refuted by one measurement. `improved`,
+    `no_change` and `worse` count provisional verdicts, too. `milestones` are gains that others measured, too; what is
+    `refuted` was predicted to be better, and is not, as others measured, too."""
 
     improved: Count
     no_change: Count

@@ -143,11 +143,13 @@ class LeaderboardOrder(StrEnum):
 
 class LeaderboardRow(Message):
     """A volunteer's contribution. `rank` is 0 outside of a list. `gain_percent` sums the gains of its `verified`
-    commits, each in percent of the metric that it started from. Hours are wall time of runs that count."""
+    commits, each in percent of the metric that it started from; `gain_sd_percent` is the sum's sd, as if they were
+    independent. Hours are wall time of runs that count."""
 
     rank: Count
     name: Text
     gain_percent: Number
+    gain_sd_percent: Number
     verified: Count
     runs: Count
     experiments: Count

@@ -1,5 +1,6 @@
 """Contributions of volunteers: counts that follow their classes' progress, verified gains, and the leaderboard."""
 
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -62,10 +63,11 @@ class ContributionCounts(NamedTuple):
 
 
 class Gained(NamedTuple):
-    """A volunteer's verified commits: their number, and the sum of their gains in percent."""
+    """A volunteer's verified commits: their number, and the sum of their gains in percent with its sd."""
 
-    commits: int
-    percent: float
+    commits: int = 0
+    percent: float = 0.0
+    sd: float = 0.0
 
 
 class Contributed(NamedTuple):
@@ -147,10 +149,10 @@ def map_gained(
     session: Session, since: datetime | None, project_id: int | None = None, volunteer_id: int | None = None
 ) -> dict[int, Gained]:
     """Verified gains of volunteers, by volunteer. A commit's is its milestone in percent of the metric that it started
-    from, the largest of those in its hardware classes."""
+    from, the largest of those in its hardware classes. The sd of a sum takes its gains to be independent."""
     signs = {one.id: contract_of(one).objective.sign for one in session.scalars(select(Project))}
     columns: list[Any] = [Experiment.id, Experiment.project_id, Worker.volunteer_id]
-    columns += [CommitPosterior.milestone_mean, CommitPosterior.metric_mean]
+    columns += [CommitPosterior.milestone_mean, CommitPosterior.milestone_sd, CommitPosterior.metric_mean]
     query = (
         select(*columns)
         .join(Experiment, Experiment.commit_sha == CommitPosterior.commit_sha)
@@ -161,15 +163,15 @@ def map_gained(
         query = query if value is None else query.where(column == value)
     if since is not None:
         query = query.where(Experiment.done_at >= since)
-    best: dict[tuple[int, int], float] = {}
-    for experiment_id, of_project, owner, milestone, metric in session.execute(query):
+    best: dict[tuple[int, int], tuple[float, float]] = {}
+    for experiment_id, of_project, owner, milestone, sd, metric in session.execute(query):
         start = abs(metric - milestone)
-        gain = -signs[of_project] * milestone / start * 100 if start else 0.0
-        best[owner, experiment_id] = max(best.get((owner, experiment_id), 0.0), gain)
+        gain = (-signs[of_project] * milestone / start * 100, (sd or 0.0) / start * 100) if start else (0.0, 0.0)
+        best[owner, experiment_id] = max(best.get((owner, experiment_id), (0.0, 0.0)), gain)
     found: dict[int, Gained] = {}
-    for (owner, _), gain in best.items():
-        known = found.get(owner, Gained(0, 0.0))
-        found[owner] = Gained(known.commits + 1, known.percent + gain)
+    for (owner, _), (percent, sd) in best.items():
+        known = found.get(owner, Gained())
+        found[owner] = Gained(known.commits + 1, known.percent + percent, math.hypot(known.sd, sd))
     return found
 
 
@@ -205,7 +207,7 @@ def _list_rows(session: Session, period: LeaderboardPeriod, project_id: int | No
     gained = map_gained(session, start if is_month else None, project_id)
     listed = session.execute(select(Volunteer.id, Volunteer.name).where(~IS_STOPPED, ~Volunteer.is_unlisted))
     return [
-        view_row(name, done.get(volunteer_id, NOTHING), gained.get(volunteer_id, Gained(0, 0.0)))
+        view_row(name, done.get(volunteer_id, NOTHING), gained.get(volunteer_id, Gained()))
         for volunteer_id, name in listed
         if volunteer_id in done or volunteer_id in gained
     ]
@@ -214,15 +216,15 @@ def _list_rows(session: Session, period: LeaderboardPeriod, project_id: int | No
 def view_row(name: str, done: Contributed, gained: Gained) -> LeaderboardRow:
     """A volunteer's contribution, without a rank."""
     return view_of(
-        LeaderboardRow, done, rank=0, name=name, gain_percent=gained.percent, verified=gained.commits,
-        replications=done.checks,
+        LeaderboardRow, done, rank=0, name=name, gain_percent=gained.percent, gain_sd_percent=gained.sd,
+        verified=gained.commits, replications=done.checks,
     )  # fmt: skip
 
 
 def view_volunteer(session: Session, name: str, volunteer_id: int) -> LeaderboardRow:
     """A volunteer's contribution in all time."""
     done = map_contributed(session, ALL_TIME, volunteer_id=volunteer_id).get(volunteer_id, NOTHING)
-    gained = map_gained(session, None, volunteer_id=volunteer_id).get(volunteer_id, Gained(0, 0.0))
+    gained = map_gained(session, None, volunteer_id=volunteer_id).get(volunteer_id, Gained())
     return view_row(name, done, gained)
 
 

@@ -136,8 +136,13 @@ def get_digest(session: Session, project: Project, week: str) -> Digest:
 
 
 def _view(session: Session, row: StoredDigest) -> Digest:
-    """A stored digest, without those who came to be in quarantine since, and without papers that were taken back."""
+    """A stored digest, without those who came to be in quarantine since, and without papers that were taken back.
+
+    Older ones hold among `refuted` what was measured once only: that is left out, too, and so is the count of it.
+    """
     stored = Digest.model_validate(row.content)
+    refuted = [one for one in stored.refuted if one.standing in queries.ESTABLISHED]
+    in_all = stored.refuted_in_all if len(refuted) == len(stored.refuted) else len(refuted)
     claims = [*stored.milestones, *stored.refuted, *stored.contradicted]
     ids = {one.experiment_id for one in claims} | {one.experiment_id for one in stored.records if one.experiment_id}
     stopped = queries.list_stopped(session, ids)
@@ -146,7 +151,7 @@ def _view(session: Session, row: StoredDigest) -> Digest:
     named: dict[str, Sequence[LeaderStep | DigestClaim]] = {
         "records": stored.records,
         "milestones": stored.milestones,
-        "refuted": stored.refuted,
+        "refuted": refuted,
         "contradicted": stored.contradicted,
     }
     kept: dict[str, Sequence[Message]] = {
@@ -155,4 +160,4 @@ def _view(session: Session, row: StoredDigest) -> Digest:
     kept["open_questions"] = [one for one in stored.open_questions if one.finding_id in shown]
     kept["people"] = [one for one in stored.people if one.name not in absent]
     withheld = sum(len(getattr(stored, name)) - len(entries) for name, entries in kept.items())
-    return stored.model_copy(update=kept | {"withheld": withheld})
+    return stored.model_copy(update=kept | {"refuted_in_all": in_all, "withheld": withheld})

@@ -35,7 +35,7 @@ ID_SLACK = 1_000
 """Ids before and after a week's that are looked at, too: ids are given a little before or after their rows' times."""
 
 _IN_QUARANTINE = or_(_VOLUNTEERS.c.quarantine.is_not(None), _WORKERS.c.quarantine.is_not(None))
-_ESTABLISHED = Standing.VERIFIED, Standing.CORROBORATED
+ESTABLISHED = Standing.VERIFIED, Standing.CORROBORATED
 _REFUTED = Verdict.WORSE, Verdict.NO_CHANGE
 
 
@@ -81,15 +81,16 @@ def is_milestone(session: Session, span: Span) -> Any:
     return and_(
         in_week(session, _EXPERIMENTS, span),
         _POSTERIORS.c.verdict == Verdict.IMPROVED,
-        _POSTERIORS.c.standing.in_(_ESTABLISHED),
+        _POSTERIORS.c.standing.in_(ESTABLISHED),
     )
 
 
 def is_refuted(session: Session, span: Span) -> Any:
-    """That an experiment of the week was predicted to be better, and is not."""
+    """That an experiment of the week was predicted to be better, and is not, as others found, too."""
     return and_(
         in_week(session, _EXPERIMENTS, span),
         _POSTERIORS.c.verdict.in_(_REFUTED),
+        _POSTERIORS.c.standing.in_(ESTABLISHED),
         _EXPERIMENTS.c.predicted_effect * span.sign < 0,
     )
 

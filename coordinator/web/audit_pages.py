@@ -10,7 +10,6 @@ from coordinator.db.database import CurrentDatabase, Database, ReadSession
 from coordinator.events import audit
 from coordinator.events.audit import AuditFilters
 from coordinator.http.downloads import send_file, write_line
-from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.lineage.branches import map_names
 from coordinator.moderation import service
@@ -92,9 +91,6 @@ def undo_entry(
 ) -> Response:
     """Take an action back, with all that followed from it."""
     following = read_next(following)
-    try:
-        with database.write() as session:
-            number = service.undo(session, act_as(moderator), entry_id, reason).id
-    except SwarmError as error:
-        return redirect(request, following, f"{error.title}. {error.detail}", "problem")
+    with database.write() as session:
+        number = service.undo(session, act_as(moderator), entry_id, reason).id
     return redirect(request, following, f"Entry {entry_id} is undone, by entry {number}.")

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import STAFF, Caller
 from coordinator.db.database import CurrentDatabase, ReadSession
-from coordinator.http.errors import SwarmError
 from coordinator.http.prefix import root
 from coordinator.lineage.branches import view_branches, view_log
 from coordinator.models import AuditEntry
@@ -78,7 +77,7 @@ def name_branch(
     with database.write() as session:
         made = projects.request_branch(session, contributor.id, name, BranchRequest(name=branch, theme=theme))
     waits = " It waits for a maintainer's approval." if made.state is BranchState.PROPOSED else ""
-    return _answer(request, name, f"{branch} is named.{waits}", "done")
+    return redirect(request, f"/projects/{name}/branches", f"{branch} is named.{waits}")
 
 
 @router.post("/projects/{name}/branches/{branch}/{change}", dependencies=[CsrfChecked])
@@ -104,13 +103,6 @@ def change_branch(
         BranchChange.MOVE: partial(branches.move_head, sha=head),
         BranchChange.DELETE: branches.delete,
     }
-    try:
-        with database.write() as session:
-            entry = changes[change](session, act_as(moderator), name, branch, reason=reason).id
-    except SwarmError as error:
-        return _answer(request, name, f"Nothing was done. {error.title}. {error.detail}", "problem")
-    return _answer(request, name, f"Done: {change} {branch}. In the audit log: {entry}.", "done")
-
-
-def _answer(request: Request, project: str, message: str, kind: str) -> Response:
-    return redirect(request, f"/projects/{project}/branches", message, kind)
+    with database.write() as session:
+        entry = changes[change](session, act_as(moderator), name, branch, reason=reason).id
+    return redirect(request, f"/projects/{name}/branches", f"Done: {change} {branch}. In the audit log: {entry}.")

@@ -13,7 +13,7 @@ from coordinator.events.audit import AuditFilters
 from coordinator.findings import revisions
 from coordinator.findings.papers import view_words
 from coordinator.http.addresses import ClientAddress
-from coordinator.http.errors import SwarmError
+from coordinator.http.errors import RequestInvalidError
 from coordinator.http.pagination import RowId
 from coordinator.moderation import queue
 from coordinator.moderation.queue_evidence import view_evidence
@@ -82,14 +82,11 @@ def act_on_queue(
     """Do the same about all chosen things, or, where that fails for one, about none."""
     following = read_next(following)
     if not items:
-        return redirect(request, following, "Choose what to act upon first.", "problem")
+        raise RequestInvalidError("Choose what to act upon first.")
     asked = QueueRequest(items=items, action=action, reason=reason, assignee=assignee or None)
-    try:
-        with database.write() as session:
-            done = queue.act(session, act_as(moderator), asked, _list_tasks(request))
-            numbers = ", ".join(str(entry.id) for entry in done)
-    except SwarmError as error:
-        return redirect(request, following, f"Nothing was done. {error.title}: {error.detail}", "problem")
+    with database.write() as session:
+        done = queue.act(session, act_as(moderator), asked, _list_tasks(request))
+        numbers = ", ".join(str(entry.id) for entry in done)
     said = f"Done: {action.value} {count_noun(len(items), 'thing')}. In the audit log: {numbers}."
     return redirect(request, following, said)
 

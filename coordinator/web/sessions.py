@@ -39,7 +39,9 @@ MAX_MESSAGE = 1_000
 
 MAX_NEXT = 1_000
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
-TYPED_FIELDS = frozenset(("reason", "text", "theme", "name", "title", "notice", "members", "label", "cited_as"))
+TYPED_FIELDS = frozenset(
+    ("reason", "text", "theme", "name", "title", "notice", "members", "label", "cited_as", "new_name")
+)
 """Fields of forms that people write into. An answer that refuses a form shows them, so that no words are lost."""
 
 WITHOUT_VISITS = ("/static/", f"{API_PREFIX}/", "/git/")

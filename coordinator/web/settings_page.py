@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import Cursor
+from coordinator.models import Project
 from coordinator.moderation import projects as project_changes
 from coordinator.projects import service as projects
 from coordinator.projects import settings as project_settings
@@ -99,17 +100,19 @@ def preview_settings(name: Slug, session: ReadSession, _maintainer: Maintainer, 
         preview = project_changes.preview(session, name, asked)
         shown = project_changes.merge(project, asked)
     except SwarmError as error:
-        shown, problem = _keep(project_settings.settings_of(project), given), f"{error.title}. {error.detail}"
-        page = _view(session, name, shown, None, is_maintainer=True) | {"problem": problem}
-        return render("projects/settings.html", status_code=error.status, page=page)
-    page = _view(session, name, shown, None, is_maintainer=True) | {"preview": preview}
+        return _show_again(session, project, given, error)
+    page = _view(session, name, shown, None, is_maintainer=True) | {"preview": preview, "reason": given.reason}
     return render("projects/settings.html", page=page)
 
 
-def _keep(settings: ProjectSettings, given: SettingsForm) -> ProjectSettings:
-    """The settings with the form's values, as far as they can be shown again."""
+def _show_again(session: Session, project: Project, given: SettingsForm, error: SwarmError) -> Response:
+    """The page with the form that was refused, as it was sent. The next preview compares it with the newest version."""
     values = given.model_dump(include={"title", "notice", "mode", "weight", "joining", "data_licence"})
-    return settings.model_copy(update=values | {"jobs": JobMix(**given.model_dump(include=set(JobMix.model_fields)))})
+    jobs = JobMix(**given.model_dump(include=set(JobMix.model_fields)))
+    shown = project_settings.settings_of(project).model_copy(update=values | {"jobs": jobs})
+    told = {"problem": f"{error.title}. {error.detail}", "members": given.members, "reason": given.reason}
+    page = _view(session, project.name, shown, None, is_maintainer=True) | told
+    return render("projects/settings.html", status_code=error.status, page=page)
 
 
 @router.post("/projects/{name}/settings", dependencies=[CsrfChecked])
@@ -117,16 +120,16 @@ def save_settings(
     name: Slug, request: Request, database: CurrentDatabase, maintainer: Maintainer, given: Given
 ) -> Response:
     """Save the settings of the form as a new version."""
-    address = f"/projects/{name}/settings"
-    if not given.reason:
-        return redirect(request, address, "Nothing was saved: say why.", "problem")
     try:
+        if not given.reason:
+            raise SettingsInvalidError("Nothing was saved: say why.")
         with database.write() as session:
             asked = given.to_change()
             number = project_changes.change_settings(session, act_as(maintainer), name, asked, given.reason).id
     except SwarmError as error:
-        return redirect(request, address, f"Nothing was saved. {error.title}. {error.detail}", "problem")
-    return redirect(request, address, f"The settings are saved. In the audit log: {number}.")
+        with database.read() as session:
+            return _show_again(session, projects.get_project(session, name), given, error)
+    return redirect(request, f"/projects/{name}/settings", f"The settings are saved. In the audit log: {number}.")
 
 
 def _view(
@@ -142,5 +145,5 @@ def _view(
         "contract_mix": projects.parse_stored(project.contract).jobs,
         "adapted": {row.kind: row.share for row in view_shares(session, project)},
         "versions": project_settings.view_versions(session, project, cursor, ROWS), "is_first": cursor is None,
-        "preview": None, "problem": "",
+        "preview": None, "problem": "", "reason": "",
     }  # fmt: skip

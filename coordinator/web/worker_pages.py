@@ -21,7 +21,7 @@ from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.db.engine import LabelledRow
 from coordinator.events.audit import Actor
 from coordinator.findings import service as findings
-from coordinator.http.errors import NotFoundError, SwarmError, must_find
+from coordinator.http.errors import NotFoundError, RequestInvalidError, must_find
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.http.prefix import root
 from coordinator.models import AuditEntry
@@ -176,16 +176,12 @@ def change_worker(
             return moderation.set_pause(session, actor, name, worker, reason, is_on=is_on)
         return moderation.set_quarantine(session, actor, name, worker, reason, is_on=is_on)
 
-    address = f"/workers/{worker_id}"
     if change is WorkerChange.MESSAGE and len(reason) > MAX_MESSAGE:
-        return redirect(request, address, f"A message has at most {MAX_MESSAGE} characters.", "problem")
-    try:
-        with database.write() as session:
-            worker = service.get_view(session, worker_id)
-            entry = act(session, act_as(moderator), worker.volunteer, worker.name).id
-    except SwarmError as error:
-        return redirect(request, address, f"Nothing was done. {error.title}. {error.detail}", "problem")
-    return redirect(request, address, f"Done: {change.replace('-', ' ')}. In the audit log: {entry}.")
+        raise RequestInvalidError(f"A message has at most {MAX_MESSAGE} characters.")
+    with database.write() as session:
+        worker = service.get_view(session, worker_id)
+        entry = act(session, act_as(moderator), worker.volunteer, worker.name).id
+    return redirect(request, f"/workers/{worker_id}", f"Done: {change.replace('-', ' ')}. In the audit log: {entry}.")
 
 
 MAX_WORKERS, MAX_PAPERS = 50, 20
@@ -237,11 +233,8 @@ def retract_papers(
     name: Slug, request: Request, database: CurrentDatabase, moderator: Moderator, reason: Annotated[Reason, Form()]
 ) -> Response:
     """Retract the published papers of an account, at most the 1,000 newest."""
-    try:
-        with database.write() as session:
-            entry = moderation.retract_papers(session, act_as(moderator), name, reason)
-            number, count = entry.id, len(entry.after or {})
-    except SwarmError as error:
-        return redirect(request, f"/volunteers/{name}", f"Nothing was done. {error.title}. {error.detail}", "problem")
+    with database.write() as session:
+        entry = moderation.retract_papers(session, act_as(moderator), name, reason)
+        number, count = entry.id, len(entry.after or {})
     papers = "paper is" if count == 1 else "papers are"
     return redirect(request, f"/volunteers/{name}", f"{count} {papers} retracted. In the audit log: {number}.")

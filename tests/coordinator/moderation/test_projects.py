@@ -178,10 +178,22 @@ def test_the_page_previews_before_it_saves(case: Case, app: FastAPI) -> None:
     assert "Version 0" in boss.get(PATH).text, "nothing is saved"
     wrong = boss.post(f"{PATH}/preview", **(fields | {"members": "no body!"}))
     assert wrong.status_code == 422 and "Members are names of accounts" in wrong.text
-    assert boss.post(PATH, **fields).headers["location"] == PATH, "without a reason"
-    assert "say why" in boss.get(PATH).text
+    assert "no body!</textarea>" in wrong.text, "it is there to be mended"
+    assert "say why" in boss.post(PATH, **fields).text
     boss.post(PATH, **fields, reason="we look at it")
     shown = boss.get(PATH).text
     assert "The settings are saved" in shown and "Version 1" in shown and "we look at it" in shown
     assert 'value="A &lt;small&gt; question"' in shown and "<strong>Paused.</strong>" in stranger.get(PATH).text
+    late = boss.post(PATH, **(fields | {"title": "Another question", "reason": "I know better"}))
+    assert late.status_code == 409 and "The settings were changed meanwhile" in late.text
+    assert (
+        'value="Another question"' in late.text
+        and 'value="I know better"' in late.text
+        and "zoe</textarea>" in late.text
+    )
+    assert "Another question" not in boss.get(PATH).text, "who comes second overwrites nothing"
+    again = boss.post(
+        f"{PATH}/preview", **(fields | {"title": "Another question", "version": "1", "reason": "I know better"})
+    )
+    assert "<bdi>A &lt;small&gt; question</bdi> → <bdi>Another question</bdi>" in again.text
     assert 'value="running" checked' in boss.get(f"{PATH}?version=0").text

@@ -86,13 +86,14 @@ def test_a_verified_gain_is_in_percent_of_where_it_started(database: Database, h
         session.execute(
             update(CommitPosterior)
             .where(CommitPosterior.commit_sha == experiment.commit_sha)
-            .values(standing=Standing.VERIFIED, milestone_mean=-0.25, metric_mean=3.0)
+            .values(standing=Standing.VERIFIED, milestone_mean=-0.25, milestone_sd=0.013, metric_mean=3.0)
         )
     progress.follow_runs(database)
     with database.write() as session:
         month = contributions.view_leaderboard(session, LeaderboardPeriod.MONTH, LeaderboardOrder.GAIN, None)
         assert [(row.rank, row.name, row.verified) for row in month.items] == [(1, "ada", 1)]
         assert month.items[0].gain_percent == pytest.approx(100 * 0.25 / 3.25)
+        assert month.items[0].gain_sd_percent == pytest.approx(100 * 0.013 / 3.25)
         session.execute(update(Experiment).values(done_at=now() - timedelta(days=40)))
         assert contributions.map_gained(session, now() - timedelta(days=31)) == {}
         ada = contributions.map_gained(session, None, history)

@@ -7,8 +7,19 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from coordinator.db.database import Database
-from coordinator.models import Experiment, Finding, LeaderChange, Project, Run, StoredDigest, Volunteer, table_of
+from coordinator.models import (
+    CommitPosterior,
+    Experiment,
+    Finding,
+    LeaderChange,
+    Project,
+    Run,
+    StoredDigest,
+    Volunteer,
+    table_of,
+)
 from coordinator.records import digest, progress
+from shared.experiments import Standing, Verdict
 from shared.protocol import API_PREFIX, now
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History, crash
@@ -100,6 +111,36 @@ def test_page_markdown_and_feed_tell_the_same(database: Database, http: TestClie
         assert all(link.get("href", "").startswith("http") for link in element.findall(f"{ATOM}link"))
     assert len(feed.findall(f"{ATOM}entry")) == 1
     assert _feed(http, project) == _feed(http, project)
+
+
+def test_a_prediction_is_refuted_where_others_measured_it_too(
+    database: Database, http: TestClient, project: str
+) -> None:
+    week = fill(database, timedelta(days=15))
+    with database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        ada, when = history.add_worker(), now() - timedelta(days=15)
+        for title, standing in (("seen once", Standing.PROVISIONAL), ("seen by others", Standing.CORROBORATED)):
+            made = history.add_experiment(ada, history.project.root_sha, 3.5, make_proposal(title))
+            session.flush()
+            session.execute(update(table_of(Experiment)).where(Experiment.id == made.id).values(created_at=when))
+            is_it = CommitPosterior.commit_sha == made.commit_sha
+            found = {"verdict": Verdict.WORSE, "standing": standing}
+            session.execute(update(table_of(CommitPosterior)).where(is_it).values(found))
+    digest.make_due(database)
+    told = http.get(f"{API_PREFIX}/projects/{project}/digests/{week}").json()
+    assert [one["title"] for one in told["refuted"]] == ["seen by others"] and told["refuted_in_all"] == 1
+    older = told | {
+        "refuted": [told["refuted"][0] | {"title": "seen once", "standing": "provisional"}, *told["refuted"]]
+    }
+    with database.write() as session:
+        session.execute(update(table_of(StoredDigest)).values(content=older | {"refuted_in_all": 2}))
+    shown = http.get(f"{API_PREFIX}/projects/{project}/digests/{week}").json()
+    assert shown == told | {"withheld": 1}, "one that was made before"
+    for path in (f"digests/{week}", f"digests/{week}.md", "digests.atom"):
+        text = http.get(f"/projects/{project}/{path}").text
+        assert "seen by others" in text and "seen once" not in text, path
+        assert "Refuted predictions" in text and "provisional" in text, path
 
 
 def test_people_in_quarantine_are_left_out_while_they_are(database: Database, http: TestClient, project: str) -> None:

@@ -52,6 +52,7 @@ def test_each_action_says_why_and_is_taken_back_by_another(boss: Browsing, datab
         assert answer.headers["location"] == MALLORY and state_of(database) == state, action
     boss.post(f"{MALLORY}/role", reason="helps a lot", role="moderator")
     assert state_of(database)[0] == "moderator"
+    assert f'form="revocation" formaction="{MALLORY}/tokens/1/revocation"' in boss.get(MALLORY).text
     boss.post(f"{MALLORY}/tokens/1/revocation", reason="it leaked")
     page = boss.get(MALLORY).text
     assert page.count('?by=boss"><bdi>boss</bdi></a>') == 6 and "it has none" in page.lower()

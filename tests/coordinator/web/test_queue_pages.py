@@ -95,13 +95,14 @@ def test_many_are_acted_upon_at_once_and_a_failure_leaves_everything(
     for name in ("a", "b", "c"):
         browse_as(app, name, is_pending=True)
     names = [f"account:{name}" for name in ("a", "b", "c")]
-    boss.post("/admin/queue", items=[*names, held], action="approve", reason="the course")
-    assert "Nothing was done" in boss.get("/admin/queue").text
+    refused = boss.post("/admin/queue", items=[*names, held], action="approve", reason="the course")
+    assert refused.status_code >= 400 and "<pre" in refused.text and "the course</pre>" in refused.text
+    assert "4 waiting" in boss.get("/admin/queue").text
     boss.post("/admin/queue", items=names, action="approve", reason="the course")
     page = boss.get("/admin/queue").text
     assert "Done: approve 3 things" in page and "1 waiting" in page
-    boss.post("/admin/queue", action="approve", reason="the course")
-    assert "Choose what to act upon first" in boss.get("/admin/queue").text
+    refused = boss.post("/admin/queue", action="approve", reason="the course")
+    assert "Choose what to act upon first" in refused.text and "the course</pre>" in refused.text
     assert boss.post("/admin/queue", items=names, action="approve", reason="").status_code == 422
 
 
@@ -156,5 +157,5 @@ def test_branches_are_named_approved_and_changed_on_their_page(app: FastAPI, bos
     assert boss.get(f"{path}?branch=early").headers["location"] == f"{path}/early"
     page = boss.get(f"{path}/early").text
     assert "by a maintainer" in page and "≥ 30 %" in page and "It was warmup. a good idea" in page
-    boss.post(f"{path}/baseline/delete", reason="away with it")
-    assert "Nothing was done. The branch is not empty" in boss.get(path).text
+    refused = boss.post(f"{path}/baseline/delete", reason="away with it")
+    assert "The branch is not empty" in refused.text and "away with it</pre>" in refused.text
