@@ -1,4 +1,4 @@
-"""A worker with each coding tool for 20 jobs, a tenth of the answers bad, on one coordinator with a tiny project."""
+"""A worker with each coding tool for many jobs, some answers bad, on one coordinator with a tiny project."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ from tests.support.device_time import read_device_time
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
-JOBS = 20
+JOBS, LARGE_JOBS = 12, 20
 BAD = ["question", "question", "question", "leak"]
 """A question in each of a draft's three rounds, and a login in the code: no draft. A job takes two good answers."""
 
-PLAN = ["good"] * 4 + BAD[:3] + ["good"] * 4 + ["wordless"] + ["good"] * 2 + BAD[3:] + ["good"] * 25
-"""The bad ones come early: a tool takes longer than a run of this project, so search does many of the 20 jobs."""
+PLAN = ["good"] * 2 + BAD + ["good"] * 2 + ["wordless"] + ["good"] * 30
+"""The bad ones come early: a tool takes longer than a run of this project, so search does many of the jobs."""
 
 
 def work(levels: Volunteer, tool: StandIn, jobs: int, plan: list[str]) -> str:
@@ -38,9 +38,11 @@ def work(levels: Volunteer, tool: StandIn, jobs: int, plan: list[str]) -> str:
 
 
 @ALSO_LONG
-def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer, request: pytest.FixtureRequest) -> None:
+def test_each_tool_works_through_bad_answers(levels: Volunteer, request: pytest.FixtureRequest) -> None:
+    is_large = request.node.get_closest_marker("large") is not None
+    jobs = LARGE_JOBS if is_large else JOBS
     with ThreadPoolExecutor(len(STAND_INS)) as pool:
-        messages = list(pool.map(lambda tool: work(levels, tool, JOBS, PLAN), STAND_INS.values()))
+        messages = list(pool.map(lambda tool: work(levels, tool, jobs, PLAN), STAND_INS.values()))
     said = dict(zip(STAND_INS, messages, strict=True))
     by_author: dict[str, int] = {}
     for experiment in levels.list_experiments():
@@ -54,10 +56,10 @@ def test_each_tool_works_through_a_tenth_of_bad_answers(levels: Volunteer, reque
             assert experiment.finding.claim.startswith((f"Written by {author}.", experiment.title))
     for name, lines in said.items():
         idle = read_device_time(lines.splitlines()).idle_share
-        sys.stderr.write(f"{name}: {JOBS} jobs, device idle {idle:.1%}\n")
-        assert idle < MOST_IDLE or not request.node.get_closest_marker("large"), name
+        sys.stderr.write(f"{name}: {jobs} jobs, device idle {idle:.1%}\n")
+        assert idle < MOST_IDLE or not is_large, name
         # How many depends on the machine; one draft or finding is lost to questions, one to a leak.
-        assert by_author[name] >= 4, by_author
+        assert by_author[name] >= (4 if is_large else 2), by_author
         assert lines.count("the search agent proposes instead") <= 4, lines
     assert by_author.get("search", 0) >= 2 and "copied a secret from ~/" in "".join(messages)
     # A usage limit: the tool is asked once, and search works until it ends.
