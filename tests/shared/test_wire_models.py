@@ -65,7 +65,7 @@ def test_a_model_without_bounds_is_found() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 @given(data=st.data())
-@settings(max_examples=choose_examples(10, 1000))
+@settings(max_examples=choose_examples(6, 1000))
 def test_what_is_accepted_comes_back_from_json(model: type[Message], data: st.DataObject) -> None:
     message = model.model_validate(data.draw(wire.draw_messages(model)))
     assert model.model_validate_json(message.model_dump_json()) == message
@@ -73,7 +73,7 @@ def test_what_is_accepted_comes_back_from_json(model: type[Message], data: st.Da
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 @given(data=st.data())
-@settings(max_examples=choose_examples(10, 1000))
+@settings(max_examples=choose_examples(6, 1000))
 def test_what_is_out_of_bounds_is_refused_by_the_fields_name(model: type[Message], data: st.DataObject) -> None:
     document = data.draw(wire.draw_messages(model))
     leaves = wire.list_leaves(model, document)

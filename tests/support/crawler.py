@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 ADDRESSES = ("href", "src", "action", "data-source", "poster", "srcset", "formaction")
-SAME_SHAPE = 3
+SAME_SHAPE = 2
 """Pages that are read of each shape, as `/experiments/N`. Their links are checked all the same."""
 
 

@@ -32,7 +32,7 @@ def earlier() -> EarlierHistory:
 def read(http: TestClient, path: str, **params: Any) -> list[Json]:
     """All pages of a list."""
     found: list[Json] = []
-    given = {"project": NAME, "limit": 9} | params
+    given = {"project": NAME, "limit": 15} | params
     while True:
         answer = http.get(f"{API_PREFIX}{path}", params={name: one for name, one in given.items() if one is not None})
         assert answer.status_code == 200, answer.text
@@ -51,7 +51,7 @@ def is_walked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Whether lists are walked along their order, a few rows at a time, or what fits one filter is sorted."""
     if request.param:
         monkeypatch.setattr(listing, "FEW", -1)
-        monkeypatch.setattr(listing, "EXAMINED", (3, 8))
+        monkeypatch.setattr(listing, "EXAMINED", (3, 12))
     yield request.param
 
 

@@ -54,7 +54,7 @@ def test_the_server_keeps_to_the_document(url: str) -> None:
             continue
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=choose_examples(4, 300), database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=choose_examples(3, 300), database=None, suppress_health_check=list(HealthCheck))
         def keeps_to_it(case: schemathesis.Case) -> None:
             case.call_and_validate(checks=expected, headers={"Authorization": "Bearer swt_nobody"})
 

@@ -242,7 +242,7 @@ EXAMPLES = {"sqlite": choose_examples(7, 300), "postgresql": choose_examples(3, 
 """Several short searches: after ten examples hypothesis mostly varies earlier ones."""
 
 
-@pytest.mark.parametrize("search", range(3))
+@pytest.mark.parametrize("search", range(choose_examples(2, 3)))
 def test_any_interleaving_keeps_the_promises(
     app: FastAPI, http: TestClient, database: Database, tmp_path: Path, clock: Clock, search: int
 ) -> None:

@@ -31,7 +31,7 @@ def earlier() -> EarlierHistory:
 def ask(http: TestClient, **params: Any) -> list[dict[str, Any]]:
     """All pages of a list of the API."""
     found: list[dict[str, Any]] = []
-    given = {"project": NAME, "limit": 7, **params}
+    given = {"project": NAME, "limit": 15, **params}
     while True:
         answer = http.get(f"{API_PREFIX}/experiments", params=given)
         assert answer.status_code == 200, answer.text
@@ -53,7 +53,7 @@ def test_each_filter_lets_through_what_it_names(
     assert len(every) == EXPERIMENTS and ids(every) == sorted(ids(every), reverse=True)
     if is_walked:
         monkeypatch.setattr(listing, "FEW", -1)
-        monkeypatch.setattr(listing, "EXAMINED", (2, 7))  # pages that end before their last row go on
+        monkeypatch.setattr(listing, "EXAMINED", (2, 12))  # pages that end before their last row go on
     fields = {"verdict", "standing"}
     for field, api_name in (
         ("verdict", "verdict"), ("standing", "standing"), ("kind", "kind"), ("branch", "branch"),
