@@ -30,6 +30,7 @@ from sqlalchemy import (
     table,
     text,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 
 from coordinator.db.engine import Conn, engine_of
@@ -183,7 +184,10 @@ _TEXTS = table(
 class PostgresTextIndex(TextIndex):
     """A tsvector in a schema of its own; weight A marks the head's words."""
 
-    _put = insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR))
+    _new = postgresql.insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR))
+    # Another transaction may put the words of the same finding that was missing: a newer version's win.
+    _put_missing = _new.on_conflict_do_nothing()
+    _replace = _new.on_conflict_do_update(index_elements=["finding_id"], set_={"document": _new.excluded.document})
     _remove = delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of"))
     _common = text(
         "select known.word, known.share * texts.reltuples from pg_stats, pg_class as texts, "
@@ -198,11 +202,10 @@ class PostgresTextIndex(TextIndex):
     )
 
     def put(self, session: Conn, indexed: IndexedText, *, is_new: bool) -> None:
-        if not is_new:
-            self.remove(session, [indexed.finding_id])
         weights = dict.fromkeys(indexed.body, "") | dict.fromkeys(indexed.head, "A")
         words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
-        session.execute(self._put, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
+        given = {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words}
+        session.execute(self._put_missing if is_new else self._replace, given)
 
     def select_holders(self, asked: str) -> Select[int]:
         return select(_TEXTS.c.finding_id).where(_match_head(asked))

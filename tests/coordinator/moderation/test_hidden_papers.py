@@ -1,16 +1,19 @@
 """A quarantine hides an author's papers everywhere, says why, and gives all back in one step. On both engines."""
 
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.experiments.service import list_trials
 from coordinator.findings import service
 from coordinator.findings.service import follow_quarantines, is_indexed
-from coordinator.models import Project
+from coordinator.models import Project, Volunteer
 from coordinator.records.progress import find_differences, follow_runs
 from coordinator.selection import running_jobs
 from coordinator.selection.context_pack import PackRequest, compose_pack
@@ -123,6 +126,36 @@ def test_what_a_decision_on_many_papers_leaves_to_be_done_follows_in_the_backgro
         with case.database.read() as session:
             assert is_indexed(session) and list(find_differences(session)) == []
     assert len(case.read("/findings/search?q=zebrafish")["items"]) == 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_decision_and_the_background_index_the_same_papers_at_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "WORDS_AT_ONCE", 1)
+        case.undo(case.hide())
+    with case.database.read() as session:
+        ada = session.query(Volunteer).filter_by(name="ada").one().id
+
+    def decide() -> None:
+        with case.database.write() as other:
+            service.hide_quarantined(other, ada)
+
+    with ThreadPoolExecutor() as threads:
+        with case.database.write() as session:
+            assert service.index_missing(session) == 1
+            decision = threads.submit(decide)
+            while not is_waiting(session):
+                sleep(0.01)
+        decision.result()
+    assert len(case.read("/findings/search?q=zebrafish")["items"]) == 2
+
+
+def is_waiting(session: Session) -> bool:
+    """Whether another transaction waits for this one."""
+    blocked = text("select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))")
+    return bool(session.scalar(blocked))
 
 
 def test_counts_of_topics_leave_hidden_experiments_out(case: Case) -> None:
