@@ -276,10 +276,11 @@ def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _restore_types(row: dict[str, Any], model: type[Message]) -> dict[str, Any]:
-    """A row of text, or of Arrow's values, as its line of JSON would be: an empty cell of what may be missing is."""
+    """A row of text, or of Arrow's values, as its line of JSON would be: an empty cell of what may be missing is.
+    Columns of a newer coordinator are left out."""
     optional = {name for name, known in model.model_fields.items() if NoneType in get_args(known.annotation)}
     given = {name: None if value == "" and name in optional else value for name, value in row.items()}
-    return model.model_validate(given, strict=False).model_dump(mode="json")
+    return model.model_validate(given, strict=False, extra="ignore").model_dump(mode="json")
 
 
 def _check_tables(folder: Path, log: _Log, notes: list[str]) -> Iterator[str]:
