@@ -1,4 +1,4 @@
-"""The benchmark of cycles in a short form: no request fails, with databases of two sizes; both engines are filled."""
+"""The benchmark of cycles in a short form: no request fails; both engines are filled."""
 
 import sqlite3
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from tests.support.volunteers import MiniWorker
 
 
 def test_cycles_of_clients_that_work_at_the_same_time_all_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = [5, 40]
+    sizes = [40]
     monkeypatch.setattr(bench_cycle, "TURNS", 2)
     monkeypatch.setattr(bench_cycle, "WARM_UP_SECONDS", 0.2)
     monkeypatch.setattr(bench_cycle, "SETTLE_SECONDS", 0.1)

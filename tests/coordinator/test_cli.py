@@ -116,9 +116,9 @@ def test_port_in_use(database_url: str) -> None:
 
 
 def test_an_address_that_cannot_be_listened_on() -> None:
-    assert_one_clear_line(serve("--host", "a..b"), "there is no host 'a..b'")
-    assert_one_clear_line(serve(SWARM_PORT="65536"), "SWARM_PORT: must be at most 65535")
-    assert "--port" in (done := serve("--port", "65536")).stderr and done.returncode == 2
+    assert_one_clear_line(run("serve", "--host", "a..b"), "there is no host 'a..b'")
+    assert_one_clear_line(run("serve", SWARM_PORT="65536"), "SWARM_PORT: must be at most 65535")
+    assert "--port" in (done := run("serve", "--port", "65536")).stderr and done.returncode == 2
 
 
 def test_newer_database(database_url: str) -> None:
@@ -137,7 +137,7 @@ def test_no_write_permission(tmp_path: Path) -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    assert_one_clear_line(serve(SWARM_PORT="many"), "SWARM_PORT")
+    assert_one_clear_line(run("serve", SWARM_PORT="many"), "SWARM_PORT")
 
 
 def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:

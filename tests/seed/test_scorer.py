@@ -164,7 +164,7 @@ def test_a_gamble_wins_no_more_than_the_bound_on_average(places: int) -> None:
     share, windows = 2 / LENGTH, markov_windows()
     true = measure(honest, windows)
     wins = []
-    for seed in range(60):
+    for seed in range(30):
         try:
             host = FakeHost(lambda: gambling(windows, places))
             wins.append(true - score(host, windows, numpy.random.default_rng(seed), share))

@@ -95,16 +95,16 @@ def draw_swarm(seed: int, volunteers: int, liars: int, commits: int, workers_eac
 @pytest.mark.parametrize("commits", [10, 60])
 def test_liars_do_not_make_noise(volunteers: int, liars: int, most: float, commits: int) -> None:
     """Of a minority the noise hardly depends; at half it is bounded, and a maintainer is asked."""
-    found = [estimate(draw_swarm(seed, volunteers, liars, commits), 0.0005, 0.003) for seed in range(20)]
+    found = [estimate(draw_swarm(seed, volunteers, liars, commits), 0.0005, 0.003) for seed in range(10)]
     assert 0.0004 < fmean(one.noise_sd for one in found) <= most * 0.0005 + 1e-12
     if liars * 2 >= volunteers and commits > 10:
-        assert sum(one.disputed_noise_sd is not None for one in found) > 10
+        assert sum(one.disputed_noise_sd is not None for one in found) > 5
 
 
 @pytest.mark.parametrize("commits", [3, 10, 60])
 def test_the_noise_of_a_young_swarm_is_not_too_large(commits: int) -> None:
     for prior in (0.0004, 0.0005, 0.0006):
-        found = [estimate(draw_swarm(seed, 8, 0, commits), prior, 0.003) for seed in range(30)]
+        found = [estimate(draw_swarm(seed, 8, 0, commits), prior, 0.003) for seed in range(15)]
         assert fmean(one.noise_sd for one in found) == pytest.approx(0.0005, rel=0.25)
         assert not any(one.disputed_noise_sd for one in found), "honest volunteers raise no flag"
 
