@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
 import psutil
 import pytest
 from sqlalchemy import NullPool, create_engine, func, make_url, select, text
+from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.models import Base
@@ -25,6 +27,9 @@ SCHEMA = text(
     "(select count(*) from pg_proc), (select version_num from alembic_version)"
 )
 """Differs where a test has changed more than rows; pgvector's index, a schema of its own, is dropped before."""
+
+IS_WAITED_FOR = text("select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))")
+"""Whether another transaction waits for the one that asks."""
 
 EMPTY = "; ".join(
     [
@@ -48,6 +53,12 @@ Past = Callable[[Database], None]
 def _write(past: Past, address: str) -> None:
     with closing(Database(address)) as database:
         past(database)
+
+
+def await_another(session: Session) -> None:
+    """Wait until another transaction waits for this one."""
+    while not session.scalar(IS_WAITED_FOR):
+        sleep(0.01)
 
 
 class PostgresServer:

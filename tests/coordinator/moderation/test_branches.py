@@ -1,18 +1,23 @@
 """Maintainers change branches: each change is in the log, steers the jobs, and is undone. On both engines."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from click.testing import Result
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from coordinator.cli import app as command_line
 from coordinator.db.database import Database
+from coordinator.models import Branch, Lease, Project
 from shared.workers import Role
 from tests.support.accounts import code_of, make_person
+from tests.support.databases import await_another
+from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
 
 PATH = "/projects/tiny/branches"
@@ -166,3 +171,28 @@ def test_branches_on_the_command_line(case: Case, run: Callable[..., Result]) ->
     wrong = run("rename", "tiny", "other", "Not A Name", *why)
     assert wrong.exit_code == 1 and "lower-case letters" in wrong.stderr
     assert code_of(case.new.post(f"{PATH}/other/pause", WHY)) == (403, "not-allowed")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_branch_is_renamed_and_deleted_while_jobs_and_results_come_to_it(case: Case, database: Database) -> None:
+    """Neither waits for the other in a circle, and no branch with a job is deleted."""
+    with database.write() as session:
+        history = History(session, session.query(Project).one())
+        lease_id = history.add_running_lease(history.add_worker("w1", "ada"), history.project.root_sha, "Beside").id
+        side = session.query(Branch.id).filter_by(name="side").scalar()
+    of_side = update(Branch).where(Branch.id == side).values(experiments=Branch.experiments + 1)
+    with ThreadPoolExecutor() as threads:
+        with database.write() as session:
+            session.execute(update(Lease).where(Lease.id == lease_id).values(branch_id=side))
+            renamed = threads.submit(case.change, "side", "name", name="aside")
+            await_another(session)
+            session.execute(of_side)
+        assert renamed.result().status_code == 200
+        with database.write() as session:
+            first = session.query(Branch.id).filter_by(name="baseline").scalar()
+            session.execute(update(Lease).where(Lease.id == lease_id).values(branch_id=first))
+        with database.write() as session:
+            session.execute(update(Lease).where(Lease.id == lease_id).values(branch_id=side))
+            deleted = threads.submit(case.change, "aside", "deletion")
+            await_another(session)
+        assert code_of(deleted.result()) == (409, "branch-not-empty")

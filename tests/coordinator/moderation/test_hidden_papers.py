@@ -1,12 +1,10 @@
 """A quarantine hides an author's papers everywhere, says why, and gives all back in one step. On both engines."""
 
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
@@ -21,6 +19,7 @@ from coordinator.selection.running_jobs import list_running_jobs
 from shared.findings import FindingDraft
 from shared.workers import Role
 from tests.support.accounts import Person, code_of, make_person
+from tests.support.databases import await_another
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History, end_epochs
 
@@ -146,16 +145,9 @@ def test_a_decision_and_the_background_index_the_same_papers_at_once(
         with case.database.write() as session:
             assert service.index_missing(session) == 1
             decision = threads.submit(decide)
-            while not is_waiting(session):
-                sleep(0.01)
+            await_another(session)
         decision.result()
     assert len(case.read("/findings/search?q=zebrafish")["items"]) == 2
-
-
-def is_waiting(session: Session) -> bool:
-    """Whether another transaction waits for this one."""
-    blocked = text("select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))")
-    return bool(session.scalar(blocked))
 
 
 def test_counts_of_topics_leave_hidden_experiments_out(case: Case) -> None:
