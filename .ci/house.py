@@ -156,7 +156,9 @@ def commits() -> Iterator[str]:
 
 
 def strong_locks() -> Iterator[str]:
-    for place, _ in find_lines(r"with_for_update(=True|\((?!.*key_share=True))", "coordinator"):
+    """Who locks a row without key_share=True waits for those that refer to it, and they for him: that is said where a
+    key of the row changes, by key_share=False."""
+    for place, _ in find_lines(r"with_for_update(=True|\((?!.*key_share=))", "coordinator"):
         yield f"{place} locks a row against those that refer to it, who may wait for each other: say key_share=True"
 
 

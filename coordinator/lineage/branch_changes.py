@@ -43,7 +43,7 @@ def find_locked(session: Session, project_id: int, branch_id: int) -> Branch | N
     """A branch of a project, deleted or not, its row locked until the transaction ends: also for jobs and experiments
     that come to be on it, as its name may change, and as one that is deleted must be empty."""
     query = select(Branch).where(Branch.id == branch_id, Branch.project_id == project_id)
-    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    return session.scalar(query.with_for_update(key_share=False).execution_options(populate_existing=True))
 
 
 def name_of_deleted(branch_id: int) -> str:
