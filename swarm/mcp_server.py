@@ -118,7 +118,7 @@ class _Tools:
         words = paper.words
         parts = {
             "why": words.mechanism, "but": words.caveats, "changed together": ", ".join(paper.confounded),
-            "refuted by": words.refuted_by, "next": words.follow_ups,
+            "would be refuted by": words.refuted_by, "next": words.follow_ups,
         }  # fmt: skip
         lines = [_line(paper.summary), f"experiment {paper.summary.experiment_id}, commit {paper.sha[:12]}"]
         lines += [f"{name}: {text}" for name, text in parts.items() if text]

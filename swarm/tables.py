@@ -130,7 +130,7 @@ def _show_text(paper: Paper, console: Console) -> None:
     console.print(Text(f"\nFinding {words.id}, by {words.agent}: {words.claim}", style="bold"))
     parts = {
         "": words.mechanism, "But": words.caveats, "Changed together": ", ".join(paper.confounded),
-        "Refuted by": words.refuted_by, "Next": words.follow_ups,
+        "Would be refuted by": words.refuted_by, "Next": words.follow_ups,
     }  # fmt: skip
     for name, text in parts.items():
         if text:

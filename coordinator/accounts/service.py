@@ -132,7 +132,9 @@ def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | No
         )
     is_invited = asked.invitation is not None and queries.use_invitation(session, hash_token(asked.invitation))
     if not is_invited and (rules.mode is Joining.INVITATION or asked.invitation is not None):
-        raise InvitationInvalidError("Ask a maintainer for an invitation. This one is unknown, used up or over.")
+        without = "" if rules.mode is Joining.INVITATION else ", or join without one"
+        given = "This one is unknown, used up or over. " if asked.invitation is not None else ""
+        raise InvitationInvalidError(f"{given}Ask a maintainer for an invitation{without}.")
     volunteer = Volunteer(
         name=asked.name, role=Role.VOLUNTEER, created_at=now(), address_sha256=address_sha256,
         is_pending=rules.mode is Joining.APPROVAL and not is_invited, is_approved=is_invited,

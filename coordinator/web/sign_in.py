@@ -90,7 +90,8 @@ def join(
         asked = accounts.read_sign_up(name, invitation.strip() or None)
         joined = passwords.join(database, asked, rules, address, password, _read_browser(request))
     except SwarmError as error:
-        return _render_join(request, error.status, name=name, invitation=invitation, problem=error.detail)
+        problem = f"{error.title}. {error.detail}"
+        return _render_join(request, error.status, name=name, invitation=invitation, problem=problem)
     sign_in_browser(request, joined.secret)
     return render("sign_in/joined.html", 201, joined=joined, base_url=base_url(request))
 

@@ -63,6 +63,15 @@ def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, databas
 
 
 @ON_ONE_ENGINE
+def test_each_list_of_a_new_project_says_how_it_begins(http: TestClient, project: str) -> None:
+    of_project = [f"/projects/{project}/{name}" for name in ("experiments", "topics", "tree", "digests", "workers")]
+    for path in ("/findings", "/workers", "/leaderboard", *of_project):
+        main = get_page(http, path).partition("<main")[2]
+        assert '<a href="/join">' in main and "a machine" in main, path
+    assert '<a href="/join">' not in get_page(http, of_project[0] + "?text=none").partition("<main")[2], "none fits"
+
+
+@ON_ONE_ENGINE
 def test_a_lucky_run_is_leading_and_never_best(http: TestClient, past: list[int]) -> None:
     page = get_page(http, "/projects/tiny")
     assert "3.2010 ± 0.0050," in page, "3.2 was measured; the posterior leans a little on the parent's 3.3"

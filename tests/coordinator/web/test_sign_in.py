@@ -271,12 +271,16 @@ class TestJoining:
             _, secret = create_invitation(session, "boss", 1, 7)
         browser, status, _ = self.join(settings, Joining.INVITATION, name="grace", invitation=secret)
         assert status == 201 and who(browser) == "grace"
-        assert self.join(settings, Joining.INVITATION, name="emmy", invitation=secret)[1] == 403
+        _, status, page = self.join(settings, Joining.INVITATION, name="emmy", invitation=secret)
+        assert status == 403 and "used up" in page and "join without one" not in page
+        _, status, page = self.join(settings, Joining.OPEN, name="emmy", invitation=secret)
+        assert status == 403 and "used up" in page and "join without one" in page
 
     @pytest.mark.parametrize(
         ("fields", "words"),
         [({"name": "Not a name"}, "lower-case letters"), ({"name": "admin"}, "Choose another"),
-         ({"name": "grace", "password": "short"}, "12 to 200 characters"), ({"name": "taken"}, "Choose another"),
+         ({"name": "grace", "password": "short"}, "12 to 200 characters"),
+         ({"name": "taken"}, "a volunteer of that name"),
          ({"name": "grace", "invitation": "\x00" * 8}, "no invitation")],
     )  # fmt: skip
     def test_what_is_wrong_is_said_beside_the_form(
