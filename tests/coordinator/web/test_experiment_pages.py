@@ -140,7 +140,7 @@ def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient) -> Non
 def test_a_project_without_experiments(http: TestClient, database: Database, tmp_path: Path) -> None:
     with database.write() as session:
         create_project(session, write_seed(tmp_path / "empty", "empty"))
-    assert "No experiment" in http.get("/projects/empty/experiments").text
+    assert "There is no experiment yet" in http.get("/projects/empty/experiments").text
     assert "no class yet" in http.get("/projects/empty/experiments?sort=metric").text
 
 
