@@ -298,6 +298,7 @@ def test_nobody_tries_until_a_result_suits(make: Make) -> None:
     assert record.find_job("bo") is None and record.find_job("cy") is not None
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize(
     "contract", [ALWAYS, RUNG, f"\n[jobs]\npromote = 0\n{RUNG}"], ids=["no rungs", "too few jobs yet", "turned off"]
 )
