@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from select import select
 
@@ -66,18 +67,18 @@ def test_a_whole_body_lets_a_stream_go_on_for_longer(server: RunningServer) -> N
         assert stream.status_code == 200 and next(lines), "it says something each 15 s"
 
 
-@pytest.mark.parametrize("name", ["evil.example", "evil.example:8000", "swarm.example.org@evil.example", "a b", ""])
-def test_the_name_that_a_client_calls_us_is_in_no_answer(server: RunningServer, name: str) -> None:
+def test_the_name_that_a_client_calls_us_is_in_no_answer(server: RunningServer) -> None:
     paths = ["/", "/projects", "/projects/", "/findings/", "/docs/", "/api/v1/projects/", "/api/v1/experiments?limit=1",
              "/openapi.json", "/robots.txt", "/nothing"]  # fmt: skip
+    names = ["evil.example", "evil.example:8000", "swarm.example.org@evil.example", "a b", ""]
     with httpx.Client(base_url=server.url, timeout=SECONDS, headers={"X-Forwarded-Host": "evil.example"}) as http:
-        for path in paths:
+        for name, path in product(names, paths):
             answer = http.get(path, headers={"Host": name})
             told = answer.text + repr(answer.headers)
-            assert "evil.example" not in told, path
+            assert "evil.example" not in told, (name, path)
             if answer.is_redirect:
                 place = answer.headers["location"]
-                assert place.startswith("/") and not place.startswith("//"), path
+                assert place.startswith("/") and not place.startswith("//"), (name, path)
 
 
 @contextmanager
