@@ -148,7 +148,7 @@ def show_worker(worker_id: RowId, session: ReadSession, visitor: Visitor) -> Res
     return render("workers/worker.html", page=page)
 
 
-@router.get("/volunteers/{name}/{worker}")
+@router.get("/volunteers/{name}/{worker:path}")
 def show_worker_by_name(name: Slug, worker: str, session: ReadSession) -> Response:
     """Lead from `volunteer/worker`, as people call it, to its page."""
     found = must_find(workers.find_view_by_name(session, name, worker), f"{name} has no worker {worker!r}.")

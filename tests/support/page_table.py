@@ -16,7 +16,7 @@ NO_PAGES = frozenset(
         "/projects/{name}/commits/{sha}", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}.md",
         "/projects/{name}/experiments.{form}",
         "/projects/{name}/live", "/projects/{name}/plot", "/projects/{name}/tree.json",
-        "/readyz", "/robots.txt", "/topics/{project}/{slug}.json", "/volunteers/{name}/{worker}",
+        "/readyz", "/robots.txt", "/topics/{project}/{slug}.json", "/volunteers/{name}/{worker:path}",
     )
 )  # fmt: skip
 """Routes that answer with data, streams or a part of a page, or lead to one; so do all of the API and of git."""

@@ -38,7 +38,7 @@ OPEN = frozenset(
         "/projects/{name}/tree", "/projects/{name}/tree.json", "/projects/{name}/importance",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/workers", "/workers/{worker_id}", "/projects/{name}/workers", "/volunteers/{name}",
-        "/volunteers/{name}/{worker}", "/leaderboard",
+        "/volunteers/{name}/{worker:path}", "/leaderboard",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
             API_PREFIX + path

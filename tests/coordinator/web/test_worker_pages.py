@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from shared.protocol import VERSION_HEADER, now
 from shared.runs import RunOutcome
 from shared.workers import Role
 from tests.support.accounts import Browsing, browse_as
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History, end_epochs
 from tests.support.volunteers import MiniWorker
@@ -53,6 +55,15 @@ def add_workers(database: Database, count: int, **columns: Any) -> None:
                 "created_at": now(), "state_at": now(), "last_seen_at": now() - timedelta(minutes=number),
             }  # fmt: skip
             session.add(Worker(**(values | columns)))
+
+
+@ON_ONE_ENGINE
+def test_a_workers_name_leads_to_its_page_whatever_is_in_it(history: int, database: Database, http: TestClient) -> None:
+    name = "lab/gpu 0?#é"
+    with database.write() as session:
+        session.get_one(Worker, history).name = name
+    answer = http.get(f"/volunteers/ada/{quote(name)}", follow_redirects=False)
+    assert (answer.status_code, answer.headers.get("location")) == (303, f"/workers/{history}")
 
 
 def names_of(page: str) -> list[tuple[str, str]]:
