@@ -44,4 +44,4 @@ def test_a_message_comes_with_heartbeats_until_it_was_shown(
     browser = browse_as(app, "boss")
     browser.post("/workers/1/message", reason="From the page.")
     assert beat(8) == (5, "From the page.")
-    assert browser.post("/workers/1/message", reason="x" * 501).status_code == 303 and beat(9) == (5, "From the page.")
+    assert browser.post("/workers/1/message", reason="x" * 501).status_code == 422 and beat(9) == (5, "From the page.")
