@@ -30,10 +30,9 @@ def follow(
     project = session.get_one(Project, project_id)
     epoch = epochs.begin_run(session, projects.contract_of(project), project_id, hardware_class)
     derived = _refresh(session, project, hardware_class, set(shas))
+    calibration_queries.derive_later(session, get_commit(session, project.root_sha), hardware_class)
     if ends_epoch:
         calibration_queries.change_epoch(session, epoch, ended_at=now())
-    else:
-        calibration_queries.derive_later(session, get_commit(session, project.root_sha), hardware_class)
     is_class = is_of_class(ClassProgress, project_id, hardware_class)  # other runs count, or another commit may lead
     session.execute(update(ClassProgress).where(is_class).values(is_stale=True))
     return derived

@@ -78,7 +78,7 @@ def _derive_some(database: Database, of: EpochRow) -> bool:
     """Derive the next posteriors of a class that are due; returns whether there were any."""
     with database.write() as session:
         epoch = queries.lock_epoch(session, of.project_id, of.hardware_class)
-        if epoch is None or epoch.underived_sha is None or epoch.ended_at is not None:
+        if epoch is None or epoch.underived_sha is None:
             return False
         project = session.get_one(Project, epoch.project_id)
         contract, name = projects.contract_of(project), epoch.hardware_class

@@ -37,10 +37,10 @@ class Frontier(NamedTuple):
     def view_candidates(self, under_way: UnderWay) -> list[Candidate]:
         """The candidates with the jobs under way on them."""
         candidates = list(self.candidates)
-        for sha in (under_way.experiments.keys() | under_way.measurements.keys()) & self.places.keys():
-            at, own = self.places[sha], under_way.measurements.get(sha, 0)
-            children = under_way.experiments.get(sha, 0)
-            candidates[at] = candidates[at]._replace(children_in_flight=children, measured_in_flight=own)
+        for sha, at in self.places.items():  # in a large fleet jobs are under way on many more commits
+            children, own = under_way.experiments[sha], under_way.measurements[sha]
+            if children or own:
+                candidates[at] = candidates[at]._replace(children_in_flight=children, measured_in_flight=own)
         return candidates
 
 

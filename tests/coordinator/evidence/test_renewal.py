@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import select, update
@@ -213,6 +213,21 @@ def test_a_class_whose_estimates_fail_holds_up_no_other(swarm: Swarm, monkeypatc
     monkeypatch.setattr(epochs, "estimate", estimate)
     follow_decisions(swarm.database, inf)
     assert swarm.is_settled()
+
+
+@ON_ONE_ENGINE
+def test_what_rests_on_a_lie_is_doubted_even_while_estimates_fail(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(decisions, "AT_ONCE", 1)
+    monkeypatch.setattr(epochs, "estimate", fail)
+    swarm.decide("invented")
+    with pytest.raises(ZeroDivisionError):
+        follow_decisions(swarm.database, inf)
+    assert [swarm.read()[sha][0] for sha in (swarm.child, swarm.grandchild)] == ["suspect"] * 2
 
 
 @ON_ONE_ENGINE
