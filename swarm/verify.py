@@ -351,12 +351,8 @@ def _has_words(row: dict[str, Any], words_sha256: str) -> bool:
 
 def _check_findings(file: Path, log: _Log, notes: list[str]) -> Iterator[str]:
     """Each paper has the words that were entered, and each entry its paper, unless a quarantine hides it."""
-    is_frozen, newest, beyond, left = (
-        (file.parent / SUMS_FILE).exists(),
-        max(log.papers, default=0),
-        0,
-        dict(log.papers),
-    )
+    is_frozen = (file.parent / SUMS_FILE).exists()
+    newest, beyond, left = max(log.papers, default=0), 0, dict(log.papers)
     for row in _read_rows(file, ExportedFinding):
         number, version = row["id"], row.get("version")
         left.pop(number, None)
