@@ -264,7 +264,7 @@ MAX_PACE_RUNS = 1_000
 
 
 def _tell_rate(results: int, hours: float) -> str:
-    """`12 results an hour`, or a day where that is fewer than one an hour."""
+    """`12 results an hour`, or a day where that is fewer than one an hour; `results` came within these hours."""
     per_hour = results / max(hours, 1 / 60)
     return f"{per_hour:,.0f} results an hour" if per_hour >= 1 else f"{24 * per_hour:.1f} results a day"
 
@@ -278,7 +278,7 @@ def show_status(request: Request, session: ReadSession) -> Response:
         "now": view_now(session, None),
         "machines": workers.count_recent(session),
         "pace": pace,
-        "rate": _tell_rate(pace.runs, (now() - pace.since) / timedelta(hours=1)) if pace.runs > 1 else "",
+        "rate": _tell_rate(pace.runs - 1, (now() - pace.since) / timedelta(hours=1)) if pace.runs > 1 else "",
         "due": evidence.count_due_by_class(session),
         "tasks": tasks.list_health(),
         "backup": find_last_backup(session),

@@ -3,7 +3,9 @@
 import { colours, makeLabel, measure } from "./plotting.js";
 
 const STEP_Y = 13; // pixels between neighbours
-const [LEAST_X, MOST_X] = [16, 220]; // pixels from a commit to its children
+const [LEAST_X, LABELLED_X, MOST_X] = [16, 48, 220]; // pixels from a commit to its children; a label takes 43
+const FEW = 12; // generations, which are drawn with room for their labels
+const MOST_ENLARGED = 4; // by `fit`
 const LABELS_FROM = 1.1; // of enlargement
 const MOST_LABELS = 150;
 const NEAR = 12;
@@ -18,7 +20,7 @@ export function arrange(columns, ratio) {
   );
   const ys = laid.descendants().map((one) => one.x);
   const wide = (ratio * (Math.max(...ys) - Math.min(...ys))) / (laid.height || 1);
-  const step = Math.min(MOST_X, Math.max(LEAST_X, wide));
+  const step = Math.min(MOST_X, Math.max(laid.height <= FEW ? LABELLED_X : LEAST_X, wide));
   return laid.descendants().map((one) => ({
     x: step * one.y, y: one.x, at: one.data.at, up: one.parent && { x: step * one.parent.y, y: one.parent.x },
   }));
@@ -126,7 +128,7 @@ function show(frame, columns) {
     const [xs, ys] = [part.map(({ x }) => x), part.map(({ y }) => y)];
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const [width, height] = [holder.clientWidth, holder.clientHeight];
-    const k = Math.min(1.5, (width - 48) / (right - left || 1), (height - 48) / (bottom - top || 1));
+    const k = Math.min(MOST_ENLARGED, (width - 48) / (right - left || 1), (height - 48) / (bottom - top || 1));
     const middle = [(width - k * (left + right)) / 2, (height - k * (top + bottom)) / 2];
     target.call(zoom.transform, d3.zoomIdentity.translate(...middle).scale(Math.max(0.02, k)));
     fitted = part;
