@@ -11,7 +11,7 @@ from shared.projects import DataLicence
 from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
 from shared.runs import RunOutcome
 
-HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint"
+HISTORY_FILE, CHECKPOINT_FILE, BUNDLE_FILE = "history.jsonl", "checkpoint", "history.bundle"
 MANIFEST_FILE, SUMS_FILE, SIGNED_SUMS_FILE = "manifest.json", "SHA256SUMS", "SHA256SUMS.note"
 SNAPSHOT_FILE, SNAPSHOT_DATABASE = "snapshot.json", "snapshot.db"
 

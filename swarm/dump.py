@@ -11,13 +11,13 @@ from pathlib import Path
 
 from shared import checkpoints
 from shared.contract import CONTRACT_FILE
-from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, ExportFormat, ExportTable
+from shared.export import BUNDLE_FILE, CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, ExportFormat, ExportTable
 from shared.projects import ProjectView
 from shared.protocol import now
 from swarm.client import Client
 from swarm.listing import CommandError
 
-BUNDLE, RESULTS, README = "history.bundle", "results.tsv", "README.md"
+RESULTS, README = "results.tsv", "README.md"
 
 _ABOUT = """\
 # {title}
@@ -64,7 +64,7 @@ def _write_all(
     }
     if client.list_hardware_classes(project.name):
         streams[RESULTS] = client.export_results(project.name)
-    streams[BUNDLE] = client.download_history(project.name)
+    streams[BUNDLE_FILE] = client.download_history(project.name)
     checkpoint = client.find_checkpoint(project.name)
     if checkpoint is not None:  # older than the tables, so that each of its entries is in them
         streams[CHECKPOINT_FILE] = iter([checkpoint.encode()])
@@ -76,7 +76,7 @@ def _write_all(
         report(f"{(folder / name).stat().st_size:>12,} bytes  {name}")
     about = _ABOUT.format(
         title=project.title, name=project.name, url=client.url, moment=now(), contract=CONTRACT_FILE, results=RESULTS,
-        bundle=BUNDLE, manifest=MANIFEST_FILE, history=HISTORY_FILE, checkpoint=CHECKPOINT_FILE,
+        bundle=BUNDLE_FILE, manifest=MANIFEST_FILE, history=HISTORY_FILE, checkpoint=CHECKPOINT_FILE,
     )  # fmt: skip
     (folder / README).write_text(about, encoding="utf-8")
     manifest = {name: _describe(folder / name) for name in [*files, README]}

@@ -6,7 +6,7 @@ as far as the log goes back to a checkpoint that the reader kept. It does not pr
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
@@ -19,12 +19,14 @@ from shared import checkpoints
 from shared.checkpoints import Checkpoint, CheckpointError
 from shared.claims import WORDS, fits
 from shared.export import (
+    BUNDLE_FILE,
     CHECKPOINT_FILE,
     HISTORY_FILE,
     MANIFEST_FILE,
     SIGNED_SUMS_FILE,
     SNAPSHOT_FILE,
     SUMS_FILE,
+    ExportedExperiment,
     ExportedFinding,
     ExportedRun,
     ExportFormat,
@@ -55,7 +57,8 @@ class Verification:
 @dataclass
 class _Log:
     """The contents of a log: its keys by place, digests of runs, papers (version, digest, experiment), and which of
-    them are retracted. `makers` are account and worker of each experiment; `quarantined` are such, or whole accounts.
+    them are retracted. `origins` are account, worker and commit of each experiment; `quarantined` are accounts with a
+    worker, or whole ones.
     """
 
     tree: GrowingTree = field(default_factory=GrowingTree)
@@ -63,7 +66,7 @@ class _Log:
     runs: dict[int, str] = field(default_factory=dict)
     papers: dict[int, tuple[int, str, int]] = field(default_factory=dict)
     retracted: set[int] = field(default_factory=set)
-    makers: dict[int, tuple[str, str]] = field(default_factory=dict)
+    origins: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     quarantined: set[tuple[str, str | None]] = field(default_factory=set)
     restored: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -93,6 +96,10 @@ def verify_folder(folder: Path, since: Path | None, key: str | None) -> Verifica
         verdict.notes.append(
             "trust      the key is the log's own word: compare it (--key), or an old checkpoint (--since)"
         )
+    if not (folder / SUMS_FILE).exists():
+        compared = {*CHECKS, MANIFEST_FILE, HISTORY_FILE, CHECKPOINT_FILE, BUNDLE_FILE}
+        rest = sorted(path.name for path in folder.iterdir() if compared.isdisjoint({path.name, path.stem}))
+        verdict.notes.append(f"unsigned   {', '.join([*rest, 'and columns of tables that no entry of the log has'])}")
     verdict.notes += [
         f"restored   from a backup at entry {number}: what followed before is lost" for number in log.restored
     ]
@@ -159,7 +166,8 @@ def _take(log: _Log, kind: LeafKind, content: dict[str, Any]) -> None:
             return
         log.runs[content["id"]] = hash_text(write_canonical(content))
         if content.get("experiment_id"):
-            log.makers.setdefault(content["experiment_id"], (content["volunteer"], content["worker"]))
+            origin = content["volunteer"], content["worker"], content["commit_sha"]
+            log.origins.setdefault(content["experiment_id"], origin)
     elif kind is LeafKind.PAPER:
         number, version = content["finding_id"], content["version"]
         if version <= log.papers.get(number, NO_PAPER)[0]:
@@ -284,18 +292,20 @@ def _restore_types(row: dict[str, Any], model: type[Message]) -> dict[str, Any]:
 
 
 def _check_tables(folder: Path, log: _Log, notes: list[str]) -> Iterator[str]:
-    """The tables of runs and of papers, in each of their formats."""
-    runs, findings = _list_files(folder, ExportTable.RUNS), _list_files(folder, ExportTable.FINDINGS)
-    if not runs:
+    """The tables of runs, papers and experiments, in each of their formats, and the tags of the bundle."""
+    checks = {table: check for table, check in CHECKS.items() if _list_files(folder, table)}
+    if ExportTable.RUNS not in checks:
         yield "runs.jsonl is missing, so results cannot be compared with the log: export the runs"
-    if not findings:
+    if ExportTable.FINDINGS not in checks:
         yield "findings.jsonl is missing, so papers cannot be compared with the log"
-    for file in (*runs, *findings):
-        check = _check_runs if file in runs else _check_findings
-        try:
-            yield from check(file, log, notes)
-        except ModuleNotFoundError:
-            notes.append(f"not covered {file.name}: it is read with pyarrow, which is not installed")
+    for table, check in checks.items():
+        for file in _list_files(folder, table):
+            try:
+                yield from check(file, log, notes)
+            except ModuleNotFoundError:
+                notes.append(f"not covered {file.name}: it is read with pyarrow, which is not installed")
+    if (folder / BUNDLE_FILE).exists():
+        yield from _check_bundle(folder / BUNDLE_FILE, log)
 
 
 def _check_runs(file: Path, log: _Log, notes: list[str]) -> list[str]:
@@ -369,8 +379,41 @@ def _check_findings(file: Path, log: _Log, notes: list[str]) -> Iterator[str]:
         if number in log.retracted and row.get("state") == "published":
             yield f"finding {number} was retracted, and {file.name} has it as published"
     for number, (_, _, experiment_id) in left.items():
-        account, worker = log.makers.get(experiment_id, ("", ""))
+        account, worker, _ = log.origins.get(experiment_id, ("", "", ""))
         if log.quarantined.isdisjoint({(account, worker), (account, None)}):
             yield f"finding {number} is in the log and not in {file.name}, and its author is not in quarantine"
     if beyond:
         notes.append(f"not covered {beyond} versions of {file.name} that are newer than the checkpoint")
+
+
+def _check_experiments(file: Path, log: _Log, _: list[str]) -> Iterator[str]:
+    """Each experiment has the commit of its first result, and is of whoever sent that."""
+    left = dict(log.origins)
+    last = 0
+    for row in _read_rows(file, ExportedExperiment):
+        last = row["id"]
+        is_known, origin = last in log.origins, (row.get("volunteer"), row.get("worker"), row.get("sha"))
+        if left.pop(last, origin) != origin:
+            yield f"experiment {last} in {file.name} is not the commit, or not of the worker, that was entered"
+        elif not is_known and (file.parent / SUMS_FILE).exists():
+            yield f"experiment {last} has no result in the log"
+    yield from (f"experiment {number} is in the log and not in {file.name}" for number in left if number <= last)
+
+
+def _check_bundle(file: Path, log: _Log) -> Iterator[str]:
+    """The tag of each experiment is the commit that was entered. A commit's hash is that of its code, lineage and
+    author, and git checks it when the bundle is cloned."""
+    with file.open("rb") as lines:
+        for line in iter(lines.readline, b"\n"):
+            sha, _, name = line.decode("utf-8", "replace").strip().partition(" refs/tags/experiments/")
+            if not line:
+                yield f"{file.name} is no git bundle"
+                return
+            if name.isdecimal() and int(name) in log.origins and log.origins[int(name)][2] != sha:
+                yield f"the tag of experiment {name} in {file.name} is not the commit that was entered"
+
+
+CHECKS: dict[ExportTable, Callable[[Path, _Log, list[str]], Iterable[str]]] = {
+    ExportTable.RUNS: _check_runs, ExportTable.FINDINGS: _check_findings, ExportTable.EXPERIMENTS: _check_experiments
+}  # fmt: skip
+"""The tables whose rows are compared with the log."""

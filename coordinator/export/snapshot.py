@@ -29,6 +29,7 @@ from coordinator.projects.settings import settings_of
 from shared import checkpoints
 from shared.contract import CONTRACT_FILE
 from shared.export import (
+    BUNDLE_FILE,
     CHECKPOINT_FILE,
     HISTORY_FILE,
     SIGNED_SUMS_FILE,
@@ -105,7 +106,7 @@ def _write_files(
             streams["results.tsv"] = service.export_results(frozen, session, project, classes[0].name)
         streams[HISTORY_FILE] = history.stream_lines(frozen, project.id, head.size)
         objects = packs.list_history(session, project.id)
-        streams["history.bundle"] = packs.stream_bundle(frozen, packs.write_bundle_header(session, project.id), objects)
+        streams[BUNDLE_FILE] = packs.stream_bundle(frozen, packs.write_bundle_header(session, project.id), objects)
         texts = {
             CONTRACT_FILE: project.contract,
             CHECKPOINT_FILE: head.note,

@@ -8,10 +8,11 @@ from pathlib import Path
 from coordinator.db.database import Database
 from coordinator.events import history
 from coordinator.export import service
+from coordinator.git_http import packs
 from coordinator.projects import service as projects
 from shared import checkpoints
 from shared.checkpoints import Checkpoint
-from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, ExportFormat, ExportTable
+from shared.export import BUNDLE_FILE, CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE, ExportFormat, ExportTable
 from shared.merkle import GrowingTree
 
 
@@ -22,10 +23,14 @@ def write_export(database: Database, name: str, folder: Path) -> Path:
     with database.read() as session:
         project = projects.get_project(session, name)
         head = history.get_head(session, project)
-        for table in (ExportTable.RUNS, ExportTable.FINDINGS):
+        for table in (ExportTable.RUNS, ExportTable.FINDINGS, ExportTable.EXPERIMENTS, ExportTable.CITATIONS):
             for format_ in ExportFormat:
                 rows = service.export_table(database, session, project, table, format_)
                 (folder / f"{table}.{format_}").write_bytes(b"".join(rows))
+        bundle = packs.stream_bundle(
+            database, packs.write_bundle_header(session, project.id), packs.list_history(session, project.id)
+        )
+        (folder / BUNDLE_FILE).write_bytes(b"".join(bundle))
         (folder / HISTORY_FILE).write_bytes(b"".join(history.stream_lines(database, project.id, head.size)))
         (folder / CHECKPOINT_FILE).write_text(head.note)
     return seal(folder)

@@ -1,6 +1,7 @@
 """`swarm verify` as somebody meets it who removes, changes or forges results."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from coordinator.app import create_app
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared import checkpoints
-from shared.export import CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE
+from shared.export import BUNDLE_FILE, CHECKPOINT_FILE, HISTORY_FILE, MANIFEST_FILE
 from swarm.listing import CommandError
 from swarm.verify import verify_folder
 from tests.support.databases import SqliteFolder
@@ -81,6 +82,10 @@ def rotate(new: bytes, old: bytes) -> str:
     return json.dumps({"key": {"key": key, "signed": checkpoints.endorse(key, old)}}, separators=(",", ":"))
 
 
+def exchange(text: str, one: str, other: str) -> str:
+    return text.replace(one, "x" * 40).replace(other, one).replace("x" * 40, other)
+
+
 ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "a run is removed": ("runs.jsonl", lambda rows: [*rows[:3], *rows[4:]], "is in the log and not in runs.jsonl"),
     "a metric is changed": ("runs.jsonl", lambda rows: [better(rows[0]), *rows[1:]], "metric is 0.5, it was 3.301"),
@@ -115,6 +120,17 @@ ATTACKS: dict[str, tuple[str, Callable[[Lines], Lines], str]] = {
     "a finding has other words in the table": (
         "findings.csv", lambda rows: [row.replace("One run", "Two runs") for row in rows], "other words than were"
     ),
+    "an experiment is removed": (
+        "experiments.jsonl", lambda rows: rows[1:], "experiment 1 is in the log and not in experiments.jsonl"
+    ),
+    "an experiment is given to another worker": (
+        "experiments.jsonl", lambda rows: [json.dumps(json.loads(rows[0]) | {"worker": "mine"}), *rows[1:]],
+        "experiment 1 in experiments.jsonl is not the commit, or not of the worker"
+    ),
+    "two experiments have each other's commits": (
+        "experiments.csv", lambda rows: [exchange(row, *(line.split(",")[3] for line in rows[1:3])) for row in rows],
+        "experiment 2 in experiments.csv is not the commit"
+    ),
     "an entry is removed": (HISTORY_FILE, lambda lines: [*lines[:5], *lines[6:]], "the checkpoint signs"),
     "an entry is changed": (HISTORY_FILE, lambda lines: [lines[0], better(lines[1]), *lines[2:]], "was changed, moved"),
     "two entries are exchanged": (
@@ -139,6 +155,27 @@ def test_rows_of_parquet_are_compared_with_the_log(folder: Path) -> None:
     parquet.write_table(table.slice(1), folder / "runs.parquet")
     seal(folder)
     assert verify_folder(folder, None, KEY).problems == ["run 1 is in the log and not in runs.parquet"]
+
+
+def test_code_of_the_bundle_is_that_of_the_log(folder: Path) -> None:
+    bundle = (folder / BUNDLE_FILE).read_bytes()
+    tag = re.search(rb"(\w{40}) (refs/tags/experiments/3)\n", bundle)
+    assert tag is not None
+    (folder / BUNDLE_FILE).write_bytes(bundle.replace(tag[0], bytes(reversed(tag[1])) + b" " + tag[2] + b"\n"))
+    assert verify_folder(seal(folder), None, KEY).problems == [
+        "the tag of experiment 3 in history.bundle is not the commit that was entered"
+    ]
+    (folder / BUNDLE_FILE).write_bytes(b"# v2 git bundle\n")
+    assert verify_folder(seal(folder), None, KEY).problems == ["history.bundle is no git bundle"]
+
+
+def test_it_is_said_what_only_the_checksums_of_the_folder_speak_for(folder: Path) -> None:
+    (said,) = (note for note in verify_folder(folder, None, KEY).notes if note.startswith("unsigned"))
+    assert (
+        "citations.jsonl" in said
+        and "columns of tables" in said
+        and not {"runs.csv", "history.bundle"} & {*said.split(", ")}
+    )
 
 
 def test_columns_of_a_newer_coordinator_are_no_fault(folder: Path) -> None:
