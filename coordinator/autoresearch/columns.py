@@ -34,7 +34,7 @@ class ColumnRole(StrEnum):
 
 
 KEPT_NAMES = frozenset({"kept", "keep", "is_kept", "accepted", "improved"})
-YES, NO = ("1", "1.0"), ("0", "0.0")
+YES, NO = ("1", "1.0", "y"), ("0", "0.0", "n")
 """Cells of a column that asks whether a row was kept."""
 
 _NAMES: dict[ColumnRole, tuple[str, ...]] = {
@@ -72,6 +72,7 @@ _PATTERNS: dict[ColumnRole, re.Pattern[str]] = {
 _WORDS = re.compile(r"[^\W\d_]")
 _MEMORY = re.compile(r"((peak|max|gpu|device)_?)*(v?ram|mem|memory)_?(used_?|peak_?)*(gi?b|mi?b)")
 _HEADER_ROLES = (ColumnRole.COMMIT, ColumnRole.STATUS, ColumnRole.DESCRIPTION, ColumnRole.LABEL)
+_DIFFERENCE = re.compile(r"^(delta|diff|improvement|change|gain)(_|$)|_(delta|diff)$")
 _AUXILIARY = re.compile(
     r"^(delta|diff|improvement|change|gain|best|prev|previous|old|baseline|target|expected|budget|n|num|count|param|params|"
     r"parameters|epochs?|batch|lr|vram|mem|memory|ram|util|gpu|cost|usd|price|seconds?|time|duration|elapsed|wall|tokens|"
@@ -210,7 +211,7 @@ def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tupl
     tests: tuple[tuple[ColumnRole, Callable[[str], object]], ...] = (
         (ColumnRole.STATUS, lambda cell: read_status(cell) is not None),
         (ColumnRole.COMMIT, lambda cell: HASH.fullmatch(cell.lower()) and not cell.isdigit()),
-        (ColumnRole.DESCRIPTION, lambda cell: read_number(cell) is None),
+        (ColumnRole.DESCRIPTION, _is_text),
     )
     for role, fits in tests:
         shares = {name: sum(bool(fits(cell)) for cell in cells) / max(1, len(cells)) for name, cells in left.items()}
@@ -267,7 +268,8 @@ def _choose_metric(
     """The metric's column, and the one with the metric before the change, if there is one.
 
     Of the columns of numbers: one "after" beside its "before"; else one whose name has a known direction, those of
-    validation and test first; else the first. What surrounds a run (time, cost, steps) comes last. Where this column
+    validation and test first; else the first. What surrounds a run (time, cost, steps) comes last, and a difference to
+    what was before is no metric unless a person says so. Where this column
     does not explain what was kept, and another one does, it is the other one.
     """
     numeric = [name for name, cells in texts.items() if name not in taken and _is_numeric(cells)]
@@ -278,7 +280,8 @@ def _choose_metric(
         if _AFTER.search(name) and before in spelled:
             return {ColumnRole.METRIC: spelled[name], ColumnRole.BEFORE: spelled[before]}
     differ = {name: {n.value for cell in texts[column] if (n := read_number(cell))} for name, column in spelled.items()}
-    own = [name for name in spelled if is_rate(name) or not _AUXILIARY.search(name)] or list(spelled)
+    own = [name for name in spelled if is_rate(name) or not _AUXILIARY.search(name)]
+    own = own or [name for name in spelled if not _DIFFERENCE.search(name)]
     own = [name for name in own if len(differ[name]) > 1] or own
     filled = {name: sum(read_number(cell) is not None for cell in texts[spelled[name]]) for name in own}
     own = [name for name in own if 2 * filled[name] >= max(filled.values())]

@@ -29,6 +29,18 @@ COUNTED = frozenset((
 ))  # fmt: skip
 """Words before a time that make a rate: `tok_s` are tokens per second."""
 
+SIGNED = frozenset((
+    "sharpe", "sortino", "calmar", "reward", "return", "returns", "roi", "pnl", "profit", "gain", "margin", "alpha",
+    "snr", "sdr", "r2", "corr", "correlation", "spearman", "pearson", "likelihood", "kappa", "mcc",
+))  # fmt: skip
+"""Words of metrics that may be below zero."""
+
+SHARES = frozenset((
+    "acc", "accuracy", "auc", "auroc", "auprc", "f1", "precision", "recall", "iou", "miou", "dice", "map", "mrr",
+    "ndcg", "top1", "top5", "em", "ssim", "bleu", "rouge",
+))  # fmt: skip
+"""Words of metrics that are one at most, or a hundred where they are written in percent."""
+
 NEGATIONS = frozenset({"neg", "negative", "minus"})
 SURE, NEARLY_ALL = 2 / 3, 0.9
 """Share of rows that must speak for a direction where the metric's name says nothing; and where all rows count as
@@ -61,7 +73,7 @@ class FoundDirection(NamedTuple):
 
 def read_name(metric: str) -> Direction | None:
     """The direction of a metric with a known name."""
-    words = re.findall(r"[a-z]+\d*", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric).lower().replace("_", " "))
+    words = words_of_name(metric)
     is_negated = bool(NEGATIONS.intersection(words[:1])) and not {"log", "ln"}.intersection(words[1:2])
     if words[:2] in (["neg", "log"], ["negative", "log"]):
         return Direction.MINIMIZE
@@ -76,6 +88,11 @@ def read_name(metric: str) -> Direction | None:
     if found and is_negated:
         return Direction.MINIMIZE if found is Direction.MAXIMIZE else Direction.MAXIMIZE
     return found
+
+
+def words_of_name(metric: str) -> list[str]:
+    """The words of a metric's name, in lower case."""
+    return re.findall(r"[a-z]+\d*", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric).lower().replace("_", " "))
 
 
 def is_rate(metric: str) -> bool:

@@ -100,14 +100,20 @@ def find_unit(numbers: Iterable[ReadNumber]) -> str:
     return max(counts, key=lambda unit: counts[unit], default="")
 
 
-def find_sentinels(texts: Iterable[str], kept: Collection[float] = ()) -> set[float]:
+def find_sentinels(texts: Iterable[str], kept: Collection[float] = (), *, is_signed: bool = False) -> set[float]:
     """Values such as -999 that stand for "no result": nines or a power of ten, far from all others; and -1 where no
-    other one is below zero, and nothing was `kept` with it."""
+    other one is below zero, and nothing was `kept` with it. Of a metric that may be below zero, which `is_signed` says,
+    -1 is such a value only where it has fewer decimals than each of the others, which a program wrote."""
     values = {text: number.value for text in texts if (number := read_number(text))}
     suspects = {value for text, value in values.items() if SENTINEL.fullmatch(text.strip()) and abs(value) >= 999}
     others = {*values.values()} - suspects
     found = {value for value in suspects if abs(value) > FAR * max(map(abs, others), default=0.0) > 0}
-    return found | ({-1.0} if -1.0 in others.difference(kept) and min(others - {-1.0}, default=-1.0) >= 0 else set())
+    if -1.0 not in others.difference(kept) or min(others - {-1.0}, default=-1.0) < 0:
+        return found
+    ones, rest = (
+        {len(text.partition(".")[2]) for text in values if (values[text] == -1.0) == one} for one in (True, False)
+    )
+    return found if is_signed and max(ones) >= min(rest) else found | {-1.0}
 
 
 def read_time(text: str) -> datetime | None:

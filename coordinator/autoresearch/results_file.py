@@ -10,7 +10,7 @@ from math import inf
 from typing import NamedTuple
 
 from coordinator.autoresearch.columns import HASH, NO, YES, ColumnRole, asks_if_kept, find_columns, is_header
-from coordinator.autoresearch.directions import read_goal, split_goal
+from coordinator.autoresearch.directions import SHARES, SIGNED, read_goal, split_goal, words_of_name
 from coordinator.autoresearch.numbers import (
     MISSING,
     NOT_FINITE,
@@ -22,7 +22,7 @@ from coordinator.autoresearch.numbers import (
     read_number,
     read_time,
 )
-from coordinator.autoresearch.statuses import ENDED, Fate, read_status, read_statuses
+from coordinator.autoresearch.statuses import ENDED, Fate, name_counts, read_status, read_statuses
 from coordinator.autoresearch.tables import DELIMITERS, LogRow, LogTable, read_log
 from coordinator.findings.axes import name_key, words_of
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
@@ -34,6 +34,7 @@ MAX_FURTHER = 40
 """Number of further metrics of a row that are kept."""
 
 MAX_NAME = 40
+SIGNS = "+-\N{MINUS SIGN}"
 MAX_WORDS = 1_000  # characters of a description, of which one says that it measures again
 BASELINE, MEASURED = "baseline", "measured"
 _REPEAT = re.compile(
@@ -42,6 +43,7 @@ _REPEAT = re.compile(
     r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b|\bverif(y|ied|ication)\b",
     re.IGNORECASE,
 )
+_BY_POINTS, _WHOLE = re.compile(r"\D?\d{1,3}(\.\d{3})+,\d"), re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
 _SETTING = re.compile(r"(params?|parameters?|config|hparams?)[\s_./]+")
 _OF_BEST = words_of("best current random check config confirm final")
 """Stems of words that name no other code than the best so far."""
@@ -133,7 +135,21 @@ def parse_results(content: bytes, options: ReadingOptions = ReadingOptions()) ->
     """Read a file. Raises ResultsInvalidError."""
     table = read_log(content, partial(is_header, given=options.columns))
     columns = find_columns(table, options.columns, options.metric)
-    return _Reader(table, columns, options).read()
+    return _Reader(_join_thousands(table, columns[ColumnRole.METRIC]), columns, options).read()
+
+
+def _join_thousands(table: LogTable, metric: str) -> LogTable:
+    """The table, with `13.100` as a whole number where another one, as `12.345,5`, shows that points part thousands."""
+    if not any(_BY_POINTS.match(record.cells.get(metric, "")) for record in table.records):
+        return table
+    records = [
+        LogRow(
+            line,
+            {**cells, metric: cells[metric].replace(".", "")} if _WHOLE.fullmatch(cells.get(metric, "")) else cells,
+        )
+        for line, cells in table.records
+    ]
+    return table._replace(records=records)
 
 
 class _Reader:
@@ -151,7 +167,15 @@ class _Reader:
         bits = {Fate.KEPT: YES, Fate.DISCARDED: NO} if asks_if_kept(columns[ColumnRole.STATUS]) else {}
         said = {fate: [*bits.get(fate, ()), *options.statuses.get(fate, ())] for fate in Fate}
         self._fates = read_statuses(self._statuses, said)
-        self._sentinels = find_sentinels(texts, self._list_kept())
+        words, kept = {*words_of_name(self._name or columns[ColumnRole.METRIC])}, self._list_kept()
+        self._sentinels = find_sentinels(texts, kept, is_signed=not words.isdisjoint(SIGNED))
+        self._is_minus_one_kept = -1.0 in find_sentinels(texts, kept) - self._sentinels
+        found = {
+            text: number.value for text in texts if (number := read_number(text, decimal_comma=self._decimal_comma))
+        }
+        is_share = [0 <= found[text] <= 1 for text in texts if text in found]
+        self._are_shares = not words.isdisjoint(SHARES) and 2 * sum(is_share) > len(is_share)
+        self._has_differences = {"", "+"} <= {text[0] if text[0] in SIGNS else "" for text in found if found[text]}
         taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
         named = [name for name in table.columns if name not in taken and self._has_numbers(name)]
         self._further = {name: self._find_unit(name) for name in named[:MAX_FURTHER]}
@@ -187,10 +211,14 @@ class _Reader:
         return found if are_numbers else Counter({s: n for s, n in found.items() if read_number(s) is None})
 
     def read(self) -> ResultsFile:
-        rows, unread = [], dict(self._table.unread)
+        rows, unread, lines = list[ResultRow](), dict(self._table.unread), dict[tuple[str, ...], int]()
         for record in self._table.records:
             try:
-                rows.append(self._read_row(record))
+                row = self._read_row(record)
+                first = lines.setdefault(tuple(record.cells.values()), row.line)
+                if first != row.line and (row.metric or 0) % 1 and not row.is_repeat:
+                    raise _RowProblem(f"it is line {first} once more, to the last digit")
+                rows.append(row)
             except _RowProblem as problem:
                 unread[record.line] = str(problem)
         metric, goal = split_goal(self._columns[ColumnRole.METRIC])
@@ -229,6 +257,18 @@ class _Reader:
             lines.append(f"Times: {odd} of {len(times)} are in no form that is known, and stay empty.")
         if any(read_time(cell) and not ZONED.search(cell) for cell in times):
             lines.append("Times without a zone are taken as UTC.")
+        if self._is_minus_one_kept:
+            lines.append(f"-1 is read as a number: {self._columns[ColumnRole.METRIC]} may be below zero.")
+        failed = Counter(
+            status for record in self._records
+            if self._fates.get(status := self._cell(record, ColumnRole.STATUS).lower()) is Fate.CRASHED
+            and (self._number(record, ColumnRole.METRIC) or 0.0) not in {0.0, *self._sentinels}
+        )  # fmt: skip
+        if failed:
+            lines.append(
+                f"Failed with a number: {name_counts(failed, failed)}. It is not used; where it was measured, say "
+                "--discarded and the status."
+            )
         without = sum(row.fate is Fate.KEPT and row.metric is None for row in rows)
         if without:
             lines.append(f"Kept without a number: {without}. Their code counts, and nothing was measured.")
@@ -313,6 +353,10 @@ class _Reader:
         if number.unit != self._unit:
             units = f"in {number.unit}" if number.unit else "without a unit"
             raise _RowProblem(f"its {column} is {units}, and others' in {self._unit or 'none'}")
+        if self._has_differences and text[0] in SIGNS:
+            raise _RowProblem(f"its {column} is a difference: {text[:40]!r}, and others' are values")
+        if self._are_shares and number.value > 1:
+            raise _RowProblem(f"its {column} is {text[:40]}, and most others' are shares of 1")
         if number.value in self._sentinels:
             return None, f"its {column} is {text}, which stands for no result"
         if abs(number.value) > MAX_READING:

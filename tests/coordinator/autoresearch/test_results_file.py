@@ -211,6 +211,70 @@ def test_a_sign_for_nothing_is_told_from_a_number(rows: list[str], metrics: list
 
 
 @pytest.mark.parametrize(
+    ("metric", "numbers", "is_number"),
+    [
+        ("sharpe", "1.20 -1.00 1.35", True), ("reward", "3 -1 5", True), ("val_r2", "0.81 -1.000 0.79", True),
+        ("sharpe", "1.20 -1 1.35", False), ("reward", "3.5 -1 5.25", False), ("val_loss", "1.20 -1.00 1.35", False),
+        ("score", "1.20 -1.00 1.35", False),
+    ],
+)  # fmt: skip
+def test_minus_one_is_a_number_where_the_metric_may_be_below_zero(metric: str, numbers: str, is_number: bool) -> None:
+    rows = "".join(f"a{text}\t{text}\t{'discard' if text[0] == '-' else 'keep'}\tx{text}\n" for text in numbers.split())
+    results = parse_results(f"commit\t{metric}\tstatus\tdescription\n{rows}".encode())
+    assert results.rows[1].metric == (-1.0 if is_number else None)
+    said = "-1 is read as a number" if is_number else "-1 stands for no result"
+    assert any(said in line for line in results.account), results.account
+
+
+@pytest.mark.parametrize(
+    ("metric", "cells", "metrics", "problem"),
+    [
+        ("val_loss", ["1.234", "1.220", "+0.02", "-0.01"], [1.234, 1.22], "is a difference: '+0.02'"),
+        ("pnl", ["+120", "-35", "+80"], [120.0, -35.0, 80.0], None),
+        ("pnl", ["0", "-35", "+80"], [0.0, -35.0, 80.0], None),
+        ("accuracy", ["0.8995", "91.02", "0.881"], [0.8995, 0.881], "most others' are shares of 1"),
+        ("top1", ["76.1", "0.1", "75.9"], [76.1, 0.1, 75.9], None),
+        ("wer", ["0.81", "1.2", "0.9"], [0.81, 1.2, 0.9], None),
+        ("tok_per_sec", ["12.345,5", "13.100", "900,0"], [12345.5, 13100.0, 900.0], None),
+        ("val_loss", ["1,198", "1.234", "0,9"], [1.198, 1.234, 0.9], None),
+    ],
+)  # fmt: skip
+def test_a_number_of_another_kind_than_the_others_is_told(
+    metric: str, cells: list[str], metrics: list[float], problem: str | None
+) -> None:
+    rows = "".join(f"a{number}\t{cell}\tkeep\tx{number}\n" for number, cell in enumerate(cells))
+    results = parse_results(f"commit\t{metric}\tstatus\tdescription\n{rows}".encode())
+    assert [row.metric for row in results.rows] == metrics
+    assert (problem in "; ".join(results.unreadable.values())) if problem else not results.unreadable
+
+
+def test_a_line_that_stands_there_twice_is_one_measurement() -> None:
+    text = "a1b2c3d\t1.234\t1\tkeep\tx\n" * 2 + "a1b2c3d\t1.234\t1\tkeep\tx, rerun\n" * 2 + "b\t45\t1\tdiscard\ty\n" * 2
+    results = parse_results((HEADER + text).encode())
+    assert results.unreadable == {3: "it is line 2 once more, to the last digit"}
+    assert [row.line for row in results.rows] == [2, 4, 5, 6, 7], "equal counts are no copies"
+
+
+def test_numbers_of_failed_rows_are_told() -> None:
+    text = "a\t1.2\t1\tPASS\tx\nb\t1.3\t1\tFAIL\ty\nc\t0.0\t1\tcrash\tz\n"
+    account = " ".join(parse_results((HEADER + text).encode()).account)
+    assert "Failed with a number: fail (1)" in account and "crash (1). It is not" not in account
+
+
+def test_differences_alone_are_no_metric_unless_somebody_says_so() -> None:
+    header, text = "commit\tdelta\tstatus\tdescription\n", "a\t0\tkeep\tbase\nb\t+0.1\tdiscard\tx\nc\t-0.1\tkeep\ty\n"
+    with pytest.raises(ResultsInvalidError, match="metric=NAME"):
+        read(text, header)
+    assert [row.metric for row in read(text, header, "metric=delta")] == [0.0, 0.1, -0.1]
+
+
+def test_times_are_no_descriptions_where_no_column_has_a_name() -> None:
+    rows = [f"2026-03-05T10:0{n}\ta{n}b2c3d\t1.{n}\tkeep\tlr {n}\n" for n in range(3)]
+    results = read("", "".join(rows))
+    assert [row.description for row in results] == ["lr 0", "lr 1", "lr 2"] and results[0].at is not None
+
+
+@pytest.mark.parametrize(
     ("numbers", "zero"), [("0.7 0.8 0", None), ("0.7 0.1 0", 0.0), ("-3 -2 0", None), ("-3 2 0", 0.0)]
 )
 def test_zero_is_no_measurement_where_all_others_are_far_from_it(numbers: str, zero: float | None) -> None:
