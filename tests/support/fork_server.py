@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy  # noqa: F401 - imported ahead of time
 import safetensors.torch  # noqa: F401 - likewise
 import torch
 
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS, LOOK_SECONDS = 20.0, 0.01
 
 
 def main() -> None:
@@ -55,11 +56,14 @@ def supervise(request: dict[str, Any], channel: int, output: int, control_descri
         os.setpgid(child, child)
     os.close(channel)
     os.close(output)
-    watch, control = os.pidfd_open(child), socket.socket(fileno=control_descriptor)
-    ready, _, _ = select.select([watch, control], [], [])
-    if control in ready and control.recv(16) == b"ask where":
+    control = socket.socket(fileno=control_descriptor)
+    while not (asked := select.select([control], [], [], LOOK_SECONDS)[0]) and not has_ended(child):
+        pass
+    if asked and control.recv(16) == b"ask where":
         os.kill(child, signal.SIGQUIT)
-        select.select([watch], [], [], ANSWER_SECONDS)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not has_ended(child) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
     os.killpg(child, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -67,6 +71,11 @@ def supervise(request: dict[str, Any], channel: int, output: int, control_descri
     ended = {"exit_status": exit_status, "signal": signal_number, "peak_memory_mib": used.ru_maxrss // 1024}
     control.send(json.dumps(ended).encode())
     os._exit(0)
+
+
+def has_ended(child: int) -> bool:
+    """Whether the child has ended; it stays to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def run_as_module(module: str, folder: str, channel: int, output: int) -> None:

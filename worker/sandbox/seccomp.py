@@ -62,6 +62,8 @@ SHARED_STATE: dict[str, Numbers] = {
     # Asynchronous reads take the flags that preadv2 may not.
     "io_cancel": (210, 3), "io_destroy": (207, 1), "io_getevents": (208, 4), "io_pgetevents": (333, 292),
     "io_setup": (206, 0), "io_submit": (209, 2),
+    # A pidfd's inode numbers the processes of the whole machine.
+    "pidfd_open": (434, 434),
     # Who else opens or reads a file.
     "inotify_add_watch": (254, 27), "inotify_init": (253, None), "inotify_init1": (294, 26),
     "inotify_rm_watch": (255, 28),
@@ -82,12 +84,15 @@ CHECKED: dict[str, Numbers] = {
     "pwritev2": (328, 287), "rt_sigaction": (13, 134), "setsockopt": (54, 208), "socket": (41, 198),
     "socketpair": (53, 199), "umask": (95, 166), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
     "fchmodat2": (452, 452), "futimesat": (261, None), "utime": (132, None), "utimensat": (280, 88),
-    "utimes": (235, None),
+    "utimes": (235, None), "setsid": (112, 157),
 }
 # fmt: on
 # CUDA does not start without memfd_create: https://github.com/NVIDIA/OpenShell/issues/1696
 
-ABSENT = ("cachestat", "clone3", "fanotify_init", "io_setup", "io_uring_setup", "memfd_create", "memfd_secret")
+ABSENT = (
+    "cachestat", "clone3", "fanotify_init", "io_setup", "io_uring_setup", "memfd_create", "memfd_secret",
+    "pidfd_open",
+)  # fmt: skip
 """Calls that fail with ENOSYS."""
 
 ALLOW, FAIL = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
@@ -119,9 +124,14 @@ FOR_TOOLS = {
 FOR_RUNS = {
     "socket": ArgumentRule(0, {UNIX: ALLOW}),
     "socketpair": ArgumentRule(0, {UNIX: ALLOW}),
-    # SO_SNDBUF and SO_SNDBUFFORCE: the memory that a socket holds. SO_COOKIE numbers the sockets of all sandboxes.
-    "setsockopt": ArgumentRule(2, dict.fromkeys((7, 32), DENY), ALLOW),
-    "getsockopt": ArgumentRule(2, {57: DENY}, ALLOW),
+    # Not as it is for all: CLONE_PIDFD.
+    "clone": replace(NO_NAMESPACES, mask=NEW_NAMESPACES | 0x1000),
+    # /proc/self/autogroup numbers the sessions of the whole machine.
+    "setsid": ArgumentRule(0, {}, PRETEND),
+    # SO_SNDBUF and SO_SNDBUFFORCE: the memory that a socket holds; SO_PASSPIDFD. SO_COOKIE numbers the sockets of all
+    # sandboxes, SO_PEERPIDFD opens a pidfd.
+    "setsockopt": ArgumentRule(2, dict.fromkeys((7, 32, 76), DENY), ALLOW),
+    "getsockopt": ArgumentRule(2, dict.fromkeys((57, 77), DENY), ALLOW),
     # RWF_NOWAIT tells what is in the page cache, RWF_DONTCACHE throws it out.
     "preadv2": ArgumentRule(5, {0: ALLOW}, FAIL | errno.EOPNOTSUPP),
     "pwritev2": ArgumentRule(5, {0: ALLOW}, FAIL | errno.EOPNOTSUPP),

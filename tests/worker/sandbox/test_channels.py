@@ -250,3 +250,36 @@ def test_devices_that_all_share_keep_no_time(bubblewrap: Worker) -> None:
     if bubblewrap.shows_attacks:
         assert changed(bubblewrap.without("filter")) >= 1
     assert changed(bubblewrap) == 0
+
+
+def test_numbers_of_the_whole_machine_count_nothing(bubblewrap: Worker) -> None:
+    """The kernel numbers sessions and processes one after the other: how many were made is a number for the next."""
+    made = 500
+    count = """
+        import os
+        for look in (
+            lambda: int(open("/proc/self/autogroup").read().split("-")[1].split()[0]),
+            lambda: os.fstat(os.pidfd_open(os.getpid())).st_ino,
+        ):
+            try:
+                print(look())
+            except OSError:
+                print(0)
+    """
+    make = f"""
+        import os
+        for _ in range({made}):
+            if os.fork() == 0:
+                os.setsid()
+                os._exit(0)
+            os.wait()
+    """
+
+    def told(worker: Worker) -> list[int]:
+        before = worker.run(count).log_tail.split()
+        worker.run(make)
+        return [int(b) - int(a) for a, b in zip(before, worker.run(count).log_tail.split(), strict=True)]
+
+    if bubblewrap.shows_attacks:
+        assert max(told(bubblewrap.without("filter"))) >= made, "pidfds have numbers from Linux 6.9 on"
+    assert max(told(bubblewrap)) < made // 2, "others make some, too"

@@ -59,6 +59,8 @@ WINS = {
     "process_vm_readv": "call('process_vm_readv', child, vector, 1, vector, 1, 0)",
     "kcmp": "call('kcmp', os.getpid(), child, 1, 0, 0)",
     "pidfd_getfd": "call('pidfd_getfd', os.pidfd_open(child), 0, 0)",
+    "pidfd_open": "os.pidfd_open(child)",
+    "clone PIDFD": "call('clone', 0x1000 | signal.SIGCHLD, 0, buffer, 0, 0) or os._exit(0)",
     "memfd_create": "call('memfd_create', b'name', 0)",
     "vmsplice": "call('vmsplice', os.pipe()[1], vector, 1, 0)",
     "shmget": "call('shmget', 0, ctypes.c_long(4096), 0o600)",
@@ -210,7 +212,7 @@ NEEDED = {
     "epoll_ctl": (233, 21), "openat": (257, 56), "newfstatat": (262, 79), "set_robust_list": (273, 99),
     "pselect6": (270, 72), "ppoll": (271, 73), "splice": (275, 76), "eventfd2": (290, 19), "epoll_create1": (291, 20),
     "pipe2": (293, 59), "dup3": (292, 24), "prlimit64": (302, 261), "getrandom": (318, 278), "statx": (332, 291),
-    "rseq": (334, 293), "copy_file_range": (326, 285), "sendfile": (40, 71), "pidfd_open": (434, 434),
+    "rseq": (334, 293), "copy_file_range": (326, 285), "sendfile": (40, 71),
     "close_range": (436, 436), "faccessat2": (439, 439), "clock_nanosleep": (230, 115), "membarrier": (324, 283),
     "fallocate": (285, 47), "mlock": (149, 228), "munlock": (150, 229), "arch_prctl": (158, None),
     # Triton's compiler starts ptxas and a C compiler, loads the result, and renames files into its cache.
