@@ -81,6 +81,7 @@ def _worker(
     """Options before a command. Raises WorkerCommandError where no command can do anything."""
     if problem := options.explain_platform(sys.platform):
         raise options.WorkerCommandError(problem)
+    options.allow_more_open_files()
 
 
 @app.command(epilog=_SETTINGS, help="Claim a job, run it, report it, and repeat.\n" + _EXAMPLES)

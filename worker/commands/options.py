@@ -120,6 +120,23 @@ def explain_platform(platform: str) -> str:
     return f"swarm-worker needs Linux, and this is {platform}"
 
 
+MOST_OPEN_FILES = 65_536
+
+
+def allow_more_open_files() -> None:
+    """Raise this process's limit of open descriptors.
+
+    The kernel lets nobody pass a descriptor while more than that many of the user's are under way, and those of a
+    sandbox, which a plain user starts, are the user's too: up to 1,024 and what several threads send at once.
+    """
+    import resource  # noqa: PLC0415 - Windows lacks it
+
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, hard)
+    if most < raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+
+
 def ask_for_coordinator(flags: dict[str, Any]) -> None:
     """Let a person at a terminal name the coordinator, if no flag, variable or file does."""
     from worker.settings import load_settings  # noqa: PLC0415 - so that `--help` is quick

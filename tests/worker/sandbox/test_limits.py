@@ -1,10 +1,19 @@
 """Limits of a run that other means than the usual ones try to exceed: its cores, its memory."""
 
 import os
+import resource
+import socket
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
-from tests.worker.sandbox.conftest import Worker
+from tests.support.forks import fork
+from tests.worker.sandbox.conftest import USERS, Worker, choose_seconds
+from tests.worker.sandbox.test_escapes import wait_until
+from worker.commands.options import allow_more_open_files
 
 MEMORY_MIB = 96
 
@@ -221,3 +230,42 @@ def test_a_run_that_starts_too_many_threads_is_ended(volunteer: Worker) -> None:
         timeout=60,
     )
     assert "refused" in outcome.log_tail or outcome.killed_for == "it had more than 24 threads and processes"
+
+
+def pass_a_descriptor(uid: int | None, line: Connection) -> None:
+    """In a fork: as that user, once with the usual limit of open files and once with a worker's."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    if uid is not None:
+        os.setresuid(uid, uid, uid)
+    for prepare in (lambda: None, allow_more_open_files):
+        prepare()
+        ours, theirs = socket.socketpair()
+        try:
+            socket.send_fds(ours, [b"x"], [theirs.fileno()])
+            line.send("passed")
+        except OSError as error:
+            line.send(os.strerror(error.errno))
+
+
+def test_descriptors_under_way_in_a_sandbox_keep_no_worker_from_passing_one(
+    project: Path, count_marked: Callable[[str], int]
+) -> None:
+    """A plain user's sandboxes share this limit of the kernel with all of the user's workers."""
+    seconds = choose_seconds()
+    fill = f"""
+        import os, socket, subprocess
+        held = []
+        try:
+            for _ in range(100):
+                held.append(socket.socketpair())
+                socket.send_fds(held[-1][0], [b"x"], [0] * 250)
+        except OSError:
+            subprocess.run(["sleep", "{seconds}"])
+    """
+    with Worker("bubblewrap", USERS[-1], project).start(fill, timeout=240) as filling:
+        assert wait_until(lambda: count_marked(seconds) == 1)
+        ours, theirs = Pipe()
+        passing = fork(pass_a_descriptor, USERS[-1], theirs)
+        assert [ours.recv(), ours.recv()] == ["Too many references: cannot splice", "passed"]
+        passing.join()
+        filling.end()
