@@ -29,7 +29,7 @@ from coordinator.findings.steps import (
 from shared.experiments import AxisDirection
 from shared.findings import Likeness
 
-LONG, MANY = 4, 3
+SHORTEST, LONG, MANY = 3, 4, 3
 """Letters of a word that may stand within others, as hugepages in huge pages; number of words in common from which on
 more say nothing more."""
 
@@ -72,6 +72,8 @@ class ReadText(NamedTuple):
     short: frozenset[str]
     is_limited: bool
     is_swap: bool
+    removes: bool
+    clauses: tuple[tuple[str, ...], ...]
 
 
 class Features(NamedTuple):
@@ -93,9 +95,11 @@ class Features(NamedTuple):
     is_value_unknown: float
     is_other_kind: float
     is_against: float
+    is_removed: float
+    is_replaced: float
 
 
-WEIGHTS = Features(-4.3, 3.2, 1.8, 1.0, -2.2, -2.8, 2.9, 1.9, -6.7, -0.5, -2.5, -2.7)
+WEIGHTS = Features(-4.1, 2.8, 1.6, 1.1, -1.7, -2.0, 2.6, 1.5, -5.7, -0.4, -1.4, -2.0, -1.6, -2.0)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
@@ -119,6 +123,7 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
         frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
         _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES, bool(_LIMIT.search(text)),
         any(step.old and step.value and read_value(step.value) is None for step in steps),
+        bool(_REMOVAL.search(first_clause(text))), _list_clauses(text),
     )  # fmt: skip
 
 
@@ -143,6 +148,12 @@ def _list_parts(text: str) -> tuple[tuple[str, ...], ...]:
     """The words of a text's step, and of each part of it."""
     clause = first_clause(text)
     return tuple(dict.fromkeys(words for part in (clause, *PARTS.split(clause)) if (words := _list_words(part))))
+
+
+def _list_clauses(text: str) -> tuple[tuple[str, ...], ...]:
+    """A text's step, and each part of it, word by word, without numbers."""
+    clause = first_clause(text).casefold()
+    return tuple(dict.fromkeys(tuple(re.findall(r"[a-z]\w*", part)) for part in (clause, *PARTS.split(clause))))
 
 
 @lru_cache(maxsize=20_000)
@@ -185,10 +196,11 @@ def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> F
     """Compare a question with an experiment. `known` are words as of `list_known`."""
     asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
     lacked = [word for word in asked.words if not _has(made, word)]
+    unasked = {word for word in made.words if not _has(asked, word)}
     count, number = len(asked.words) or 1, len(asked.words) - len(lacked)
     of_asked = number / count
     # A part of a title says less than the whole.
-    shares = [sum(_has(asked, word) for word in part) / len(part) for part in made.parts]
+    shares = [sum(word not in unasked for word in part) / len(part) for part in made.parts]
     of_made = max((share - (PART if number else 0) for number, share in enumerate(shares)), default=0.0)
     said = made.values | made.factors | made.ratios
     agreed = sum(any(_is_close(one, other) for other in said) for one in asked.values)
@@ -203,6 +215,8 @@ def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> F
         bool(asked.values and made.values) and not is_same, bool(asked.values) and not made.values,
         bool(asked.valued) and made.is_swap and not is_same,
         any(up in one.directions and down in two.directions and up not in two.directions for one, two in both_ways),
+        made.removes and not asked.removes,
+        bool(lacked and unasked) and any(_is_replaced(*two) for two in product(asked.clauses[:1], made.clauses)),
     )  # fmt: skip
 
 
@@ -218,10 +232,38 @@ def _is_close(one: float, other: float) -> bool:
 
 
 def _has(text: ReadText, word: str) -> bool:
-    if word in text.words or word in NAMES or len(word) < LONG:
+    if word in text.words or word in NAMES or len(word) < SHORTEST:
         return word in text.words
-    known = (other for other in text.words if len(other) >= LONG and other not in NAMES)
-    return word in text.letters or any(word.startswith(other) for other in known)
+    return (len(word) >= LONG and word in text.letters) or any(_is_like(word, other) for other in text.words)
+
+
+@lru_cache(maxsize=100_000)
+def _is_like(word: str, other: str) -> bool:
+    """Whether one of two words abbreviates the other (env, attn), or they differ in their last letters only."""
+    short, long = sorted((word, other), key=len)
+    if len(short) < SHORTEST or short[0] != long[0] or NAMES & {word, other}:
+        return False
+    if long.startswith(short):
+        return long == word or len(short) == SHORTEST
+    same = _count_same(short, long)
+    letters = iter(long)
+    return same >= max(5, 0.7 * len(long)) or (
+        len(short) <= LONG and not _VOWEL.search(short, 1) and all(letter in letters for letter in short)
+    )
+
+
+def _count_same(one: Sequence[str], other: Sequence[str]) -> int:
+    """With how many same elements two sequences begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (of_one, of_other) in pairs if of_one != of_other), min(len(one), len(other)))
+
+
+def _is_replaced(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two texts differ in a few words of their midst or end: index on open orders, index on closed orders."""
+    before = _count_same(one, other)
+    after = _count_same(one[before:][::-1], other[before:][::-1])
+    rests = [len(text) - before - after for text in (one, other)]
+    return min(rests) > 0 and max(rests) <= MANY and before + after > 1
 
 
 def _abbreviate(one: ReadText, other: ReadText) -> ReadText:
@@ -231,18 +273,23 @@ def _abbreviate(one: ReadText, other: ReadText) -> ReadText:
         return one
     text = _HUMP.sub(" ", one.text).casefold()
     for word in found:
-        text = re.sub(r"\W+".join(one.initials[word]), word, text)
+        text = re.sub(r"\W+(?:and\W+|of\W+)?".join(one.initials[word]), word, text)
     return one._replace(words=_list_words(text), parts=_list_parts(text))
 
 
 def _list_initials(text: str) -> dict[str, tuple[str, ...]]:
     """Two to four words in a row by their initials."""
-    words = re.findall(r"[a-z]+", _HUMP.sub(" ", text).casefold())
+    words = [word for word in re.findall(r"[a-z]+", _HUMP.sub(" ", text).casefold()) if word not in ("and", "of")]
     runs = (tuple(words[at : at + size]) for size in (4, 3, 2) for at in range(len(words) - size + 1))
     return {"".join(word[0] for word in run): run for run in runs}
 
 
 _SHIFT = re.compile(r"\b(\d+) (?:more|fewer|less|extra|additional)\b|\b(\d+) \w+ (?:more|fewer|less)\b")
 _LIMIT = re.compile(r"\b(?:only|separate(?:ly)?|except|alone)\b", re.IGNORECASE)
+_REMOVAL = re.compile(
+    r"\b(?:(?:remov|drop(?!out|path)|disabl|strip|exclud|delet|omit|ablat|eliminat)|(?:without|no|not|never|off)\b)",
+    re.IGNORECASE,
+)
+_VOWEL = re.compile("[aeiouy]")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SHORT = re.compile(r"(?<![a-z])[a-z]{2,4}(?![a-z])")

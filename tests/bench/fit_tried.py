@@ -18,7 +18,7 @@ from shared.findings import TriedVerdict
 from tests.bench.report import format_table
 from tests.coordinator.findings.tried import QUESTION_PARTS, SESSIONS, read_attempts, read_questions
 
-PENALTY, ROUNDS, STEPS = 0.3, 12, 25
+PENALTY, ROUNDS, STEPS = 1.0, 12, 25
 THRESHOLD = 0.5
 
 

@@ -59,6 +59,13 @@ def test_of_all_questions_about_what_nobody_tried_one_in_twenty_at_most_is_calle
         ("LSTM with 4 layers", ["LSTM before the quantiser (2 layers)"], Likeness.SAME_AXIS),
         ("start the warmdown later: ratio 0.3", ["reduce WARMDOWN_RATIO to 0.3"], Likeness.SAME_STEP),
         ("eight gigabytes of shared buffers", ["shared_buffers 128MB -> 8GB"], Likeness.SAME_STEP),
+        # one thing in place of another, and what was removed
+        ("unlogged accounts table", ["unlogged history table"], Likeness.SAME_AXIS),
+        ("chunked prefill with 8192 tokens", ["disable chunked prefill"], Likeness.SAME_AXIS),
+        # abbreviations: by the first letters, without vowels, by initials
+        ("sixteen environments", ["n_envs=16"], Likeness.SAME_STEP),
+        ("wider cabins", ["cbn width 3"], Likeness.SAME_STEP),
+        ("SG blocks", ["add slot-and-groove joints"], Likeness.SAME_STEP),
         ("flash attention", ["Bottleneck: memory traffic. Swap SDPA for flash attention 3"], Likeness.SAME_STEP),
     ],
 )  # fmt: skip

@@ -33,16 +33,16 @@ class Goal(NamedTuple):
 
 
 QUESTION_PARTS = {
-    "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95),
+    "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95, 0.07),
     "second held": Goal(0.95), "third": Goal(0.95),
-    "fourth": Goal(0.89), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.12), "near misses": Goal(0, 0.16),
+    "fourth": Goal(0.89), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.12), "near misses": Goal(0, 0.13),
     "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.9, at_first=(0.808, 0.0)),
-    "ninth": Goal(0.79, 0.07, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
-    "eleventh": Goal(0.94, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
+    "ninth": Goal(0.83, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
+    "eleventh": Goal(0.92, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
     "thirteenth": Goal(0.95, at_first=(0.791, 0.038)), "fourteenth": Goal(0.95, at_first=(0.902, 0.0)),
-    "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.79, at_first=(0.792, 0.077)),
-    "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.09, at_first=(0.75, 0.217)),
-    "nineteenth": Goal(0.79, 0.12, at_first=(0.75, 0.111)),
+    "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.75, at_first=(0.792, 0.077)),
+    "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.07, at_first=(0.75, 0.217)),
+    "nineteenth": Goal(0.79, 0.07, at_first=(0.75, 0.111)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
