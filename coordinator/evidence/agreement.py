@@ -354,8 +354,10 @@ def find_partners(measurements: Sequence[Measurement], noise_sd: float) -> dict[
 
 
 def find_contradicted(measurements: Sequence[Measurement], noise_sd: float) -> set[int]:
-    """The checkers whom the last of a commit's measurements shows to contradict its anchors."""
-    found, newest = _contradict_anchors(list_checks(measurements), noise_sd), measurements[-1]
+    """The checkers whom the last of a commit's measurements shows to contradict its anchors. Whose machine is not
+    placed yet contradicts nobody: an anchor's run places it."""
+    placed = [run for run in list_checks(measurements) if run.is_placed]
+    found, newest = _contradict_anchors(placed, noise_sd), measurements[-1]
     return found if newest.trust is Trust.ANCHOR else found & {newest.volunteer_id}
 
 

@@ -286,7 +286,7 @@ def list_measured(
     query = (
         select(
             *(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id", "seed_throughput", "pace")),
-            _RUNS.c.trust == Trust.DOUBTED,
+            _RUNS.c.trust,
             _WORKERS.c.volunteer_id,
         )
         .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
@@ -299,13 +299,24 @@ def list_measured(
     if through_run_id is not None:
         query = query.where(_RUNS.c.id <= through_run_id)
     found = []
-    for sha_, worker_id, metric, kind, run_id, throughput, pace, is_doubted, volunteer_id in map(
+    for sha_, worker_id, metric, kind, run_id, throughput, pace, trust, volunteer_id in map(
         tuple, session.execute(query.order_by(_RUNS.c.id))
     ):
         exposure = expose(epoch.seed_throughput, throughput, pace)
         makes = JobKind(kind).makes_experiment
-        found.append(SharedRun(sha_, worker_id, metric, makes, run_id, volunteer_id, exposure, is_doubted))
+        found.append(SharedRun(sha_, worker_id, metric, makes, run_id, volunteer_id, exposure, Trust(trust)))
     return found
+
+
+def list_unplaced_checkers(session: Conn, epoch: EpochRow, sha: str) -> list[int]:
+    """The workers that checked a commit in an epoch's class and are not calibrated yet."""
+    query = (
+        select(_CALIBRATIONS.c.worker_id)
+        .join(_RUNS, and_(_RUNS.c.worker_id == _CALIBRATIONS.c.worker_id, is_of_same_class(_RUNS.c, _CALIBRATIONS.c)))
+        .where(is_of_commit(_RUNS.c, sha, epoch.hardware_class), IS_MEASUREMENT, _RUNS.c.is_check)
+        .where(is_of_same_class(_CALIBRATIONS.c, epoch), _CALIBRATIONS.c.offset_mean.is_(None))
+    )
+    return sorted(set(session.scalars(query)))
 
 
 def list_throughputs(session: Conn, project_id: int, hardware_class: str) -> list[tuple[int, float]]:

@@ -32,10 +32,10 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 16
+RULES = 17
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
-RESPONSES_LEARNT = 16
+RESPONSES_LEARNT = 17
 """The rules since which an epoch's responses are estimated as they are now; one from before begins anew."""
 
 
@@ -113,11 +113,21 @@ def calibrate_newcomer(
     return queries.list_commits_of_worker(session, worker_id, epoch.hardware_class)
 
 
+def place_checkers(
+    session: Conn, contract: Contract, epoch: EpochRow, worker: WorkerEvidence, run_id: int, sha: str
+) -> list[str]:
+    """Give those who checked a commit, and whose machines are not placed yet, their responses by an anchor's new run of
+    it: so what they say of other commits can be held to it. Returns the commits whose posteriors this changes."""
+    unplaced = queries.list_unplaced_checkers(session, epoch, sha) if worker.is_anchor and worker.response else []
+    changed = (calibrate_newcomer(session, contract, epoch, worker_id, run_id, sha) for worker_id in unplaced)
+    return [of_worker for some in changed for of_worker in some]
+
+
 def derive_newcomer(
     session: Conn, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
 ) -> Response | None:
     """A worker's response from its runs of a commit up to `run_id`; None where no calibrated worker measured it, and
-    where a single volunteer did, from whom it differs by so much that one of the two must be wrong."""
+    where a single volunteer did, no anchor, from whom it differs by so much that one of the two must be wrong."""
     runs = queries.list_measured(session, epoch, sha, run_id)
     others_here = {run.worker_id for run in runs} - {worker_id}
     calibrated = queries.map_earlier_responses(session, epoch, others_here, run_id)
@@ -132,7 +142,7 @@ def derive_newcomer(
             run.volunteer_id,
             False,
             calibrated[run.worker_id].offset_at(run.value, slope * run.exposure),
-            Trust.DOUBTED if run.is_doubted else Trust.NEWCOMER,
+            run.trust,
         )
         for run in runs
         if run.worker_id != worker_id and run.worker_id in calibrated
@@ -141,8 +151,9 @@ def derive_newcomer(
         return None
     level = agreement.estimate(others, epoch.noise_sd)  # so that no lie about the seed moves those who come later
     placed = offsets.estimate_newcomer(own, level, epoch.noise_sd, epoch.find_unknown(contract))
-    agreed = {run.volunteer_id for run in agreement.leave_out_apart(others, epoch.noise_sd)}
-    return placed.response if placed.is_plausible or len(agreed) >= statistics.CHECKERS else None
+    agreed = {run.volunteer_id: run.trust for run in agreement.leave_out_apart(others, epoch.noise_sd)}
+    is_sure = len(agreed) >= statistics.CHECKERS or Trust.ANCHOR in agreed.values()
+    return placed.response if placed.is_plausible or is_sure else None
 
 
 def derive_epoch(contract: Contract, runs: Sequence[SharedRun], seed: str) -> offsets.EpochEstimate:
@@ -252,7 +263,7 @@ def bring_up_to_date(session: Session) -> None:
         contract = projects.contract_of(session.get_one(Project, project_id))
         is_first = queries.find_epoch(session, project_id, hardware_class) is None
         epoch = begin_run(session, contract, project_id, hardware_class)
-        if is_first or (epoch.rules < RESPONSES_LEARNT and epoch.number > 0):
+        if is_first or epoch.rules < RESPONSES_LEARNT:
             begin_next(session, contract, epoch, estimate(session, contract, epoch))
         if is_first or epoch.rules != RULES:
             derive_again(session, contract, project_id, hardware_class)

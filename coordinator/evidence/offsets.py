@@ -19,6 +19,7 @@ from coordinator.evidence import responses
 from coordinator.evidence.agreement import EFFICIENCY
 from coordinator.evidence.responses import FIRST_GAIN_SD, Layout, MachineSpread
 from coordinator.evidence.statistics import CHECKERS, Normal, Response
+from shared.records import Trust
 
 PRIOR_RUNS = 8.0
 """The contract's noise weighs as much as so many degrees of freedom."""
@@ -51,8 +52,9 @@ ROUNDS = 4
 class SharedRun(NamedTuple):
     """A run, as offsets need it. `is_authors` says that it came with the commit, from the worker that made it. A
     volunteer's runs of one commit have one vote together. `exposure` is the logarithm of how many tokens the seed would
-    have seen in the run's budget, in units of the class's reference. Its volunteer `is_doubted` when it came: it has no
-    part in noise, so that two accounts of one person cannot silence a small class by numbers that an anchor refutes."""
+    have seen in the run's budget, in units of the class's reference. `trust` is what was known of its volunteer when it
+    came: who was doubted has no part in noise, so that two accounts of one person cannot silence a small class by
+    numbers that an anchor refutes."""
 
     commit: str
     worker_id: int
@@ -61,7 +63,7 @@ class SharedRun(NamedTuple):
     run_id: int = 0
     of_volunteer: int | None = None
     exposure: float = 0.0
-    is_doubted: bool = False
+    trust: Trust = Trust.NEWCOMER
 
     @property
     def volunteer_id(self) -> int:
@@ -102,7 +104,7 @@ def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float, seed:
     Workers without a shared commit get none. With one worker alone there is nothing to compare: it gets none either.
     """
     shared = select_shared(runs)
-    checks = [run for run in runs if not run.is_authors and not run.is_doubted]
+    checks = [run for run in runs if not run.is_authors and run.trust is not Trust.DOUBTED]
     asked = pool_noise(checks, noise_sd)
     pooled = min(asked, MAX_NOISE * noise_sd)
     if shared:

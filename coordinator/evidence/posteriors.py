@@ -213,9 +213,8 @@ def derive(
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
     unchecked = [sha for sha, one in derived.items() if one.checkers == 0 and one.standing in BY_AUTHOR_ALONE]
-    for sha, volunteers in queries.count_failed_checks(session, unchecked, hardware_class).items():
-        if volunteers >= statistics.CHECKERS:  # its result cannot be repeated, so nobody should build upon it
-            derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)
+    for sha in queries.list_failing(session, unchecked, hardware_class):
+        derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)  # nobody should build upon it
     return derived
 
 

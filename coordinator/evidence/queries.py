@@ -10,7 +10,7 @@ from coordinator.evidence.calibration_queries import find_unknown
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.confirmation import ConfirmationRun
 from coordinator.evidence.run_stats import Work
-from coordinator.evidence.statistics import RESPONSE_COLUMNS, Measurement, read_response
+from coordinator.evidence.statistics import CHECKERS, RESPONSE_COLUMNS, Measurement, read_response
 from coordinator.evidence.throughput import expose
 from coordinator.models import (
     Calibration,
@@ -98,7 +98,11 @@ _DEEPER = (
     .limit(1)
 )
 _FAILED_CHECKS = (
-    select(_RUNS.c.commit_sha, func.count(_WORKERS.c.volunteer_id.distinct()))
+    select(
+        _RUNS.c.commit_sha,
+        func.count(_WORKERS.c.volunteer_id.distinct()),
+        func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)),
+    )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(*_OF_COMMITS_RUN, _RUNS.c.is_check, _RUNS.c.counts, _RUNS.c.trust != Trust.DOUBTED)
     .where(_RUNS.c.outcome.in_([RunOutcome.CRASHED, RunOutcome.INVALID, RunOutcome.TIMEOUT]))
@@ -173,7 +177,7 @@ def _read_measurement(row: Sequence[Any], contract: Contract, reference: float |
     decision = HeldDecisionKind(decided) if decided else None
     return Measurement(
         metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure,
-        decision, RunLimit.CACHES_EMPTIED in (limits or ()),
+        decision, RunLimit.CACHES_EMPTIED in (limits or ()), rest[0] is not None,
     )  # fmt: skip
 
 
@@ -235,13 +239,11 @@ def _batches(shas: Sequence[str], at_once: int = NAMES_AT_ONCE) -> Iterator[list
         yield list(shas[start : start + at_once])
 
 
-def count_failed_checks(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, int]:
-    """How many volunteers were given each of some commits to measure and had it fail in its code, where any had."""
-    found: dict[str, int] = {}
-    for some in _batches(shas):
-        rows = session.execute(_FAILED_CHECKS, {"shas": some, "hardware_class": hardware_class})
-        found |= {row[0]: row[1] for row in rows}
-    return found
+def list_failing(session: Conn, shas: Sequence[str], hardware_class: str) -> list[str]:
+    """Those of some commits that failed in their code where an anchor, or CHECKERS volunteers, were given them."""
+    given = [{"shas": some, "hardware_class": hardware_class} for some in _batches(shas)]
+    rows = [row for some in given for row in session.execute(_FAILED_CHECKS, some)]
+    return [sha for sha, volunteers, is_by_anchor in rows if is_by_anchor or volunteers >= CHECKERS]
 
 
 def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:

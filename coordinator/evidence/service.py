@@ -56,11 +56,13 @@ def store_run(
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
     if made is None or (is_measured and worker.response is None):
-        changed = [report.commit_sha]
+        sha, found = report.commit_sha, list[str]()
         if is_measured and worker.response is None:
-            found = epochs.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, changed[0])
-            changed += [sha for sha in found if sha != changed[0]]
-        first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
+            found = epochs.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, sha)
+        elif is_measured:
+            found = epochs.place_checkers(session, contract, epoch, worker, run_id, sha)
+        changed = dict.fromkeys([sha, *found])
+        first, *_ = [refresh_posteriors(session, contract, one, hardware_class) for one in changed]
     elif is_measured:
         assert report.metric is not None and worker.response is not None
         shift = epoch.shift(origin.seed_throughput, origin.pace)

@@ -176,7 +176,8 @@ class Measurement(NamedTuple):
     """A run that counts. `is_authors` says that it came with the commit, from the worker that made it, in a job of a
     `kind`; `trust` is what was known of that worker then. Only a run that `is_check` may verify. `exposure` is the
     logarithm of how many tokens the seed would have seen, in units of the class's reference. `decision`: a maintainer's
-    on its commit in the class. Without `caches_emptied` its processes could tell each other what they saw."""
+    on its commit in the class. Without `caches_emptied` its processes could tell each other what they saw. Where its
+    machine stands is not known unless it `is_placed`."""
 
     value: float
     worker_id: int
@@ -189,6 +190,7 @@ class Measurement(NamedTuple):
     exposure: float = 0.0
     decision: HeldDecisionKind | None = None
     caches_emptied: bool = False
+    is_placed: bool = True
 
     @property
     def setup(self) -> tuple[int, float]:

@@ -83,11 +83,13 @@ def record_run(
     record, is_vouched = worker.record, worker.vouching.is_enough
     is_check = origin.is_check and not origin.kind.makes_experiment
     if not is_check or worker.is_quarantined or report.metric is None:
+        is_check &= report.metric is not None or _may_say_it_fails(session, epoch, worker)
         return RunTrust(record.trust(is_anchor=worker.is_anchor, is_vouched=is_vouched), is_check)
     runs = queries.map_measurements(session, [report.commit_sha], epoch.hardware_class, contract)
     response = worker.response or epoch.find_unknown(contract)
     offset = response.offset_at(report.metric, epoch.shift(origin.seed_throughput, origin.pace))
     measured = Measurement(report.metric, origin.worker_id, worker.volunteer_id, False, offset)
+    measured = measured._replace(is_placed=worker.response is not None)
     known = runs.get(report.commit_sha, [])
     if _waits_for_anchor(session, epoch, origin, worker, known):
         return RunTrust(record.trust(is_vouched=is_vouched), is_check=False)
@@ -129,6 +131,13 @@ def _waits_for_anchor(
     if agreement.find_dispute(known, epoch.noise_sd, None) is not Dispute.NONE:
         return False
     return calibration_queries.has_anchor_at_work(session, epoch.project_id, epoch.hardware_class)
+
+
+def _may_say_it_fails(session: Conn, epoch: EpochRow, worker: WorkerEvidence) -> bool:
+    """Whether a failed run by a worker counts against a commit. While an anchor is at work only anchors' do: two
+    strangers could stop any result."""
+    is_at_work = calibration_queries.has_anchor_at_work(session, epoch.project_id, epoch.hardware_class)
+    return worker.is_anchor or not is_at_work
 
 
 def _vouch(

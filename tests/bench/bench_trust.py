@@ -23,7 +23,7 @@ from os import cpu_count
 from statistics import fmean, median, stdev
 from unittest.mock import patch
 
-from coordinator.evidence import agreement, posteriors, responses, statistics
+from coordinator.evidence import agreement, posteriors, responses, statistics, trust
 from coordinator.evidence.promotion import find_student_quantile
 from coordinator.evidence.statistics import Measurement, Model, Normal
 from coordinator.selection import policy, queries
@@ -61,9 +61,19 @@ WITHOUT = Attack(0, 9, rounds=60, enough=ENOUGH)
 WITH_LIARS = Attack(0, 6, liars=3, rounds=60, enough=ENOUGH)
 """Ten volunteers, of whom one is an anchor: without liars, and with three."""
 
+LIARS = [style for style in Style if style not in (Style.FAILS, Style.ALONE)]
 SEEDS = 5
 MOST_TIMES = 2.0
-PARTS = ("attacks", "patience", "liars", "invented", "anchors")
+PARTS = ("attacks", "patience", "liars", "invented", "anchors", "failures")
+FAILURES = tuple(
+    Attack(0, honest, liars=liars, style=style, has_anchor=has_anchor, rounds=25)
+    for style in (Style.FAILS, Style.ALONE)
+    for liars, honest in ((2, 8), (8, 8), (20, 8), (8, 40))
+    for has_anchor in (True, False)
+)
+FAILURES_HEADINGS = ("liars", "style", "honest", "anchor", "rules", "runs", "honest gains",
+                     "of them suspect",
+                     "for rounds of 25: median, most", "honest experiments upon lies", "verified", "false")  # fmt: skip
 LIARS_HEADINGS = (
     "three liars of ten",
     "rules",
@@ -165,7 +175,29 @@ RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "before": _let_liars_hold_up,
     "an anchor agrees": _believe_who_agrees_with_anchors,
     "strangers agree": _believe_strangers,
+    "strangers stop results": lambda: patch.object(trust, "_may_say_it_fails", lambda *_: True),
 }
+
+
+def describe_failures(attack: Attack, rules: str, outcome: Outcome) -> list[str]:
+    rounds = sorted(outcome.suspect_for.values())
+    return [
+        str(attack.liars), attack.style.value, str(attack.honest), "at work" if attack.has_anchor else "none", rules,
+        str(outcome.runs), str(len(outcome.honest_gains)), str(len(rounds)),
+        f"{median(rounds):g}, {rounds[-1]}" if rounds else "–", str(outcome.built_on_lies),
+        str(len(outcome.verified)), str(len(outcome.false)),
+    ]  # fmt: skip
+
+
+def print_failures(pool: ProcessPoolExecutor, attacks: Sequence[Attack]) -> Iterator[Outcome]:
+    """The table of accounts that say that others' code fails, and of code that fails but with its author."""
+    jobs = [(attack, 1, rules) for attack in attacks for rules in ("strangers stop results", "now")]
+    rows = []
+    for (attack, _, rules), outcome in zip(jobs, pool.map(count_jobs, jobs), strict=True):
+        rows.append(describe_failures(attack, rules, outcome))
+        print(" | ".join(rows[-1]), flush=True)
+        yield from [outcome] if rules == "now" else ()
+    print(f"{format_table(FAILURES_HEADINGS, rows)}\n")
 
 
 def count_jobs(job: tuple[Attack, int, str]) -> Outcome:
@@ -282,8 +314,10 @@ def main() -> None:
         tables = {"attacks": ATTACKS, "invented": invented, "patience": tuple(list_patient())}
         outcomes = [one for part in tables if part in given.parts for one in print_attacks(pool, tables[part])]
         if "liars" in given.parts:
-            styles = [Style[name.upper()] for name in given.styles or ()] or list(Style)
+            styles = [Style[name.upper()] for name in given.styles or ()] or LIARS
             outcomes += print_liars(pool, given.rules, styles, given.seeds)
+        if "failures" in given.parts:
+            outcomes += print_failures(pool, FAILURES)
         if "anchors" in given.parts:
             rows = list(compare_rules(pool, given.seeds))
             print(f"Jobs until {ENOUGH} honest gains are verified, by rule:\n{format_table(LIARS_HEADINGS, rows)}\n")

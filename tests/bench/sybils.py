@@ -5,6 +5,7 @@ they report what honest machines would. Then one of them claims a gain that does
 They also propose its code in order to measure it. Liars do not know each other: each lies in its own style.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -107,6 +108,8 @@ class Style(StrEnum):
     LATE = "honest for 12 jobs, then as the first"
     NOISE = "ten times the noise"
     CONSTANT = "0.008 better, always"
+    FAILS = "fail in checks of others"
+    ALONE = "own 0.008 better, fails elsewhere"
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ class Attack:
 class Outcome:
     """`verified` are all that ever were, `false` those that gain less than they claim, `corroborated` the lies that had
     that standing; `vouched` sybils when they began to lie; `true_after` the jobs until each true one was verified, and
-    `vouched_after` each sybil's until it was vouched."""
+    `vouched_after` each sybil's until it was vouched. `honest_gains` are honest volunteers' experiments that gain at
+    least MIN_EFFECT, and `suspect_for` counts the rounds in which each of those that ever were was suspect;
+    `built_on_lies` the honest experiments upon what liars made up."""
 
     verified: set[tuple[str, str]] = field(default_factory=set)
     false: set[tuple[str, str]] = field(default_factory=set)
@@ -145,6 +150,9 @@ class Outcome:
     lies: int = 0
     true_after: list[int] = field(default_factory=list)
     vouched_after: dict[str, int] = field(default_factory=dict)
+    suspect_for: Counter[str] = field(default_factory=Counter)
+    honest_gains: set[str] = field(default_factory=set)
+    built_on_lies: int = 0
 
 
 @dataclass
@@ -172,6 +180,7 @@ class SybilSwarm:
         self.claimed: dict[str, float] = {}
         self.reported: dict[str, float] = {}
         self.code: dict[str, str] = {}
+        self.authors: dict[str, Member] = {}
         self.outcome = Outcome()
         self.is_lying = False
         names = [f"honest-{n}" for n in range(attack.honest)] + [f"sybil-{n}" for n in range(attack.sybils)]
@@ -211,6 +220,7 @@ class SybilSwarm:
                 self._rounds_since_lie += 1
                 self._do_round(with_anchor=not attack.anchor_leaves)
                 self._end_epochs()
+                self._count_suspects()
             with self.database.read() as session:
                 assert list(epochs.find_differences(session)) == []
         return self.outcome
@@ -295,7 +305,9 @@ class SybilSwarm:
             member.client.release(lease)
             return
         if isinstance(drafted, str):
-            upload = ResultUpload(run=make_run(drafted, self._measure(member, drafted), **changes))
+            fails = {"metric": None, "frame": "train.py, line 3"} if self._fails(member, drafted) else {}
+            found = {"metric": self._measure(member, drafted)} | fails
+            upload = ResultUpload(run=make_run(drafted, **found, **changes))
         else:
             effect = DULL if self._lies(member) else member.draw.gauss(0, EFFECT_SD / 2)
             claims = self._lies(member) and self._rounds_since_lie >= ROUNDS_PER_LIE
@@ -308,6 +320,10 @@ class SybilSwarm:
             upload = upload.model_copy(update={"proposal": describe_change(lease.base.files, drafted)})
             sha = upload.run.commit_sha
             self.truth[sha], self.code[sha], self.reported[sha] = truth, drafted["train.py"], value - member.offset
+            self.authors[sha] = member
+            if not (member.is_liar or member.is_sybil) and effect < -MIN_EFFECT:
+                self.outcome.honest_gains.add(sha)
+            self.outcome.built_on_lies += not member.is_liar and self._is_lie(base)
             if self._lies(member):
                 self.claimed[sha] = claimed if claims else value
             if claims:
@@ -324,6 +340,23 @@ class SybilSwarm:
         made_up = 0.0 if sha in self._roots else self._make_up(member, is_own=False)
         return said + self.draw.gauss(0, NOISE_SD) - made_up
 
+    def _is_lie(self, sha: str) -> bool:
+        """Whether a liar made a commit, in a style in which its own results are made up."""
+        return sha in self.authors and self.authors[sha].is_liar and self.attack.style is not Style.FAILS
+
+    def _fails(self, member: Member, sha: str) -> bool:
+        """Whether a run of another's commit fails, in truth or by a liar's word."""
+        if sha not in self.authors or self.authors[sha] is member:
+            return False
+        is_others = member.is_liar and not self.authors[sha].is_liar
+        return is_others if self.attack.style is Style.FAILS else self.attack.style is Style.ALONE and self._is_lie(sha)
+
+    def _count_suspects(self) -> None:
+        query = select(CommitPosterior.commit_sha).where(CommitPosterior.standing == Standing.SUSPECT)
+        with self.database.read() as session:
+            suspects = set(session.scalars(query))
+        self.outcome.suspect_for.update(suspects & self.outcome.honest_gains)
+
     def _make_up(self, member: Member, *, is_own: bool) -> float:
         """The gain that a liar adds to a result of its own experiment, or of another's."""
         style = self.attack.style
@@ -333,8 +366,10 @@ class SybilSwarm:
             return LIE
         if style is Style.NOISE:
             return self.draw.gauss(0, LIARS_NOISE)
-        if style is Style.COPIES:
+        if style in (Style.COPIES, Style.ALONE):
             return LIE if is_own else 0.0
+        if style is Style.FAILS:
+            return 0.0
         if style is Style.CONTRADICTS:
             return 0.0 if is_own else -LIE
         return LIARS_LIE * self.draw.random() if self.draw.random() < LIARS_SHARE else 0.0

@@ -239,8 +239,11 @@ def test_one_check_moves_a_commits_number_by_little_until_others_measured_it(vil
 
 
 @ON_ONE_ENGINE
-def test_a_result_that_fails_where_others_run_it_is_suspect_until_one_repeats_it(village: Village) -> None:
+def test_a_result_that_fails_where_others_run_it_is_suspect_until_one_repeats_it(
+    project: str, database: Database
+) -> None:
     """Its code runs at its author's alone, so that nobody can contradict its number. One who fails may be at fault."""
+    village = Village(database)
     lie = village.invent("mal", 3.0)
     below = village.invent("ada", 2.99, parent=lie)
     village.measure("bo", lie, None, frame="train.py, line 3")
@@ -257,7 +260,8 @@ def test_a_result_that_fails_where_others_run_it_is_suspect_until_one_repeats_it
 
 
 @ON_ONE_ENGINE
-def test_what_its_author_measured_often_is_suspect_too_where_others_fail(village: Village) -> None:
+def test_what_its_author_measured_often_is_suspect_too_where_others_fail(project: str, database: Database) -> None:
+    village = Village(database)
     lie = village.invent("mal", 3.0)
     for _ in range(8):
         village.measure("mal", lie, 3.0)
@@ -267,6 +271,47 @@ def test_what_its_author_measured_often_is_suspect_too_where_others_fail(village
         village.measure(name, lie, None, frame="train.py, line 3")
     assert {village.posterior(sha).standing for sha in (lie, below)} == {"suspect"}
     village.check_numbers()
+
+
+@ON_ONE_ENGINE
+def test_no_number_of_strangers_makes_a_result_suspect_while_an_anchor_works(village: Village) -> None:
+    """They say that its code fails. An anchor that finds so is believed, until somebody measures it all the same."""
+    truth, lie = village.invent("ada", 3.1), village.invent("mal", 3.0)
+    below = village.invent("ada", 3.09, parent=truth)
+    for number in range(20):
+        village.measure(f"sybil-{number}", truth, None, frame="train.py, line 3")
+    assert {village.posterior(sha).standing for sha in (truth, below)} == {"provisional"}
+    village.measure("dan", lie, None)
+    assert village.posterior(lie).standing == "provisional", "the machine failed, not the code"
+    village.measure("dan", lie, None, frame="train.py, line 3")
+    assert village.posterior(lie).standing == "suspect"
+    village.check_numbers()
+    village.measure("bo", lie, 3.0)
+    assert village.posterior(lie).standing == "provisional"
+    with village.at(25):
+        for name in ("sybil-1", "sybil-2"):
+            village.measure(name, truth, None, frame="train.py, line 3")
+        assert village.posterior(truth).standing == "suspect", "no anchor works, so two others are believed"
+    village.check_numbers()
+
+
+@ON_ONE_ENGINE
+@pytest.mark.parametrize("has_lied", [False, True])
+def test_whose_machine_is_not_placed_is_placed_by_an_anchor_and_held_to_it(village: Village, *, has_lied: bool) -> None:
+    """It takes only what its author alone measured, and is far from that; an honest machine is as far each time."""
+    shas = [village.invent("ada", 3.2) for _ in range(3)]
+    for number, sha in enumerate(shas):
+        village.measure("far", sha, 3.2 + (0.3 * (-2) ** number if has_lied else 0.7))
+    assert village.record("far") == (0, 0), "one of two must be wrong"
+    village.check_numbers()
+    for number, sha in enumerate(shas):
+        village.measure("dan", sha, 3.2)
+        assert village.record("far")[1] == (number if has_lied else 0), "the first says where its machine stands"
+        village.check_numbers()
+    assert village.measure("far", village.invent("ada", 3.2), 3.9) == ("doubted" if has_lied else "newcomer")
+    other = village.invent("ada", 3.2)
+    village.measure("dan", other, 3.2)
+    assert village.posterior(shas[0]).metric_mean == pytest.approx(3.2, abs=NOISE_SD)
 
 
 def finish(worker: MiniWorker, lease: GrantedLease) -> None:

@@ -10,6 +10,7 @@ import pytest
 from coordinator.evidence.offsets import EpochEstimate, SharedRun, estimate, estimate_newcomer, select_shared
 from coordinator.evidence.responses import MAX_GAIN, MAX_GAIN_SD, Layout, MachineSpread, fit
 from coordinator.evidence.statistics import Normal, Response
+from shared.records import Trust
 
 NOISE_SD, OFFSET_SD = 0.0007, 0.01
 
@@ -199,7 +200,10 @@ def test_gains_of_machines_are_found(seed: int) -> None:
 def test_two_accounts_of_one_person_do_not_silence_a_small_class() -> None:
     """A run whose volunteer was doubted when it came, because an anchor had refuted it, has no part in noise."""
     swarms = [draw_swarm(seed, 4, 2, 20) for seed in range(10)]
-    refuted = [[run._replace(is_doubted=run.worker_id < 2 and run.commit != "seed") for run in runs] for runs in swarms]
+    refuted = [
+        [run._replace(trust=Trust.DOUBTED) if run.worker_id < 2 and run.commit != "seed" else run for run in runs]
+        for runs in swarms
+    ]
     before, now = (fmean(estimate(runs, 0.0005, 0.003).noise_sd for runs in some) for some in (swarms, refuted))
     assert before > 0.0012 and now == pytest.approx(0.0005, rel=0.2)
 
