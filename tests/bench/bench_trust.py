@@ -68,8 +68,7 @@ PARTS = ("attacks", "patience", "liars", "invented", "anchors", "failures")
 FAILURES = tuple(
     Attack(0, honest, liars=liars, style=style, has_anchor=has_anchor, rounds=25)
     for style in (Style.FAILS, Style.ALONE)
-    for liars, honest in ((2, 8), (8, 8), (20, 8), (8, 40))
-    for has_anchor in (True, False)
+    for liars, honest, has_anchor in ((2, 8, True), (8, 8, True), (20, 8, True), (2, 8, False), (8, 8, False))
 )
 FAILURES_HEADINGS = ("liars", "style", "honest", "anchor", "rules", "runs", "honest gains",
                      "of them suspect",
@@ -191,7 +190,8 @@ def describe_failures(attack: Attack, rules: str, outcome: Outcome) -> list[str]
 
 def print_failures(pool: ProcessPoolExecutor, attacks: Sequence[Attack]) -> Iterator[Outcome]:
     """The table of accounts that say that others' code fails, and of code that fails but with its author."""
-    jobs = [(attack, 1, rules) for attack in attacks for rules in ("strangers stop results", "now")]
+    both = ("strangers stop results", "now")
+    jobs = [(attack, 1, rules) for attack in attacks for rules in both[not attack.has_anchor :]]  # else they are alike
     rows = []
     for (attack, _, rules), outcome in zip(jobs, pool.map(count_jobs, jobs), strict=True):
         rows.append(describe_failures(attack, rules, outcome))
