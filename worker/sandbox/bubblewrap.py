@@ -10,9 +10,9 @@ Not covered:
    worker can make no control group, which files the last sandbox looked at (control_group.py).
  * A fair share of the CPU: its cores may be used fully, and disk caches and memory bandwidth are shared.
  * Memory within a quarter of a second: the worker counts it that often. The content of the two file systems comes on
-   top of the limit, and so do the 64 MiB that all pipes of a user share. Other memory of the kernel (watched
-   descriptors, mappings), and memfds, which CUDA needs, on a GPU: bounded only by the number of processes and by the
-   watchdog's floor for the machine's free memory.
+   top of the limit, and so do the 64 MiB that all pipes of a user share. Other memory of the kernel (mappings, and what
+   descriptors hold that are under way), and memfds, which CUDA needs, on a GPU: bounded only by the number of processes
+   and by the watchdog's floor for the machine's free memory.
  * A GPU's memory and time. With a GPU the process also sees /sys, read-only: this machine's hardware and the names
    and addresses of its network cards.
  * Descriptors grant access to what they open. Pass sealed memory or sockets, not files: started by a plain user, the

@@ -1,8 +1,8 @@
 """The memory of a sandbox's processes, with what the kernel holds for them and counts for no process.
 
-Besides its resident memory a process can fill page tables, the buffers of sockets and pipes, and the inodes of files
-without content. The worker adds them up several times a second, and the kernel does where control_group.py can ask it
-to. What the worker could not count is refused (seccomp.py).
+Besides its resident memory a process can fill page tables, the buffers of sockets and pipes, the inodes of files
+without content, and lists of watched descriptors. The worker adds them up several times a second, and the kernel does
+where control_group.py can ask it to. What the worker could not count is refused (seccomp.py).
 """
 
 import contextlib
@@ -27,6 +27,9 @@ SOCKET_BUFFERS = 2
 
 DESCRIPTOR_BYTES = 4096
 """Half of what every pipe has room for. All pipes of a user together hold 64 MiB more (fs.pipe-user-pages-soft)."""
+
+WATCH_BYTES = 200
+"""Kernel memory of a descriptor that an epoll watches; each may watch all that are open."""
 
 
 class ProcessUse(NamedTuple):
@@ -60,8 +63,9 @@ def uncounted_bytes(pids: Collection[int], limits: ProcessLimits) -> int:
         own = [found for found in scratch if found.f_blocks * found.f_frsize == limits.disk_mib * MIB]
         if own:
             inodes = sum(found.f_files - found.f_ffree for found in own)
-            descriptors = sum(1 for _ in _list_open(pids))
-            return inodes * INODE_BYTES + _socket_bytes(pid) + descriptors * DESCRIPTOR_BYTES
+            descriptors = [*_list_open(pids)]
+            watched = WATCH_BYTES * sum(map(_is_epoll, descriptors))
+            return inodes * INODE_BYTES + _socket_bytes(pid) + len(descriptors) * (DESCRIPTOR_BYTES + watched)
     return 0
 
 
@@ -118,3 +122,9 @@ def _list_open(pids: Iterable[int]) -> Iterator[Path]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield from Path(f"/proc/{pid}/fd").iterdir()
+
+
+def _is_epoll(descriptor: Path) -> bool:
+    with contextlib.suppress(OSError):  # it is closed
+        return str(descriptor.readlink()) == "anon_inode:[eventpoll]"
+    return False

@@ -64,6 +64,23 @@ FULL_PIPES = """
     time.sleep({rest})
     print("took it")
 """
+WATCHES = """
+    import os, select, time
+    files = [os.eventfd(0) for _ in range(450)]
+    def watch():
+        held = [select.epoll() for _ in range(450)]
+        for watcher in held:
+            for file in files:
+                watcher.register(file)
+        return held
+    for _ in range(2):
+        if os.fork() == 0:
+            held = watch()
+            time.sleep(600)
+    held = watch()
+    time.sleep({rest})
+    print("took it")
+"""
 MEMFD = """
     import os
     held = [os.memfd_create("held") for _ in range(20)]
@@ -116,7 +133,9 @@ TERMINALS = """
 """
 
 
-@pytest.mark.parametrize("code", [FILES, SOCKETS, FULL_PIPES], ids=["empty files", "socket buffers", "full pipes"])
+@pytest.mark.parametrize(
+    "code", [FILES, SOCKETS, FULL_PIPES, WATCHES], ids=["empty files", "socket buffers", "full pipes", "watches"]
+)
 def test_memory_that_counts_for_no_process_counts_against_the_limit(volunteer: Worker, code: str) -> None:
     at_once, later = code.replace("{rest}", "0"), code.replace("{rest}", "120")
     assert volunteer.without("memory").run(at_once, memory_mib=MEMORY_MIB).log_tail == "took it"
