@@ -191,7 +191,7 @@ def read_question(text: str) -> str:
     if text == "-":
         return typer.get_text_stream("stdin").read()
     path = Path(text)
-    if len(text) > MAX_FILE_NAME or "\n" in text:
+    if not text or len(text) > MAX_FILE_NAME or "\n" in text:
         return text
     if path.is_file():
         try:

@@ -141,11 +141,14 @@ def _on_routing_error(request: Request, error: Exception) -> Response:
         mistakes = [{"where": "body", "what": UNREADABLE}]
         return problem_response(RequestInvalidError(f"body: {UNREADABLE}", errors=mistakes).to_problem())
     kind = {404: NotFoundError, 405: MethodNotAllowedError}.get(error.status_code, HttpError)
-    if request.method == "OPTIONS" and error.status_code == MethodNotAllowedError.status:
-        return Response(status_code=204, headers={"Allow": ", ".join(_list_methods(request))})
+    headers = dict(error.headers or {})
+    if error.status_code == MethodNotAllowedError.status:
+        headers = {"Allow": ", ".join(_list_methods(request))}
+    if request.method == "OPTIONS" and "Allow" in headers:
+        return Response(status_code=204, headers=headers)
     problem = kind(f"{request.method} {read_path(request.scope)} is not here; see /docs for what is.").to_problem()
     actual = {"title": str(error.detail), "status": error.status_code}
-    return problem_response(problem.model_copy(update=actual), headers=dict(error.headers or {}))
+    return problem_response(problem.model_copy(update=actual), headers=headers)
 
 
 def _list_methods(request: Request) -> list[str]:

@@ -93,6 +93,7 @@ def test_a_mistyped_file_is_an_error_in_our_words(swarm: Swarm, tmp_path: Path) 
         assert done.exit_code == 1 and f"the file {name} is not there" in done.stderr, name
     done = swarm("tried", tmp_path)
     assert done.exit_code == 1 and "is a folder" in done.stderr
+    assert "at least 1 characters" in swarm("tried", "").stderr
     for sentence in (
         "weight_decay",
         "lr/2",

@@ -176,4 +176,5 @@ def test_an_address_tells_its_methods(http: TestClient, project: str) -> None:
         answer = http.options(path)
         assert (answer.status_code, answer.headers["allow"], answer.content) == (204, methods, b""), path
     assert http.options("/nothing").status_code == 404
-    assert http.delete("/api/v1/projects").status_code == 405
+    refused = http.delete("/api/v1/projects/tiny/branches")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
