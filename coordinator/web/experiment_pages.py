@@ -2,9 +2,10 @@
 what their settings do.
 """
 
+import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -44,13 +45,6 @@ CHOICES = {
     "kind": [kind for kind in JobKind if kind.makes_experiment],
     "failure": list(FailureClass),
 }
-COLUMNS = (
-    "id", "created_at", "title", "kind", "axis", "direction", "value", "branch", "worker", "hardware_class", "outcome",
-    "parent_id", "sha", "parent_sha", "quarantine",
-)  # fmt: skip
-POSTERIOR_COLUMNS = (
-    "metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing", "dispute",
-)  # fmt: skip
 SHOWN = {
     "kind": "Kind", "parent": "Parent", "metric": "Metric", "effect": "Effect", "verdict": "Verdict",
     "branch": "Branch", "worker": "Worker", "age": "Age", "class": "Hardware class", "axis": "Axis", "value": "Value",
@@ -60,10 +54,13 @@ SHOWN = {
 
 USUAL = tuple(SHOWN)[:8]
 FILE_COLUMNS = {
-    "age": ("done_at",), "class": ("hardware_class",), "commit": ("sha",), "parent": ("parent_id",),
-    "metric": ("metric_mean", "metric_sd"), "effect": ("effect_mean", "effect_sd"), "axis": ("axis", "direction"),
+    "parent": ("parent_id",), "metric": ("metric_mean", "metric_sd", "runs"), "effect": ("effect_mean", "effect_sd"),
+    "verdict": ("verdict", "standing", "outcome"), "age": ("done_at",), "class": ("hardware_class",),
+    "commit": ("sha",),
 }  # fmt: skip
-"""Columns of a file that stand for one of the page, where it is not the one of the same name."""
+"""What a file has for a column of the page that holds more than the field of its name, or another."""
+
+OF_POSTERIOR = ("metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing")
 
 
 class Form(StrEnum):
@@ -150,12 +147,13 @@ def show_commit(name: Slug, sha: str, session: ReadSession) -> Response:
 def export_experiments(
     name: Slug, form: Form, session: ReadSession, database: CurrentDatabase, view: View, columns: Columns
 ) -> Response:
-    """All experiments of a view, in its order."""
+    """All experiments of a view, in its order and with its columns."""
     asked = view.to_request().settle(session, projects.get_project(session, name))
     file = f"{name}-experiments.{form}"
-    found = _list_all(database, name, asked)
+    fields = _name_fields(columns)
+    found = ({field: values[field] for field in fields} for values in map(_flatten, _list_all(database, name, asked)))
     if form is Form.CSV:
-        return send_file(_write_csv(found, _name_file_columns(columns)), file, "text/csv; charset=utf-8")
+        return send_file(_write_csv(found, fields), file, "text/csv; charset=utf-8")
     return send_file(_write_json(found), file, "application/json")
 
 
@@ -170,25 +168,27 @@ def _list_all(database: Database, name: str, asked: ListRequest) -> Iterator[Exp
             return
 
 
-def _name_file_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns of a file for those that the page shows; all that there are for the usual ones."""
-    if columns == USUAL:
-        return *COLUMNS, *POSTERIOR_COLUMNS
-    return "id", "title", *(one for name in columns for one in FILE_COLUMNS.get(name, (name,)))
+def _name_fields(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields of a file: those of what was tried, as the page shows it, and of the columns beside it."""
+    of_columns = (field for name in columns for field in FILE_COLUMNS.get(name, (name,)))
+    return tuple(dict.fromkeys(("id", "title", "axis", "value", "quarantine", *of_columns)))
 
 
-def _write_csv(found: Iterator[ExperimentSummary], columns: tuple[str, ...]) -> Iterator[str]:
-    yield write_line(columns)
-    for experiment in found:
-        values = experiment.model_dump(mode="json")
-        values |= dict.fromkeys(POSTERIOR_COLUMNS) | (values["posterior"] or {})
-        yield write_line([values[column] for column in columns])
+def _flatten(experiment: ExperimentSummary) -> dict[str, Any]:
+    values = experiment.model_dump(mode="json")
+    return values | (values["posterior"] or dict.fromkeys(OF_POSTERIOR))
 
 
-def _write_json(found: Iterator[ExperimentSummary]) -> Iterator[str]:
+def _write_csv(found: Iterator[dict[str, Any]], fields: tuple[str, ...]) -> Iterator[str]:
+    yield write_line(fields)
+    for values in found:
+        yield write_line(list(values.values()))
+
+
+def _write_json(found: Iterator[dict[str, Any]]) -> Iterator[str]:
     start = "["
-    for experiment in found:
-        yield f"{start}\n{experiment.model_dump_json()}"
+    for values in found:
+        yield f"{start}\n{json.dumps(values, ensure_ascii=False)}"
         start = ","
     yield "[]\n" if start == "[" else "\n]\n"
 

@@ -66,7 +66,7 @@ def draw_parallel(
         for number, (name, scale) in enumerate(zip(shown, scales, strict=False))
     ]
     ends = sorted((row.metric for row in rows), reverse=sign > 0)
-    axes.append(ParallelAxis(metric, 100.0, f"{ends[0]:.4g}", f"{ends[-1]:.4g}"))
+    axes.append(ParallelAxis(metric, 100.0, f"{ends[0]:.6g}", f"{ends[-1]:.6g}"))
     best = max(1, len(rows) // 10)
     lines = [
         ParallelLine(row.experiment_id, _draw([height[number] for height in heights], step), number < best)
@@ -104,4 +104,4 @@ def _scale_numbers(values: Sequence[float | None]) -> tuple[list[float | None], 
     start, end = (log(low), log(high)) if is_log else (low, high)
     width = (end - start) or 1.0
     heights = [None if value is None else ((log(value) if is_log else value) - start) / width for value in values]
-    return heights, f"{low:.4g}", f"{high:.4g}"
+    return heights, f"{low:.6g}", f"{high:.6g}"

@@ -213,6 +213,11 @@ def test_pages_fit_a_phone(page: Page, swarm: Swarm) -> None:
         if page.locator(".plot").count():
             page.wait_for_selector(".plot .u-over")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    page.goto(f"{swarm.url}/projects/tiny/experiments?text=nothing-like-this")
+    tabs = [link.bounding_box() for link in page.locator(".tabs a").all()]
+    assert len({tab["y"] for tab in tabs if tab}) == 2 and all(tab and tab["x"] + tab["width"] <= 390 for tab in tabs)
+    told = page.get_by_text("No experiment fits these filters").bounding_box()
+    assert told and told["x"] + told["width"] <= 390, "it is not cut off"
 
 
 def test_the_plot_takes_the_theme(page: Page, swarm: Swarm) -> None:

@@ -20,17 +20,19 @@ def test_the_setting_that_matters_stands_first(http: TestClient, database: Datab
         ada = history.add_worker("gpu", "ada")
         history.measure(ada, project.root_sha, 3.3)
         for number in range(24):
-            rate, depth = (0.003, 0.006, 0.012)[number % 3], (4, 5)[number % 2]
+            rate, depth = (0.003, 0.006, 0.012)[number % 3], (4.0, 16_000.0)[number % 2]
             axis = "LEARNING_RATE" if number % 2 else "DEPTH"
             proposal = make_proposal(f"try {number}").model_copy(
                 update={"axis": axis, "settings": {"LEARNING_RATE": rate, "DEPTH": depth, "NAME <b>": "a"}}
             )
-            metric = 3.3 - 20 * (rate - 0.003) + 0.0001 * depth
+            metric = 3.3 - 20 * (rate - 0.003) + 1e-8 * depth
             history.add_experiment(ada, project.root_sha, metric, proposal)
     page = http.get("/projects/tiny/importance").text
     found = re.findall(r'\?axis=(\w+)"', page)
     cells = re.sub(r"\s+(?=<)", "", page)
     assert found[0] == "LEARNING_RATE" and "<td><bdi>0.012</bdi></td><td><bdi>0.003</bdi></td>" in cells
+    assert re.search(r"<td><bdi>(4|16000)</bdi></td><td><bdi>(4|16000)</bdi></td>", cells)
+    assert '<span class="muted">16000</span>' in cells, "no exponent"
     assert page.count("<path") == 24 and "<bdi>DEPTH</bdi>" in page and "NAME <b>" not in page
 
 
