@@ -16,7 +16,7 @@ from coordinator.db.locks import lock_hashes
 from coordinator.events.audit import Actor
 from coordinator.findings.papers import get_shown, view_words
 from coordinator.http.addresses import hash_address
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import SwarmError
 from coordinator.models import AuditEntry, FindingReport
 from coordinator.moderation import branches, queue_queries, service
 from coordinator.projects import service as projects
@@ -48,6 +48,10 @@ class ActionUnfitError(SwarmError, status=409, title="That cannot be done about 
     pass
 
 
+class ItemSettledError(SwarmError, status=404, title="This does not wait any more"):
+    pass
+
+
 def list_items(session: Session, tasks: Sequence[TaskHealth] = ()) -> list[QueueItem]:
     """The things that wait: first that for which most waits, then the oldest."""
     found = [*_list_found(session), *_list_tasks(tasks)]
@@ -73,12 +77,12 @@ def count_items(session: Session) -> int:
 
 
 def act(session: Session, actor: Actor, asked: QueueRequest, tasks: Sequence[TaskHealth] = ()) -> list[AuditEntry]:
-    """Do the same about some things. Raises NotFoundError, ActionUnfitError, and what the actions raise."""
+    """Do the same about some things. Raises ItemSettledError, ActionUnfitError, and what the actions raise."""
     items = {item.name: item for item in list_items(session, tasks)}
     done: dict[tuple[str, ...], AuditEntry] = {}
     for name in dict.fromkeys(asked.items):
         if name not in items:
-            raise NotFoundError(f"{name} does not wait any more: somebody settled or dismissed it.")
+            raise ItemSettledError(f"{name} does not wait any more: somebody settled or dismissed it.")
         item = items[name]
         if asked.action not in item.actions:
             raise ActionUnfitError(f"Nobody can {asked.action} {item.title}.")

@@ -115,7 +115,7 @@ def test_of_many_things_all_are_acted_upon_or_none(case: Case) -> None:
     names = [case.name("contradiction"), case.name("noise"), case.name("report")]
     before = case.read()
     gone = case.act("dismiss", *names, "report:99")
-    assert code_of(gone)[0] == 404 and "does not wait any more" in gone.json()["detail"]
+    assert code_of(gone) == (404, "item-settled") and "does not wait any more" in gone.json()["detail"]
     unfit = case.act("dismiss", *names, case.name("held"))
     assert code_of(unfit) == (409, "action-unfit")
     assert case.read() == before, "nothing was done"

@@ -99,6 +99,15 @@ def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(pag
     told = page.request.get(f"{url}/api/v1/findings/{paper}", headers={"Authorization": ""})
     assert told.status == 410 and "three anchors cannot repeat it" in told.text()
 
+    # What it did says on its own pages that it does not count, and nothing calls it a failure.
+    page.goto(f"{url}/projects/tiny/experiments?volunteer={LIAR}")
+    expect(page.locator("td.verdict").filter(has_text="not counted")).to_have_count(PAPERS - 3)  # others measured these
+    page.locator(".tried a").first.click()
+    expect(page.locator("#verdict")).to_contain_text("no measurement counts")
+    expect(page.locator("#experiment")).to_contain_text("Hidden while its author is in quarantine")
+    page.goto(f"{url}/volunteers/{LIAR}")
+    expect(page.locator(".found")).to_have_text("None is shown while the account is in quarantine.")
+
     # One step undoes it.
     page.get_by_role("link", name="Desk").click()
     lately = page.locator(".lately li").filter(has_text=f"quarantine {LIAR}")

@@ -101,6 +101,9 @@ def test_many_are_acted_upon_at_once_and_a_failure_leaves_everything(
     boss.post("/admin/queue", items=names, action="approve", reason="the course")
     page = boss.get("/admin/queue").text
     assert "Done: approve 3 things" in page and "1 waiting" in page
+    late = boss.post("/admin/queue", items=names, action="approve", reason="in another tab")
+    assert late.status_code == 404 and "This does not wait any more</h1>" in late.text
+    assert '<a href="/audit">audit log</a>' in late.text and "in another tab</pre>" in late.text
     refused = boss.post("/admin/queue", action="approve", reason="the course")
     assert "Choose what to act upon first" in refused.text and "the course</pre>" in refused.text
     assert boss.post("/admin/queue", items=names, action="approve", reason="").status_code == 422
