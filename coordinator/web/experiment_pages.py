@@ -58,7 +58,7 @@ FILE_COLUMNS = {
     "verdict": ("verdict", "standing", "outcome"), "age": ("done_at",), "class": ("hardware_class",),
     "commit": ("sha",),
 }  # fmt: skip
-"""What a file has for a column of the page that holds more than the field of its name, or another."""
+"""Fields of a file for each column of the page that has others than the one of its name."""
 
 OF_POSTERIOR = ("metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing")
 
