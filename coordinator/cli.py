@@ -1,6 +1,6 @@
 """`swarm-coordinator`: serve, migrate, create projects; `admin` has duties and the commands on a whole database.
 
-Modules that only one command needs are imported in it, so that the others start sooner.
+Commands import what they need, so that `--help` is quick.
 """
 
 import errno
@@ -13,22 +13,21 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
 from coordinator.admin.cli import app as maintenance
-from coordinator.admin.console import CommandFailed, clear_errors
-from coordinator.db.database import Database
-from coordinator.db.migrate import open_database, upgrade
-from coordinator.http.logs import configure_logs
-from coordinator.projects import service as projects
-from coordinator.settings import CoordinatorSettings
+from coordinator.admin.console import CommandFailed, clear_errors, open_database
 from shared.command_options import CommandGroup
 from shared.contract import Direction
 from shared.export import SNAPSHOT_DATABASE, SNAPSHOT_FILE, SnapshotView
 from shared.seeds import SEEDS_FOLDER, resolve_seed
+
+if TYPE_CHECKING:
+    from coordinator.db.database import Database
+    from coordinator.settings import CoordinatorSettings
 
 SHUTDOWN_SECONDS = 2
 HEALTH_CHECK_SECONDS = 60
@@ -72,6 +71,10 @@ def serve(
       swarm-coordinator serve --snapshot gpt-2026-11
       SWARM_DATABASE_URL=postgresql://swarm@localhost/swarm swarm-coordinator serve --processes 4
     """
+    from coordinator.db.database import Database
+    from coordinator.db.migrate import upgrade
+    from coordinator.settings import CoordinatorSettings
+
     with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = CoordinatorSettings().model_copy(update=given)
@@ -94,7 +97,7 @@ def serve(
             _serve(settings, listener)
 
 
-def _serve_snapshot(settings: CoordinatorSettings, listener: socket.socket, folder: Path) -> None:
+def _serve_snapshot(settings: "CoordinatorSettings", listener: socket.socket, folder: Path) -> None:
     """Serve a copy of a snapshot's database, so that the snapshot stays as it is. Raises CommandFailed."""
     with TemporaryDirectory(prefix="swarm-snapshot-") as place:
         try:
@@ -106,13 +109,15 @@ def _serve_snapshot(settings: CoordinatorSettings, listener: socket.socket, fold
         _serve(settings.model_copy(update=own), listener, f"Snapshot {view.name} of {view.as_of:%Y-%m-%d}")
 
 
-def _serve(settings: CoordinatorSettings, listener: socket.socket, snapshot: str = "") -> None:
+def _serve(settings: "CoordinatorSettings", listener: socket.socket, snapshot: str = "") -> None:
     """Answer requests until a signal comes."""
     gc.disable()  # as in __main__
-    configure_logs(settings.log_format)
-    import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
+    from coordinator.http.logs import configure_logs
 
-    from coordinator.app import CoordinatorServer, create_app, search_garbage_seldom  # noqa: PLC0415 - likewise
+    configure_logs(settings.log_format)
+    import uvicorn
+
+    from coordinator.app import CoordinatorServer, create_app, search_garbage_seldom
 
     config = uvicorn.Config(
         create_app(settings, snapshot),
@@ -130,10 +135,12 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket, snapshot: str
         raise typer.Exit(INTERRUPTED)
 
 
-def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, processes: int) -> None:
+def _serve_processes(settings: "CoordinatorSettings", listener: socket.socket, processes: int) -> None:
     """Answer requests in several processes until a signal comes. Each is a replica; uvicorn restarts one that ends."""
-    import uvicorn  # noqa: PLC0415 - so that --help comes at once
-    from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - likewise
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from coordinator.http.logs import configure_logs
 
     class Supervisor(Multiprocess):
         was_interrupted = False
@@ -158,7 +165,7 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
         raise typer.Exit(INTERRUPTED)
 
 
-def _tell_database(database: Database, *, is_new: bool) -> None:
+def _tell_database(database: "Database", *, is_new: bool) -> None:
     """Name the database, so that nobody takes another one for their swarm."""
     name = str(Path(database.url.database or "").absolute()) if database.backend == "sqlite" else database.safe_url
     typer.echo(f"Database {name}{', new and empty' if is_new else ''}", err=True)
@@ -192,7 +199,7 @@ def _listen(host: str, port: int) -> socket.socket:
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    with clear_errors(), open_database() as database:
+    with open_database() as database:
         typer.echo(f"{database.safe_url} is up to date.")
 
 
@@ -207,8 +214,10 @@ def create_project(
       swarm-coordinator create-project gpt-cpu
       swarm-coordinator create-project ~/my-goal
     """
+    from coordinator.projects import service as projects
+
     folder = resolve_seed(seed)
-    with clear_errors(), open_database() as database, database.write() as session:
+    with open_database() as database, database.write() as session:
         try:
             project, is_new = projects.create_project(session, folder)
         except projects.ProjectExistsError:
@@ -262,10 +271,10 @@ def import_autoresearch(
       swarm-coordinator import-autoresearch ~/search --branch main --hardware "RTX 4090" \\
           --column metric=val_rmse --kept promoted --failed size_blocked
     """
-    from coordinator.autoresearch import service as autoresearch  # noqa: PLC0415 - so that the others begin sooner
-    from coordinator.autoresearch.reading import ImportOptions  # noqa: PLC0415 - likewise
-    from coordinator.autoresearch.results_file import ReadingOptions  # noqa: PLC0415 - likewise
-    from coordinator.autoresearch.statuses import Fate  # noqa: PLC0415 - likewise
+    from coordinator.autoresearch import service as autoresearch
+    from coordinator.autoresearch.reading import ImportOptions
+    from coordinator.autoresearch.results_file import ReadingOptions
+    from coordinator.autoresearch.statuses import Fate
 
     options = ImportOptions(
         repository, branch, results, hardware, name, direction, script, budget_seconds, memory_gib, power_cap_watts,
@@ -273,7 +282,7 @@ def import_autoresearch(
             Fate.KEPT: kept, Fate.DISCARDED: discarded, Fate.CRASHED: failed,
         }),
     )  # fmt: skip
-    with clear_errors(), open_database() as database, database.read() as read:
+    with open_database() as database, database.read() as read:
         if dry_run:
             lines = [*autoresearch.preview_session(read, options), "Nothing was stored."]
         else:
@@ -288,7 +297,8 @@ def notify(
     test: Annotated[bool, typer.Option("--test", help="Send a test message to each webhook and by mail.")] = False,
 ) -> None:
     """Say whom this coordinator tells of records, held results and contradictions; --test tells them something."""
-    from coordinator.events import notices  # noqa: PLC0415 - so that others begin sooner
+    from coordinator.events import notices
+    from coordinator.settings import CoordinatorSettings
 
     with clear_errors():
         settings = CoordinatorSettings()
@@ -317,5 +327,7 @@ def show_version() -> None:
 
 def main() -> None:
     """Run the command line; `coordinator.__main__` calls this."""
+    from coordinator.http.logs import configure_logs
+
     configure_logs("text")
     app()

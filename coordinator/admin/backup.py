@@ -189,7 +189,7 @@ def _restore_sqlite(database: Database, file: Path, show_progress: ShowProgress)
         try:
             if not OUR_TABLES.issubset(_list_sqlite_tables(source)):
                 raise BackupError(f"{file} is a SQLite database, but not a coordinator's.")
-            refuse_newer([revision for (revision,) in source.execute("select version_num from alembic_version")])
+            refuse_newer(*source.execute("select version_num from alembic_version").fetchone() or (None,))
         except sqlite3.Error as error:
             raise BackupError(f"{file} is damaged: {error}.") from error
     try:
@@ -223,10 +223,10 @@ def _restore_postgres(database: Database, file: Path, pg_bin: Path | None) -> No
     if tables:
         raise BackupError(f"{database.safe_url} has tables. Restore into a new database: createdb, or CREATE DATABASE.")
     stored = _run_tool("pg_restore", pg_bin, "--data-only", "--table=alembic_version", "--file=-", str(file))
-    revisions = re.findall(r"^COPY .*alembic_version .*\n(\w+)$", stored, re.MULTILINE)
-    if not revisions:
+    revision = re.search(r"^COPY .*alembic_version .*\n(\w+)$", stored, re.MULTILINE)
+    if revision is None:
         raise BackupError(f"{file} is a dump of PostgreSQL, but not of a coordinator's database.")
-    refuse_newer(revisions)
+    refuse_newer(revision[1])
     options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
     _run_postgres_tool(database, "pg_restore", pg_bin, *options, str(file))
     with database.write() as session:

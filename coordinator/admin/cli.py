@@ -4,29 +4,18 @@ import json
 from contextlib import closing
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.admin import backup as backups
-from coordinator.admin import duties, queries
+from coordinator.admin import duties
 from coordinator.admin import projects as project_commands
-from coordinator.admin import repack as packing
-from coordinator.admin.console import CommandFailed, clear_errors, progress_bars, read_values
-from coordinator.admin.integrity import find_problems
-from coordinator.db.database import Database
-from coordinator.db.migrate import open_database
-from coordinator.events import history
-from coordinator.evidence import epochs, renewal
-from coordinator.export.snapshot import write_snapshot
-from coordinator.models import Commit, Run
-from coordinator.projects import service as projects
-from coordinator.projects.lookup import list_projects
-from coordinator.projects.service import make_secret
-from coordinator.records import progress
-from coordinator.settings import CoordinatorSettings
+from coordinator.admin.console import CommandFailed, clear_errors, open_database, progress_bars, read_values
 from shared.export import SnapshotRequest
 from shared.formatting import count_noun
+
+if TYPE_CHECKING:
+    from coordinator.db.database import Database
 
 app = typer.Typer()
 app.add_typer(duties.app)
@@ -57,6 +46,10 @@ def backup(
       swarm-coordinator backup /srv/backups/swarm.backup
       swarm-coordinator backup --verified --keep 14 /srv/backups
     """
+    from coordinator.admin import backup as backups
+    from coordinator.db.database import Database
+    from coordinator.settings import CoordinatorSettings
+
     with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database, progress_bars() as show:
         if keep is not None and not place.is_dir():
             raise CommandFailed(f"--keep needs a folder that exists, and {place} is none.")
@@ -77,6 +70,11 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that `swarm-coordi
 
     Example:  SWARM_DATABASE_URL=sqlite:///new/coordinator.db swarm-coordinator restore /srv/backups/swarm.backup
     """
+    from coordinator.admin import backup as backups
+    from coordinator.db.database import Database
+    from coordinator.events import history
+    from coordinator.settings import CoordinatorSettings
+
     with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database:
         with progress_bars() as show:
             backups.restore(database, file, CoordinatorSettings().pg_bin, show)
@@ -92,11 +90,16 @@ def verify(as_json: Json = False) -> None:
 
     Example:  swarm-coordinator verify
     """
-    with clear_errors(), open_database() as database:
+    with open_database() as database:
         _verify(database, as_json)
 
 
-def _verify(database: Database, as_json: bool) -> None:
+def _verify(database: "Database", as_json: bool) -> None:
+    from coordinator.admin import queries
+    from coordinator.admin.integrity import find_problems
+    from coordinator.evidence import epochs
+    from coordinator.models import Commit, Run
+
     problems: list[str] = []
     with progress_bars() as show, database.read() as session:
         for problem in find_problems(session, show):
@@ -128,7 +131,9 @@ def repack(
 
     Example:  swarm-coordinator repack --dry-run
     """
-    with clear_errors(), open_database() as database:
+    from coordinator.admin import repack as packing
+
+    with open_database() as database:
         with progress_bars() as show:
             done = packing.repack(database, show, dry_run=dry_run)
         if as_json:
@@ -148,7 +153,10 @@ def recompute(
 
     Example:  swarm-coordinator recompute --check
     """
-    with clear_errors(), open_database() as database:
+    from coordinator.evidence import epochs
+    from coordinator.records import progress
+
+    with open_database() as database:
         if not check:
             with database.write() as session:
                 typer.echo(f"{epochs.recompute(session):,} posteriors were changed.")
@@ -171,7 +179,10 @@ def rotate_holdout(project: Annotated[str, typer.Argument(help="The project's na
 
     Example:  swarm-coordinator rotate-holdout gpt
     """
-    with clear_errors(), open_database() as database, database.write() as session:
+    from coordinator.projects import service as projects
+    from coordinator.projects.service import make_secret
+
+    with open_database() as database, database.write() as session:
         make_secret(session, projects.get_project(session, project).id)
         typer.echo(f"Jobs that confirm a record of {project} get keys of a new secret from now on.")
 
@@ -189,7 +200,11 @@ def snapshot(
       swarm-coordinator snapshot gpt-2026-11 --project gpt
       swarm-coordinator serve --snapshot gpt-2026-11
     """
-    with clear_errors(), open_database() as database:
+    from coordinator.export.snapshot import write_snapshot
+    from coordinator.projects.lookup import list_projects
+    from coordinator.settings import CoordinatorSettings
+
+    with open_database() as database:
         chosen = read_values(SnapshotRequest, {"name": name}).name
         with database.read() as session:
             known = [one.name for one in list_projects(session)]
@@ -209,7 +224,10 @@ def rotate_history_key() -> None:
 
     Example:  swarm-coordinator rotate-history-key
     """
-    with clear_errors(), open_database() as database:
+    from coordinator.events import history
+    from coordinator.projects.lookup import list_projects
+
+    with open_database() as database:
         with database.write() as session:
             history.rotate_key(session)
         history.append_pending(database)
@@ -224,7 +242,9 @@ def new_epoch() -> None:
 
     The coordinator does so by itself now and then.  Example:  swarm-coordinator new-epoch
     """
-    with clear_errors(), open_database() as database:
+    from coordinator.evidence import renewal
+
+    with open_database() as database:
         count = renewal.end_due_epochs(database, always=True)
         renewal.follow_decisions(database, inf)
         typer.echo(f"A new epoch began in {count} hardware class(es).")

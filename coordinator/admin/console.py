@@ -1,21 +1,22 @@
-"""Shared by the commands of `swarm-coordinator`: one-line errors and progress bars."""
+"""Shared by the commands of `swarm-coordinator`: the database, one-line errors, and progress bars.
 
-import sqlite3
+Commands import what they need, so that `--help` is quick.
+"""
+
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Annotated, TypeVar
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from sqlalchemy import exc
 
-from coordinator.db.database import DatabaseError
-from coordinator.db.engine import is_disk_full
-from coordinator.http.errors import SwarmError
 from shared.mistakes import describe_mistake
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from coordinator.db.database import Database
 
 Model = TypeVar("Model", bound=BaseModel)
 Number = Annotated[int, typer.Argument(min=0, max=2**31 - 1, help="Its number.")]
@@ -30,6 +31,14 @@ class CommandFailed(Exception):
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Print an expected error in one line and exit with status 1."""
+    import sqlite3
+
+    from sqlalchemy import exc
+
+    from coordinator.db.database import DatabaseError
+    from coordinator.db.engine import is_disk_full
+    from coordinator.http.errors import SwarmError
+
     try:
         yield
     except (DatabaseError, CommandFailed) as error:
@@ -52,6 +61,26 @@ def clear_errors() -> Iterator[None]:
     raise typer.Exit(1)
 
 
+@contextmanager
+def open_database() -> Iterator["Database"]:
+    """The database that the settings name, up to date. An expected error is one line."""
+    with clear_errors():
+        from coordinator.db.database import Database
+        from coordinator.db.migrate import upgrade
+        from coordinator.settings import CoordinatorSettings
+
+        with closing(Database(CoordinatorSettings().database_url)) as database:
+            upgrade(database)
+            yield database
+
+
+@contextmanager
+def open_reading() -> Iterator["Session"]:
+    """A session that reads from the database that the settings name. An expected error is one line."""
+    with open_database() as database, database.read() as session:
+        yield session
+
+
 def read_values(model: type[Model], values: Mapping[str, object]) -> Model:
     """The values of a command line as a message. Raises CommandFailed."""
     try:
@@ -71,6 +100,9 @@ def _describe_mistake(mistake: ErrorDetails, model: str) -> str:
 @contextmanager
 def progress_bars() -> Iterator[ShowProgress]:
     """Bars on stderr where that is a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:

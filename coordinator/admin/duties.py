@@ -3,24 +3,14 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from getpass import getuser
-from inspect import Parameter, Signature, signature
-from typing import Annotated
+from importlib import import_module
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from sqlalchemy.orm import Session
 
-from coordinator.accounts import service as accounts
-from coordinator.admin.console import Number, clear_errors, read_values
-from coordinator.db.migrate import open_database
-from coordinator.events import audit as audit_log
-from coordinator.events.audit import Actor, AuditFilters
-from coordinator.evidence import held
-from coordinator.models import AuditEntry
-from coordinator.moderation import queue, service
-from coordinator.moderation.service import NothingChangesError
-from coordinator.settings import CoordinatorSettings
+from coordinator.admin.console import Number, open_database, open_reading, read_values
 from shared.experiments import HeldDecisionKind
 from shared.moderation import (
     AuditView,
@@ -36,6 +26,12 @@ from shared.moderation import (
 from shared.protocol import Message
 from shared.workers import Role
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from coordinator.events.audit import Actor
+    from coordinator.models import AuditEntry
+
 app = typer.Typer()
 
 Name = Annotated[str, typer.Argument(help="The account's name, for example ada.")]
@@ -46,20 +42,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lin
 
 
 @contextmanager
-def act() -> Iterator[tuple[Session, Actor]]:
+def act() -> Iterator["tuple[Session, Actor]"]:
     """A transaction, and the user of this machine as the one who acts. That nothing changes is no error here."""
-    with clear_errors():
+    from coordinator.events.audit import Actor
+    from coordinator.moderation.service import NothingChangesError
+
+    with open_database() as database:
         try:
-            with open_database() as database, database.write() as session:
+            with database.write() as session:
                 yield session, Actor(getuser())
         except NothingChangesError as error:
             typer.echo(error.detail, err=True)
             raise typer.Exit from error
 
 
-def say(entry: AuditEntry) -> None:
+def say(entry: "AuditEntry") -> None:
     """Print what was done."""
-    typer.echo(describe(audit_log.view_entry(entry)))
+    from coordinator.events.audit import view_entry
+
+    typer.echo(describe(view_entry(entry)))
 
 
 def describe(entry: AuditView) -> str:
@@ -96,65 +97,84 @@ PARAMETERS: Mapping[str, object] = {
 }
 
 
+class Action(NamedTuple):
+    """A command that calls a function of a service by its name, so that the service is loaded only then."""
+
+    function: str
+    parameters: str
+    """Names of the function's parameters after session and actor, in order, that the command line gives."""
+
+    help: str
+    fixed: Mapping[str, object] = {}
+    """Its parameters that the command line does not give."""
+
+
 def add_actions(
-    commands: typer.Typer,
-    parameters: Mapping[str, object],
-    actions: Mapping[str, tuple[Callable[..., AuditEntry], str]],
+    commands: typer.Typer, module: str, parameters: Mapping[str, object], actions: Mapping[str, Action]
 ) -> None:
-    """Add a command for each action of a service, with its help; it takes those of the action's `parameters`."""
-    for name, (action, words) in actions.items():
-        commands.command(name, help=words)(_make_command(action, parameters))
+    """Add a command for each action of a module; `parameters` are the types of what the command line gives."""
+    for name, action in actions.items():
+        commands.command(name, help=action.help)(_make_command(module, parameters, action))
 
 
-def _make_command(action: Callable[..., AuditEntry], parameters: Mapping[str, object]) -> Callable[..., None]:
+def _make_command(module: str, parameters: Mapping[str, object], action: Action) -> Callable[..., None]:
     def run(**given: object) -> None:
+        function = getattr(import_module(module), action.function)
         with act() as (session, actor):
-            say(action(session, actor, **given))
+            say(function(session, actor, **given, **action.fixed))
 
-    wanted = [name for name in signature(action).parameters if name in parameters]
     run.__signature__ = Signature([  # type: ignore[attr-defined]  # what typer reads
         Parameter(
             name, Parameter.KEYWORD_ONLY, annotation=parameters[name],
             default=None if parameters[name] is OptionalWorker else Parameter.empty,
         )
-        for name in wanted
+        for name in action.parameters.split()
     ])  # fmt: skip
     return run
 
 
-add_actions(app, PARAMETERS, {
-    "set-role": (service.set_role, "Give an account a role: volunteer, researcher, moderator or maintainer.\n\n"
-                 'Example:  swarm-coordinator set-role ada moderator --reason "she looks after the weekend"'),
-    "suspend": (partial(service.set_suspension, is_on=True),
-                "Refuse all requests of an account. What it did stays. `unsuspend` takes it back."),
-    "unsuspend": (partial(service.set_suspension, is_on=False), "End a suspension."),
-    "approve-account": (service.approve_account, "Let an account in that waits for it (SWARM_JOINING=approval)."),
-    "retract-papers": (service.retract_papers, "Retract the published papers of an account, at most the 1,000 newest. "
-                       '`undo` restores the same ones.\n\n'
-                       'Example:  swarm-coordinator retract-papers mallory --reason "none of them repeats"'),
-    "retract-finding": (partial(service.set_retraction, is_on=True), "Retract a finding. It stays readable; searches "
-                        "and context packs leave it out. `restore-finding` ends that."),
-    "restore-finding": (partial(service.set_retraction, is_on=False), "End the retraction of a finding."),
-    "pause-worker": (partial(service.set_pause, is_on=True), "Give a worker no jobs, and show it the reason. What it "
-                     "holds it may finish. `resume-worker` takes it back."),
-    "resume-worker": (partial(service.set_pause, is_on=False), "Give a paused worker jobs again."),
-    "revoke-token": (service.revoke_token, "Make a token invalid at once."),
-    "revoke-invitation": (service.revoke_invitation, "End an invitation."),
-    "decide": (service.decide_held, "Decide on a result that is held because it is too good to be believed."),
-    "undo": (service.undo, "Take an action back, with all that followed from it.\n\n"
-             'Example:  swarm-coordinator undo 12 --reason "the wrong account"'),
+MODERATION = "coordinator.moderation.service"
+ON, OFF = {"is_on": True}, {"is_on": False}
+
+add_actions(app, MODERATION, PARAMETERS, {
+    "set-role": Action("set_role", "name role reason", "Give an account a role: volunteer, researcher, moderator or "
+                       'maintainer.\n\nExample:  swarm-coordinator set-role ada moderator --reason "she looks after '
+                       'the weekend"'),
+    "suspend": Action("set_suspension", "name reason", "Refuse all requests of an account. What it did stays. "
+                      "`unsuspend` takes it back.", ON),
+    "unsuspend": Action("set_suspension", "name reason", "End a suspension.", OFF),
+    "approve-account": Action("approve_account", "name reason",
+                              "Let an account in that waits for it (SWARM_JOINING=approval)."),
+    "retract-papers": Action("retract_papers", "name reason", "Retract the published papers of an account, at most the "
+                             '1,000 newest. `undo` restores the same ones.\n\nExample:  swarm-coordinator '
+                             'retract-papers mallory --reason "none of them repeats"'),
+    "retract-finding": Action("set_retraction", "finding_id reason", "Retract a finding. It stays readable; searches "
+                              "and context packs leave it out. `restore-finding` ends that.", ON),
+    "restore-finding": Action("set_retraction", "finding_id reason", "End the retraction of a finding.", OFF),
+    "pause-worker": Action("set_pause", "name worker reason", "Give a worker no jobs, and show it the reason. What it "
+                           "holds it may finish. `resume-worker` takes it back.", ON),
+    "resume-worker": Action("set_pause", "name worker reason", "Give a paused worker jobs again.", OFF),
+    "revoke-token": Action("revoke_token", "token_id reason", "Make a token invalid at once."),
+    "revoke-invitation": Action("revoke_invitation", "invitation_id reason", "End an invitation."),
+    "decide": Action("decide_held", "project sha hardware_class decision reason",
+                     "Decide on a result that is held because it is too good to be believed."),
+    "undo": Action("undo", "entry_id reason", "Take an action back, with all that followed from it.\n\n"
+                   'Example:  swarm-coordinator undo 12 --reason "the wrong account"'),
 })  # fmt: skip
-add_actions(app, {**PARAMETERS, "worker": OptionalWorker}, {
-    "quarantine": (partial(service.set_quarantine, is_on=True),
-                   "Refuse all writes of an account, and leave its unverified runs and its papers out. `release` takes "
-                   'it back.\n\nExample:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"'),
-    "release": (partial(service.set_quarantine, is_on=False),
-                "End a quarantine: runs count and papers show again, and what was derived without them is derived with "
-                'them.\n\nExample:  swarm-coordinator release mallory --reason "its clock was wrong, and is repaired"'),
+add_actions(app, MODERATION, {**PARAMETERS, "worker": OptionalWorker}, {
+    "quarantine": Action("set_quarantine", "name worker reason", "Refuse all writes of an account, and leave its "
+                         "unverified runs and its papers out. `release` takes it back.\n\n"
+                         'Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"', ON),
+    "release": Action("set_quarantine", "name worker reason", "End a quarantine: runs count and papers show again, and "
+                      "what was derived without them is derived with them.\n\n"
+                      'Example:  swarm-coordinator release mallory --reason "its clock was wrong, and is repaired"',
+                      OFF),
 })  # fmt: skip
 
 
 def _print_link(name: str, secret: str) -> None:
+    from coordinator.settings import CoordinatorSettings
+
     typer.echo(secret)
     address = f"{CoordinatorSettings().base_url}/sign-in?link={secret}"
     typer.echo(f"It signs {name} in once, within a day: {address}", err=True)
@@ -168,6 +188,8 @@ def create_maintainer(name: Name, reason: Reason = "A maintainer of this swarm."
 
     Example:  swarm-coordinator create-maintainer ada
     """
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         secret = service.create_maintainer(session, actor, name, reason)
     _print_link(name, secret)
@@ -176,6 +198,8 @@ def create_maintainer(name: Name, reason: Reason = "A maintainer of this swarm."
 @app.command()
 def sign_in_link(name: Name, reason: Reason) -> None:
     """Print a sign-in link's secret for an account, which works once within a day."""
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         secret = service.create_link(session, actor, name, reason).secret
     _print_link(name, secret)
@@ -189,6 +213,8 @@ def profile(
     cited_as: Annotated[str | None, typer.Option(help="Its owner's name in citations; empty for none.")] = None,
 ) -> None:
     """Change how an account is shown, as its owner can on the page /me."""
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         asked = read_values(Profile, {"is_listed": listed, "cited_as": cited_as, "reason": reason})
         say(service.change_profile(session, actor, name, asked))
@@ -205,6 +231,8 @@ def anchor(
 
     Example:  swarm-coordinator anchor ada gpu-0 --reason "our own machine"
     """
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         say(service.set_anchor(session, actor, name, worker, reason, is_anchor=not remove))
 
@@ -219,6 +247,8 @@ def message(
 
     Example:  swarm-coordinator message ada gpu-0 "Please update: the new version trains faster."
     """
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         asked = read_values(WorkerMessageRequest, {"worker": worker, "text": text})
         say(service.send_message(session, actor, name, asked.worker, asked.text))
@@ -231,6 +261,8 @@ def create_token(
     days: Annotated[int | None, typer.Option(min=1, help="Days that it lasts.  [default: until it is revoked]")] = None,
 ) -> None:
     """Print a new worker's token for a volunteer, who is made if need be. It is shown this once."""
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         secret = service.create_token(session, actor, volunteer, TokenRequest(label=label, days=days), is_new=True)
     typer.echo(secret.secret)
@@ -239,7 +271,9 @@ def create_token(
 @app.command("tokens")
 def list_tokens(name: Name, as_json: Json = False) -> None:
     """List an account's tokens: number, label, use, and until when."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.accounts import service as accounts
+
+    with open_reading() as session:
         tokens = accounts.view_tokens(session, name).items
     for token in tokens:
         over = f"revoked {token.revoked_at:%Y-%m-%d %H:%M}" if token.revoked_at else ""
@@ -253,7 +287,9 @@ def list_accounts(
     as_json: Json = False,
 ) -> None:
     """List accounts: role, and what stops them."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.accounts import service as accounts
+
+    with open_reading() as session:
         views = accounts.view_accounts(session, None, limit).items
     for account in views:
         stops = {"suspended": account.suspension, "in quarantine": account.quarantine}
@@ -269,6 +305,8 @@ def invite(
     days: Annotated[int, typer.Option(min=1, help="Days after which it ends.")] = 7,
 ) -> None:
     """Print an invitation. People give it when they sign up: swarm-worker login --new NAME --invitation ..."""
+    from coordinator.moderation import service
+
     with act() as (session, actor):
         made = service.create_invitation(session, actor, InvitationRequest(reason=reason, uses=uses, days=days))
     typer.echo(made.secret)
@@ -277,7 +315,9 @@ def invite(
 @app.command("invitations")
 def list_invitations(as_json: Json = False) -> None:
     """List invitations: number, uses, and until when."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.accounts import service as accounts
+
+    with open_reading() as session:
         views = accounts.view_invitations(session, None, 200).items
     for one in views:
         over = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d %H:%M}"
@@ -287,7 +327,9 @@ def list_invitations(as_json: Json = False) -> None:
 @app.command("held")
 def list_held(as_json: Json = False) -> None:
     """List results that wait for a decision, and those that have one."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.evidence import held
+
+    with open_reading() as session:
         results = held.list_held(session, None)
     for one in results:
         number = f"{one.posterior.metric_mean:.4f}" if one.posterior else "no number"
@@ -307,8 +349,10 @@ def audit(
 
     Example:  swarm-coordinator audit --subject account --key mallory
     """
-    with clear_errors(), open_database() as database, database.read() as session:
-        entries = audit_log.view_page(session, AuditFilters(actor=by, subject=subject, key=key), None, limit).items
+    from coordinator.events.audit import AuditFilters, view_page
+
+    with open_reading() as session:
+        entries = view_page(session, AuditFilters(actor=by, subject=subject, key=key), None, limit).items
     for entry in entries:
         print_view(entry, describe(entry), as_json=as_json)
 
@@ -325,7 +369,9 @@ def list_queue(
     kind: Annotated[QueueKind | None, typer.Option(help="Only things of this kind.")] = None, as_json: Json = False
 ) -> None:
     """List the things that wait, all but background tasks: that for which most waits comes first."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.moderation import queue
+
+    with open_reading() as session:
         items = queue.view_queue(session, kind).items
     if not items:
         typer.echo("Nothing waits.", err=True)
@@ -342,6 +388,8 @@ def act_on_queue(
     to: Annotated[str | None, typer.Option(help="Whom to assign them to; without it, nobody.")] = None,
 ) -> None:
     """Do the same about some things at once; all of it is done, or nothing."""
+    from coordinator.moderation import queue
+
     with act() as (session, actor):
         asked = QueueRequest(items=items, action=action, reason=reason, assignee=to)
         for entry in queue.act(session, actor, asked):

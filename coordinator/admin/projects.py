@@ -5,13 +5,8 @@ from typing import Annotated
 
 import typer
 
-from coordinator.admin.console import CommandFailed, Number, clear_errors, read_values
-from coordinator.admin.duties import Json, Reason, act, add_actions, print_view, say
-from coordinator.db.migrate import open_database
-from coordinator.lineage.branches import view_branches
-from coordinator.moderation import branches, projects
-from coordinator.projects import settings as project_settings
-from coordinator.projects.service import get_project
+from coordinator.admin.console import CommandFailed, Number, clear_errors, open_reading, read_values
+from coordinator.admin.duties import Action, Json, Reason, act, add_actions, print_view, say
 from shared.moderation import SettingsChange
 from shared.projects import DataLicence, ProjectJoining, ProjectMode
 
@@ -27,7 +22,10 @@ ProjectName = Annotated[str, typer.Argument(help="The project.")]
 @app.command("settings")
 def show_settings(project: ProjectName, as_json: Json = False) -> None:
     """List the versions of a project's settings, the newest first, which holds now."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.projects import settings as project_settings
+    from coordinator.projects.service import get_project
+
+    with open_reading() as session:
         versions = project_settings.view_versions(session, get_project(session, project), None, 200).items
     for one in versions:
         values = "  ".join(f"{name}={value}" for name, value in project_settings.flatten(one).items() if value != "")
@@ -57,6 +55,8 @@ def set_settings(
       swarm-coordinator project set gpt --share tune=2 --share draft=0 --preview
       swarm-coordinator project set gpt --weight 3 --reason "the deadline of this one is near"
     """
+    from coordinator.moderation import projects
+
     shares = {kind: _read_number(share) for kind, _, share in (text.partition("=") for text in jobs or [])}
     given = {
         "title": title, "notice": notice, "mode": mode, "weight": weight, "joining": joining, "members": member,
@@ -67,7 +67,7 @@ def set_settings(
             raise CommandFailed("Say why: --reason TEXT. Or look first: --preview.")
         asked = read_values(SettingsChange, given)
     if preview:
-        with clear_errors(), open_database() as database, database.read() as session:
+        with open_reading() as session:
             found = projects.preview(session, project, asked)
         for one in found.changes:
             typer.echo(f"{one.name}: {one.before or 'none'} -> {one.after or 'none'}")
@@ -96,7 +96,10 @@ branch_app = typer.Typer(
 @branch_app.command("list")
 def list_branches(project: ProjectName, as_json: Json = False) -> None:
     """List a project's branches and proposals, oldest first."""
-    with clear_errors(), open_database() as database, database.read() as session:
+    from coordinator.lineage.branches import view_branches
+    from coordinator.projects.service import get_project
+
+    with open_reading() as session:
         views = view_branches(session, get_project(session, project))
     for one in views:
         state = f"{one.state} by a maintainer" if one.is_locked else str(one.state)
@@ -105,11 +108,9 @@ def list_branches(project: ProjectName, as_json: Json = False) -> None:
         print_view(one, line, as_json=as_json)
 
 
-add_actions(
-    app,
-    {"name": ProjectName, "version": Number, "reason": Reason},
-    {"restore": (projects.restore_version, "Save the settings of an earlier version as a new one.")},
-)
+add_actions(app, "coordinator.moderation.projects", {"name": ProjectName, "version": Number, "reason": Reason}, {
+    "restore": Action("restore_version", "name version reason", "Save an earlier version's settings as a new one."),
+})  # fmt: skip
 BRANCH_PARAMETERS = {
     "project": ProjectName,
     "name": Annotated[str, typer.Argument(help="The branch's name.")],
@@ -118,12 +119,12 @@ BRANCH_PARAMETERS = {
     "sha": Annotated[str, typer.Argument(help="The commit, whole.")],
     "reason": Reason,
 }
-add_actions(branch_app, BRANCH_PARAMETERS, {
-    "pause": (branches.pause, "Give a branch no more jobs until it is resumed here."),
-    "resume": (branches.resume, "Give a paused branch jobs again."),
-    "approve": (branches.approve, "Make a newcomer's proposal a branch."),
-    "rename": (branches.rename, "Give a branch another name."),
-    "share": (branches.set_share, "Give a branch a minimum share of the project's jobs."),
-    "move": (branches.move_head, "Let a branch go on from another commit."),
-    "delete": (branches.delete, "Delete a branch that is empty: so a proposal is turned down."),
+add_actions(branch_app, "coordinator.moderation.branches", BRANCH_PARAMETERS, {
+    "pause": Action("pause", "project name reason", "Give a branch no more jobs until it is resumed here."),
+    "resume": Action("resume", "project name reason", "Give a paused branch jobs again."),
+    "approve": Action("approve", "project name reason", "Make a newcomer's proposal a branch."),
+    "rename": Action("rename", "project name new_name reason", "Give a branch another name."),
+    "share": Action("set_share", "project name share reason", "Give a branch a minimum share of the project's jobs."),
+    "move": Action("move_head", "project name sha reason", "Let a branch go on from another commit."),
+    "delete": Action("delete", "project name reason", "Delete a branch that is empty: so a proposal is turned down."),
 })  # fmt: skip

@@ -6,20 +6,16 @@ and then writes can fail where one that begins with `BEGIN IMMEDIATE` waits. So 
 is sent.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from shutil import disk_usage
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
-from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy import URL, Connection, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
@@ -27,6 +23,9 @@ from sqlalchemy.pool import QueuePool
 from coordinator.db.engine import SQLITE_MAPPED, SQLITE_NOT_MAPPED, begin_on_sqlite, is_disk_full, make_engine
 from coordinator.db.locks import AdvisoryLock
 from coordinator.models import Base
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SMALLEST_FREE_BYTES = 256 * 1024
 ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -132,12 +131,14 @@ class Database:
             _make_folder(self.url.database)
         try:
             with self.engine.connect() as connection, _one_at_a_time(connection):
-                revisions = MigrationContext.configure(connection).get_current_heads()
-                refuse_newer(revisions)
-                if set(revisions) != _known_revisions().heads:
+                revision = _read_revision(connection)
+                refuse_newer(revision)
+                if revision != list_revisions()[-1]:
+                    from alembic import command  # noqa: PLC0415 - a tenth of a command's time, where nothing is to do
+
                     command.upgrade(migration_config(connection), "head")
                     connection.commit()
-                return not revisions
+                return revision is None
         except OperationalError as error:
             if is_disk_full(error) or self._has_full_disk():
                 raise DatabaseError(
@@ -153,7 +154,7 @@ class Database:
     def is_current(self) -> bool:
         """Whether the schema is the one of this program. Asks the database."""
         with self.engine.connect() as connection:
-            return set(MigrationContext.configure(connection).get_current_heads()) == _known_revisions().heads
+            return _read_revision(connection) == list_revisions()[-1]
 
     @property
     def safe_url(self) -> str:
@@ -170,8 +171,10 @@ class Database:
         self.engine.dispose()
 
 
-def migration_config(connection: Connection) -> Config:
+def migration_config(connection: Connection) -> "Config":
     """Alembic's configuration for an open connection."""
+    from alembic.config import Config  # noqa: PLC0415 - as in `migrate`
+
     config = Config()
     config.set_main_option("script_location", str(resources.files("migrations")))
     config.attributes["connection"] = connection
@@ -194,26 +197,26 @@ def _one_at_a_time(connection: Connection) -> Iterator[None]:
         connection.execute(text("select pg_advisory_unlock(:number)"), {"number": int(AdvisoryLock.MIGRATION)})
 
 
-class _Revisions(NamedTuple):
-    heads: frozenset[str]
-    all: frozenset[str]
-
-
 @cache
-def _known_revisions() -> _Revisions:
-    """The schema's revisions. Alembic runs every script to know them, so they are read once."""
-    scripts = ScriptDirectory(str(resources.files("migrations")))
-    return _Revisions(
-        heads=frozenset(scripts.get_heads()), all=frozenset(script.revision for script in scripts.walk_revisions())
-    )
+def list_revisions() -> tuple[str, ...]:
+    """The schema's revisions, oldest first: the numbers with which the files of migrations begin."""
+    files = resources.files("migrations").joinpath("versions").iterdir()
+    return tuple(sorted(file.name.partition("_")[0] for file in files if file.name[0].isdigit()))
 
 
-def refuse_newer(revisions: Collection[str]) -> None:
+def _read_revision(connection: Connection) -> str | None:
+    """The revision of a database's schema; None where there is no schema."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("select version_num from alembic_version"))
+    return revision
+
+
+def refuse_newer(revision: str | None) -> None:
     """Raise DatabaseError for a schema that this program does not know."""
-    unknown = set(revisions) - _known_revisions().all
-    if unknown:
+    if revision is not None and revision not in list_revisions():
         raise DatabaseError(
-            f"the database is of a newer version of research-swarm (schema {', '.join(sorted(unknown))}). "
+            f"the database is of a newer version of research-swarm (schema {revision}). "
             "Update this program, or point SWARM_DATABASE_URL at another database."
         )
 

@@ -1,12 +1,8 @@
 """Opening a database that another version of this program wrote: its schema, and what follows from its rows."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.findings import service as findings
-from coordinator.settings import CoordinatorSettings
 
 
 def upgrade(database: Database) -> bool:
@@ -23,11 +19,3 @@ def upgrade(database: Database) -> bool:
         with database.write() as session:
             findings.index_missing(session)
     return was_empty
-
-
-@contextmanager
-def open_database() -> Iterator[Database]:
-    """The database that the settings name, up to date. Raises DatabaseError."""
-    with closing(Database(CoordinatorSettings().database_url)) as database:
-        upgrade(database)
-        yield database

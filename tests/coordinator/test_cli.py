@@ -48,6 +48,19 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], words: str) ->
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
+def test_modules_that_a_command_does_not_need_are_not_loaded(database_url: str) -> None:
+    """Help loads neither a database nor a web framework, and a database that is up to date needs no Alembic."""
+    run("migrate", SWARM_DATABASE_URL=database_url)
+    program = (
+        "import sys; import coordinator.cli; "
+        "print(sorted({'sqlalchemy', 'fastapi', 'numpy', 'dulwich', 'uvicorn', 'structlog'} & set(sys.modules)));"
+        "from coordinator.db.database import Database; database = Database(sys.argv[1]); database.migrate(); "
+        "print(database.is_current(), sorted({'alembic', 'mako', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, database_url], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "True []"]
+
+
 def test_projects_and_tokens(database_url: str, tmp_path: Path) -> None:
     seed = str(write_seed(tmp_path / "seed"))
     assert run("create-project", seed, SWARM_DATABASE_URL=database_url).stdout.startswith("Created project tiny")
