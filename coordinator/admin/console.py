@@ -4,7 +4,7 @@ Commands import what they need, so that `--help` is quick.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -65,12 +65,10 @@ def clear_errors() -> Iterator[None]:
 def open_database() -> Iterator["Database"]:
     """The database that the settings name, up to date. An expected error is one line."""
     with clear_errors():
-        from coordinator.db.database import Database
-        from coordinator.db.migrate import upgrade
+        from coordinator.db.migrate import open_upgraded
         from coordinator.settings import CoordinatorSettings
 
-        with closing(Database(CoordinatorSettings().database_url)) as database:
-            upgrade(database)
+        with open_upgraded(CoordinatorSettings().database_url) as database:
             yield database
 
 

@@ -1,5 +1,8 @@
 """Opening a database that another version of this program wrote: its schema, and what follows from its rows."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.findings import service as findings
@@ -19,3 +22,11 @@ def upgrade(database: Database) -> bool:
         with database.write() as session:
             findings.index_missing(session)
     return was_empty
+
+
+@contextmanager
+def open_upgraded(url: str) -> Iterator[Database]:
+    """The database at an address, up to date. Raises DatabaseError."""
+    with closing(Database(url)) as database:
+        upgrade(database)
+        yield database

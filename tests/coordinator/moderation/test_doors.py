@@ -45,7 +45,7 @@ def _list_mentioned(code: CodeType, names: dict[str, Any]) -> Iterator[Any]:
 
 
 def _map_imports(code: CodeType) -> dict[str, Any]:
-    """What code imports from the coordinator, by the names that it gives."""
+    """Map the names that code gives to its imports from the coordinator."""
     imported, module = dict[str, Any](), ""
     for first, second in pairwise(dis.get_instructions(code)):
         module = first.argval if first.opname == "IMPORT_NAME" else module
