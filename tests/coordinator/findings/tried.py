@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnopqr"},
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnopqrstu"},
 }
 
 
@@ -43,6 +43,8 @@ QUESTION_PARTS = {
     "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.75, at_first=(0.792, 0.077)),
     "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.07, at_first=(0.75, 0.217)),
     "nineteenth": Goal(0.79, 0.07, at_first=(0.75, 0.111)),
+    "twentieth": Goal(0.73, 0.15, at_first=(0.654, 0.163)), "twenty-first": Goal(0.59, 0.12, at_first=(0.563, 0.113)),
+    "twenty-second": Goal(0.59, 0.1, at_first=(0.5, 0.096)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
