@@ -3,6 +3,7 @@
 import os
 import re
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -83,12 +84,12 @@ class CoordinatorSettings(BaseSettings):
     smtp_url: str = ""
     mail_from: str = ""
     mail_to: str = ""
-    max_body_bytes: int = 4 * MIB
+    max_body_bytes: int = Field(default=4 * MIB, ge=1)
     max_body_seconds: float = Field(default=120.0, gt=0)
-    event_poll_seconds: float = 1.0
-    epoch_check_seconds: float = 60.0
-    progress_count_seconds: float = 2.0
-    meaning_check_seconds: float = 5.0
+    event_poll_seconds: float = Field(default=1.0, gt=0)
+    epoch_check_seconds: float = Field(default=60.0, gt=0)
+    progress_count_seconds: float = Field(default=2.0, gt=0)
+    meaning_check_seconds: float = Field(default=5.0, gt=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +108,17 @@ class CoordinatorSettings(BaseSettings):
         if found and (first := found[1].split("/")[1:2]) and first[0] in RESERVED_PATHS:
             raise ValueError(f"the coordinator's own addresses begin with /{first[0]}; choose another path, as /swarm")
         return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: str) -> str:
+        """uvicorn takes others for names that no request comes from, so all volunteers would share one's limits."""
+        for proxy in set(split_list(proxies)) - {"*"}:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"must be addresses and networks as 10.0.0.0/24: {error}") from error
+        return proxies
 
     @field_validator("cors_origins")
     @classmethod

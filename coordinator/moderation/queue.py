@@ -20,7 +20,7 @@ from coordinator.http.errors import SwarmError
 from coordinator.models import AuditEntry, FindingReport
 from coordinator.moderation import branches, queue_queries, service
 from coordinator.projects import service as projects
-from shared.experiments import HeldDecisionKind
+from shared.experiments import Dispute, HeldDecisionKind
 from shared.formatting import count_noun, format_effect
 from shared.moderation import AuditAction, QueueAction, QueueItem, QueueKind, QueuePage, QueueRequest, SubjectKind
 from shared.protocol import now
@@ -41,6 +41,12 @@ ACTIONS: Mapping[QueueKind, Sequence[QueueAction]] = {
     QueueKind.REPORT: (_Q.DISMISS, _Q.RETRACT, _Q.QUARANTINE, _Q.ASSIGN),
     QueueKind.WORKER: (_Q.DISMISS, _Q.QUARANTINE, _Q.ASSIGN),
     QueueKind.TASK: (_Q.DISMISS, _Q.ASSIGN),
+}
+
+
+_DISPUTES = {
+    Dispute.REFUTED: "Those who checked it agree, against its author",
+    Dispute.CONTESTED: "Those who checked it contradict each other",
 }
 
 
@@ -212,7 +218,7 @@ def _list_commits(session: Session) -> Iterator[QueueItem]:
         effect = "no effect yet"
         if row.effect_mean is not None and row.effect_sd is not None:
             effect = f"effect {format_effect(row.effect_mean, row.effect_sd)}"
-        says = "Too good to be believed" if kind is QueueKind.HELD else f"Its runs are {row.dispute}"
+        says = "Too good to be believed" if kind is QueueKind.HELD else _DISPUTES[row.dispute]
         yield _item(
             kind, f"{row.project}/{row.commit_sha}/{row.hardware_class}",
             f"#{row.id} {row.title}",

@@ -86,6 +86,20 @@ def test_an_origin_that_no_browser_sends_is_refused(origins: str) -> None:
     assert CoordinatorSettings(public_reading=False).readable_from == []
 
 
+@pytest.mark.parametrize("proxies", ["10.0.0.5/24", "10.0.0.0/33", "caddy", "127.0.0.1, proxy.example.org"])
+def test_a_proxy_that_no_request_comes_from_is_refused(proxies: str) -> None:
+    with pytest.raises(ValidationError, match=r"addresses and networks as 10\.0\.0\.0/24"):
+        CoordinatorSettings(trusted_proxies=proxies)
+    for known in ("", "*", "127.0.0.1,::1", "172.31.94.0/24, fd00::/8"):
+        assert CoordinatorSettings(trusted_proxies=known).trusted_proxies == known
+
+
+def test_limits_below_which_nothing_would_work_are_refused() -> None:
+    for name in ("max_body_bytes", "max_body_seconds", "event_poll_seconds", "epoch_check_seconds"):
+        with pytest.raises(ValidationError, match="greater than"):
+            CoordinatorSettings(**{name: 0})
+
+
 UNUSABLE = {
     "sqlite:///": "must name a file", "sqlite://": "must name a file", "sqlite:///:memory:": "must name a file",
     "sqlite:///file::memory:?uri=true": "must name a file", "sqlite://host/x.db": "must name a file",
