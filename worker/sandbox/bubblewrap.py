@@ -14,7 +14,8 @@ Not covered:
    descriptors hold that are under way), and memfds, which CUDA needs, on a GPU: bounded only by the number of processes
    and by the watchdog's floor for the machine's free memory.
  * A GPU's memory and time. With a GPU the process also sees /sys, read-only: this machine's hardware and the names
-   and addresses of its network cards.
+   and addresses of its network cards; and it may write to its own /proc, and so ask that the kernel, where memory runs
+   out, end the volunteer's processes before it.
  * Descriptors grant access to what they open. Pass sealed memory or sockets, not files: started by a plain user, the
    process has the user's uid and may reopen a file for writing.
  * Started by a plain user, its threads are counted by the worker as often, since the kernel counts the user's.
@@ -183,6 +184,8 @@ def _options(
             yield from ("--dev-bind", "/dev/null", path)
     for path, descriptor in shown.items():
         yield from ("--ro-bind-data", str(descriptor), path)
+    if gpu is None:  # whether CUDA writes to it was not tried
+        yield from ("--remount-ro", "/proc")
     size = str(limits.disk_mib * MIB)
     if gpu is not None:
         yield from bind_gpu(gpu)

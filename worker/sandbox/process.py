@@ -96,6 +96,8 @@ def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[s
         "RLIMIT_FSIZE": limits.disk_mib * MIB,
         "RLIMIT_NPROC": limits.processes + others,
         "RLIMIT_SIGPENDING": MOST_TIMERS,
+        "RLIMIT_RTPRIO": 0,  # some users may run before all others, as for sound
+        "RLIMIT_NICE": 0,
     }
     if request.device == "cpu":  # CUDA reserves far more address space than any sensible limit
         rlimits["RLIMIT_AS"] = (limits.memory_mib + ADDRESS_SPACE_ALLOWANCE_MIB) * MIB

@@ -29,3 +29,9 @@ def test_cuda_sees_the_gpu_by_its_uuid_and_only_where_it_was_asked_for() -> None
 def test_addresses_are_not_bounded_on_a_gpu() -> None:
     assert "RLIMIT_AS" in resource_limits(request("cpu"))
     assert "RLIMIT_AS" not in resource_limits(request("cuda:0"))
+
+
+def test_no_process_has_the_priorities_that_its_user_may_have() -> None:
+    """Some users may run before all others, as for sound; only root without limits could try it here."""
+    limits = resource_limits(request("cpu"))
+    assert (limits["RLIMIT_RTPRIO"], limits["RLIMIT_NICE"]) == (0, 0)

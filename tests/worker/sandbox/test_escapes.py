@@ -37,6 +37,18 @@ def test_sees_no_environment_of_the_worker(confined: Worker) -> None:
     assert "canary" not in outcome.log_tail
 
 
+def test_stays_the_first_to_be_ended_where_memory_runs_out(bubblewrap: Worker) -> None:
+    """A plain user's process may take back what makes the kernel choose it before the volunteer's own."""
+    outcome = bubblewrap.run("""
+        try:
+            open("/proc/self/oom_score_adj", "w").write("0")
+        except OSError as error:
+            print(error.strerror)
+        print(open("/proc/self/oom_score_adj").read())
+    """)
+    assert outcome.log_tail.splitlines() == ["Read-only file system", "1000"]
+
+
 def test_reaches_no_listener(confined: Worker) -> None:
     name = f"\0swarm-test-listener-{choose_seconds()}"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
