@@ -242,7 +242,7 @@ def _read_ids(given: list[str]) -> list[int]:
         raise ChoiceInvalidError("Give their numbers, separated by commas: /compare?ids=1,2,3")
     chosen = list(dict.fromkeys(map(int, parts)))
     if not 2 <= len(chosen) <= MAX_COMPARED:
-        raise ChoiceInvalidError(f"Choose 2 to {MAX_COMPARED} experiments; these are {len(chosen)}.")
+        raise ChoiceInvalidError(f"Choose 2 to {MAX_COMPARED} experiments, not {len(chosen)}.")
     return chosen
 
 

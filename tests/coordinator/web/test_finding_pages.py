@@ -81,6 +81,8 @@ def test_findings_are_searched_from_a_page(http: TestClient, past: list[int]) ->
     found = get_page(http, "/findings?project=tiny&q=wider+model")
     assert f'href="/findings/{past[0]}"' in found and f'href="/findings/{past[2]}"' not in found
     assert "/findings?project=tiny&amp;q=wider+model&amp;verdict=improved" in found
+    nothing = get_page(http, "/findings?project=tiny&q=wider+model&failure=driver")
+    assert "No finding matches" in nothing and "best first" not in nothing and "The only match" not in nothing
     narrowed = get_page(http, "/findings?project=tiny&verdict=worse")
     assert f'href="/findings/{past[1]}"' in narrowed and f'href="/findings/{past[0]}"' not in narrowed
     assert "/findings?project=tiny&amp;verdict=worse&amp;failure=slower" in narrowed
