@@ -169,4 +169,5 @@ def _draw_line(leading: Sequence[float | None], x_of: Any, y_of: Any) -> Iterato
 
 
 def _list_runs(start: float, length: float, ticks: int) -> list[tuple[float, str]]:
-    return [(run, text) for run, text in list_ticks(start, start + length, ticks) if run >= 1 and run == int(run)]
+    runs = [run for run, _ in list_ticks(start, start + length, ticks) if run >= 1 and run == int(run)]
+    return [(run, f"{run:,.0f}") for run in runs]

@@ -32,8 +32,9 @@ function onShow(plot, first, last) {
   if (last !== null) query.set("last", last);
   history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
   const end = Math.min(last ?? plot.total, plot.total);
+  const whole = ["No run yet", "1 run"][plot.total] ?? `All ${plot.total.toLocaleString("en")} runs`;
   const range = isWhole
-    ? `All ${plot.total.toLocaleString("en")} runs`
+    ? whole
     : `Runs ${plot.first.toLocaleString("en")} to ${end.toLocaleString("en")} of ${plot.total.toLocaleString("en")}`;
   document.getElementById("plot-covers").textContent = plot.width > 1 ? `${range}, ${plot.width} in each mark` : range;
   document.getElementById("whole-history").hidden = isWhole;

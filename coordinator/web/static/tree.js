@@ -102,7 +102,7 @@ function show(frame, columns) {
     for (const node of nodes) {
       const [x, y] = place(node);
       if (x < 0 || y < 0 || x > width || y > height || --left < 0) continue;
-      context.fillText([...columns.titles[node.at]].slice(0, Math.floor(6 * view.k)).join(""), x + 7, y + 3);
+      context.fillText([...columns.titles[node.at]].slice(0, Math.floor(6 * view.k)).join(""), x + 5, y - 4); // above the line to its child
     }
   }
 

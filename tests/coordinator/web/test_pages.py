@@ -54,6 +54,7 @@ def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, databas
     assert "The baseline is not measured yet" in get_page(http, "/")
     page = get_page(http, "/projects/tiny")
     assert "The baseline is not measured yet" in page and "No worker is on this project" in page
+    assert "No run yet" in page and "0 runs" not in page
     with database.write() as session:
         row = session.query(Project).one()
         history = History(session, row)
@@ -154,6 +155,7 @@ def test_header_line_and_milestones_agree(http: TestClient, database: Database, 
     assert f'href="/experiments/{past[0]}"' in milestones and "3.2010 ± 0.0050" in milestones
     zoomed = get_page(http, "/projects/tiny?first=2&last=3")
     assert "Runs 2 to 3 of 4" in zoomed
+    assert re.findall(r'x-tick"[^>]*>([^<]+)<', zoomed) == ["2", "3"], "no part of a run"
     assert http.get("/projects/tiny/plot?first=2&last=3").json()["runs"] == plot["runs"][1:3]
 
 
