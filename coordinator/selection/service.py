@@ -19,7 +19,7 @@ from coordinator.projects import service as projects
 from coordinator.projects.settings import settings_of
 from coordinator.selection import job_mix, policy, queries
 from coordinator.selection.combinations import read_model
-from coordinator.selection.frontier import read_frontier
+from coordinator.selection.frontier import Frontier, read_frontier
 from coordinator.selection.job_details import Assigner
 from coordinator.selection.parents import Candidate, ResearchDirection
 from coordinator.selection.policy import LEADERS, Decision, NoJob, Snapshot, decide
@@ -123,22 +123,24 @@ def _take_snapshot(
     half = promotions.find_half(session, project, hardware_class, worker.id)
     if half is not None or not is_turn:
         return replace(snapshot, to_promote=half)
+    return _add_checks(session, project, worker, hardware_class, snapshot, frontier, under_way)
+
+
+def _add_checks(
+    session: Conn, project: Project, worker: WorkerRow, hardware_class: str, snapshot: Snapshot, frontier: Frontier,
+    under_way: UnderWay,
+) -> Snapshot:  # fmt: skip
+    """Adds what a job to measure is chosen by: commits that are due, and those that this worker may not check."""
     record = next((one.sha for one in frontier.candidates if one.is_settled), None)
     expected = find_expected_best(session, project, frontier.candidates)
     snapshot = replace(snapshot, expected=expected)
     leaders = policy.list_leaders(snapshot)
     looked_at = [one.sha for one in (*frontier.candidates[:LEADERS], *leaders)]
-    looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
+    looked_at += [sha for sha in (snapshot.last_parent, record, expected) if sha]
     measured = under_way.measurements.keys()
     seed_waits, bases = False, dict[str, str]()
     if snapshot.is_anchor:
-        waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
-        missing = {one.sha: find_missing_base(session, contract, one, hardware_class, worker.id) for one in waiting}
-        is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
-        seed_waits = not is_anchored and not queries.is_measuring(session, worker.id, project.root_sha)
-        bases = {
-            of: base for of, base in missing.items() if base and not queries.is_measuring(session, worker.id, base)
-        }
+        seed_waits, bases = _find_missing_bases(session, project, worker, hardware_class, leaders)
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
     reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
@@ -147,21 +149,34 @@ def _take_snapshot(
         anchored = {sha for sha, is_anchored in checks.items() if is_anchored}
         disputed = {one.sha for one in frontier.candidates if one.is_disputed}
         reserved = frozenset(checks) | (measured - {project.root_sha})
-        reserved = asked if is_doubted(session, project.id, volunteer_id) else reserved - disputed
+        reserved = asked if is_doubted(session, project.id, worker.volunteer_id) else reserved - disputed
         reserved -= anchored
-    of_volunteer = queries.count_measured_by(session, volunteer_id, hardware_class, [*looked_at, *due])
+    of_volunteer = queries.count_measured_by(session, worker.volunteer_id, hardware_class, [*looked_at, *due])
     own = dict.fromkeys(reserved, 0) | of_volunteer
     return replace(
         snapshot,
-        to_confirm=confirmations.find_job(session, project, hardware_class, volunteer_id, worker.id),
-        to_promote=promotions.find_job(session, project, hardware_class, volunteer_id, worker.id),
+        to_confirm=confirmations.find_job(session, project, hardware_class, worker.volunteer_id, worker.id),
+        to_promote=promotions.find_job(session, project, hardware_class, worker.volunteer_id, worker.id),
         seed_waits=seed_waits,
         own=own,
         bases=bases,
-        is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
+        is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, worker.volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, under_way),
         due=[sha for sha in due if sha not in measured and (sha not in own or snapshot.is_anchor)],
     )
+
+
+def _find_missing_bases(
+    session: Conn, project: Project, worker: WorkerRow, hardware_class: str, leaders: Sequence[Candidate]
+) -> tuple[bool, dict[str, str]]:
+    """For an anchor: whether the seed waits for it, and the base that it measures before each corroborated leader."""
+    contract = projects.contract_of(project)
+    waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
+    missing = {one.sha: find_missing_base(session, contract, one, hardware_class, worker.id) for one in waiting}
+    is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
+    seed_waits = not is_anchored and not queries.is_measuring(session, worker.id, project.root_sha)
+    bases = {of: base for of, base in missing.items() if base and not queries.is_measuring(session, worker.id, base)}
+    return seed_waits, bases
 
 
 def find_expected_best(session: Conn, project: Project, candidates: Sequence[Candidate]) -> str | None:
