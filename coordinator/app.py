@@ -3,7 +3,7 @@
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
@@ -81,21 +81,11 @@ def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        repeat, seconds = app.state.background.repeat, settings.epoch_check_seconds
         async with AsyncExitStack() as tasks:
             for task in (run_feed(app), run_held_heartbeats(app), run_meaning(app)):
                 await tasks.enter_async_context(task)
-            for task in () if snapshot else (
-                repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
-                repeat("decisions", settings.progress_count_seconds, partial(follow_decisions, app.state.database)),
-                repeat("quarantines", settings.progress_count_seconds, partial(follow_quarantines, app.state.database)),
-                repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
-                repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
-                repeat("digests", seconds, partial(make_due, app.state.database)),
-                repeat("history", settings.progress_count_seconds, partial(history.append_pending, app.state.database)),
-                repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
-            ):  # fmt: skip
-                await tasks.enter_async_context(task)
+            for name, seconds, work in [] if snapshot else _list_periodic_work(app.state.database, settings):
+                await tasks.enter_async_context(app.state.background.repeat(name, seconds, work))
             at_once = _count_jobs_at_once(database, settings)
             with ThreadPoolExecutor(at_once, "jobs") as threads, ThreadPoolExecutor(at_once, "heartbeats") as quick:
                 app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads, quick)
@@ -143,6 +133,23 @@ def create_app(given: CoordinatorSettings | None = None, snapshot: str = "") -> 
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app
+
+
+def _list_periodic_work(
+    database: Database, settings: CoordinatorSettings
+) -> list[tuple[str, float, Callable[[], object]]]:
+    """The work that a coordinator does by itself: a name, the seconds from one time to the next, and a function."""
+    seldom, often = settings.epoch_check_seconds, settings.progress_count_seconds
+    return [
+        ("epochs", seldom, partial(end_due_epochs, database)),
+        ("decisions", often, partial(follow_decisions, database)),
+        ("quarantines", often, partial(follow_quarantines, database)),
+        ("job mix", seldom, partial(adapt_if_due, database)),
+        ("notices", NOTICE_SECONDS, Notifier(database, settings).send_due),
+        ("digests", seldom, partial(make_due, database)),
+        ("history", often, partial(history.append_pending, database)),
+        ("progress", often, partial(follow_runs, database)),
+    ]
 
 
 def _count_jobs_at_once(database: Database, settings: CoordinatorSettings) -> int:
