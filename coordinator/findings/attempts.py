@@ -53,7 +53,8 @@ class ReadText(NamedTuple):
 
     `listed` are all its words as they stand, `words` those that tell an axis.
     `short` are words that may abbreviate others, by whose first letters `initials` has them. `is_limited`: it says that
-    only a part is changed; `is_swap`: that one named thing takes the place of another.
+    only a part is changed; `is_swap`: that one named thing takes the place of another; `removes`: that something is
+    left out. `clauses` are its parts word by word, without numbers.
     """
 
     text: str
@@ -80,7 +81,8 @@ class Features(NamedTuple):
     """How a question and an experiment compare: shares of 1 of the words, numbers of words, and what is true as 1.
 
     `lacked` is the share of the question's words that the experiment lacks and that another one, or the field, uses:
-    it would have used them too. `is_limited` is a question that says "only", where the experiment does not.
+    it would have used them too. `is_limited` is a question that says "only", where the experiment does not;
+    `is_removed` an experiment without what the question has; `is_replaced` one that has another thing in its place.
     """
 
     always: float
@@ -183,6 +185,9 @@ def judge(asked: ReadText, attempt: Attempt, known: Container[str] = NAMES) -> L
         return Likeness.SAME_STEP
     if attempt.title.casefold().startswith("baseline"):  # it changed nothing
         return None
+    both = _abbreviate(asked, made), _abbreviate(made, asked)
+    if not any(_has(both[1], word) for word in both[0].words):  # most experiments: an answer takes half the time
+        return None
     features = compare(asked, made, known)
     terms = [weight * feature for weight, feature in zip(WEIGHTS, features, strict=True)]
     if sum(terms) >= 0:
@@ -196,8 +201,8 @@ def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> F
     """Compare a question with an experiment. `known` are words as of `list_known`."""
     asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
     lacked = [word for word in asked.words if not _has(made, word)]
-    unasked = {word for word in made.words if not _has(asked, word)}
     count, number = len(asked.words) or 1, len(asked.words) - len(lacked)
+    unasked = {word for word in made.words if not _has(asked, word)}
     of_asked = number / count
     # A part of a title says less than the whole.
     shares = [sum(word not in unasked for word in part) / len(part) for part in made.parts]

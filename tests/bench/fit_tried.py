@@ -3,8 +3,8 @@
     python -m tests.bench.fit_tried
 
 Logistic regression: of a question, the experiment with the largest sum counts, which is found anew after each fit.
-Printed are the weights, those of all questions; and how well each set is answered by weights of the other sets'.
-`THRESHOLD`, which a sum must reach, is subtracted from the first weight. What words mean (axes.py) was
+Printed are the weights, those of all questions; and how well each subject's questions are answered by weights of the
+other subjects'. `THRESHOLD`, which a sum must reach, is subtracted from the first weight. What words mean (axes.py) was
 written with older sets in view: only the figures "at first sight" of `make bench-findings` are of unseen questions.
 """
 
@@ -16,7 +16,7 @@ from coordinator.findings.attempts import WEIGHTS, Features, compare, list_known
 from coordinator.findings.prior_work import parse_question
 from shared.findings import TriedVerdict
 from tests.bench.report import format_table
-from tests.coordinator.findings.tried import QUESTION_PARTS, SESSIONS, read_attempts, read_questions
+from tests.coordinator.findings.tried import SESSIONS, SUBJECTS, read_attempts, read_questions
 
 PENALTY, ROUNDS, STEPS = 1.0, 12, 25
 THRESHOLD = 0.5
@@ -36,7 +36,7 @@ def fit(questions: list[np.ndarray], is_tried: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    labelled = read_questions()
+    labelled = [one for one in read_questions() if one.session in "".join(SUBJECTS.values())]
     attempts = {letter: read_attempts(letter) for letter in SESSIONS}
     asked = [parse_question(one.text).read() for one in labelled]
     known = {letter: list_known(of) for letter, of in attempts.items()}
@@ -45,18 +45,18 @@ def main() -> None:
         for one, reading in zip(labelled, asked, strict=True)
     ]
     is_tried = np.array([one.verdict is TriedVerdict.TRIED for one in labelled])
-    of = np.array([one.part for one in labelled])
+    of = np.array([next((name for name, letters in SUBJECTS.items() if one.session in letters)) for one in labelled])
     rows = []
-    for part in QUESTION_PARTS:
-        rest, left = np.flatnonzero(of != part), np.flatnonzero(of == part)
+    for name in SUBJECTS:
+        rest, left = np.flatnonzero(of != name), np.flatnonzero(of == name)
         weights = fit([questions[at] for at in rest], is_tried[rest])
         sums = np.array([np.max(questions[at] @ weights) for at in left])
         recall, wrong = sums[is_tried[left]] >= THRESHOLD, sums[~is_tried[left]] >= THRESHOLD
-        rows.append((part, str(len(left)), *(f"{np.mean(some):.3f}" if some.size else "" for some in (recall, wrong))))
+        rows.append((name, str(len(left)), *(f"{np.mean(some):.3f}" if some.size else "" for some in (recall, wrong))))
     weights = fit(questions, is_tried) - THRESHOLD * np.eye(len(WEIGHTS))[0]
     told = (f"{name} {weight:.1f}" for name, weight in zip(Features._fields, weights, strict=True))
     sys.stdout.write(", ".join(told) + "\n")
-    sys.stdout.write(format_table(("set left out", "questions", "recall of tried", "false tried"), rows) + "\n")
+    sys.stdout.write(format_table(("subject left out", "questions", "recall of tried", "false tried"), rows) + "\n")
 
 
 if __name__ == "__main__":
