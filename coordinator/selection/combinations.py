@@ -41,29 +41,12 @@ Settings = Mapping[str, Setting]
 
 
 class Known(NamedTuple):
-    """A project's model, with the settings and steps of each commit that differ from the reference, by sha.
-
-    `fit_seconds` is the CPU time that the fit took, `fitted_at` its end by the monotonic clock.
-    """
+    """A project's model, with the settings and steps of each commit that differ from the reference, by sha."""
 
     model: AdditiveModel
     reference: Settings
     commits: Mapping[str, Settings]
     steps: Mapping[str, Step]
-    through_id: int
-    fitted_at: float
-    fit_seconds: float
-
-    def is_fresh(self, moment: float) -> bool:
-        """Whether it is too soon to fit again, whatever came since."""
-        return moment - self.fitted_at < self.fit_seconds / FIT_SHARE
-
-    def is_due(self, newest: int, moment: float) -> bool:
-        """Whether to fit again, where `newest` is the number of the newest run."""
-        new, age = newest - self.through_id, moment - self.fitted_at
-        if new == 0 or self.is_fresh(moment):
-            return False
-        return new >= self.model.runs // GROWTH or age > MAX_AGE_SECONDS
 
     def find_best(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """The measured commit that the model expects most of."""
@@ -71,49 +54,72 @@ class Known(NamedTuple):
         return min(known, key=lambda one: (self.model.predict(self.commits[one.sha]), one.sha), default=None)
 
 
-_known = CachePerDatabase[int, Known](MAX_MODELS)
+class Fit(NamedTuple):
+    """What came of the last fit: nothing, where of the `runs` that were read too few were of experiments.
+
+    `through_id` is the newest run then, `seconds` the CPU time that it took, `ended_at` its end by the monotonic clock.
+    """
+
+    known: Known | None
+    runs: int
+    through_id: int
+    ended_at: float
+    seconds: float
+
+    def is_fresh(self, moment: float) -> bool:
+        """Whether it is too soon to fit again, whatever came since."""
+        return self.known is not None and moment - self.ended_at < self.seconds / FIT_SHARE
+
+    def is_due(self, newest: int, moment: float) -> bool:
+        """Whether to fit again, where `newest` is the number of the newest run."""
+        new = newest - self.through_id
+        if new == 0 or self.is_fresh(moment):
+            return False
+        return new >= self.runs // GROWTH or moment - self.ended_at > MAX_AGE_SECONDS
+
+
+_fits = CachePerDatabase[int, Fit](MAX_MODELS)
 _fitting = Lock()
 
 
 def read_model(session: Conn, project: Project) -> Known | None:
     """The project's model; None while there are too few runs. A fit that another thread makes is not waited for."""
-    kept, key = _known.for_database(session), project.id
-    known = kept.find(key)
-    if known is not None and known.is_fresh(monotonic()):
-        return known
+    kept, key = _fits.for_database(session), project.id
+    last = kept.find(key)
+    if last is not None and last.is_fresh(monotonic()):
+        return last.known
     newest = step_queries.find_newest_run(session, project.id)
-    if known is not None and not known.is_due(newest, monotonic()):
-        return known
-    if not _fitting.acquire(blocking=known is None):
-        return known
+    if last is not None and not last.is_due(newest, monotonic()):
+        return last.known
+    if not _fitting.acquire(blocking=last is None):
+        return last.known if last is not None else None
     try:
-        fitted = _fit(session, project, newest)
-        return kept.store(key, fitted) if fitted is not None else None
+        began = thread_time()
+        known, runs = _fit(session, project)
+        return kept.store(key, Fit(known, runs, newest, monotonic(), thread_time() - began)).known
     finally:
         _fitting.release()
 
 
-def _fit(session: Conn, project: Project, newest: int) -> Known | None:
-    began, contract = thread_time(), projects.contract_of(project)
+def _fit(session: Conn, project: Project) -> tuple[Known | None, int]:
+    """The model that the newest runs give, if they suffice, and how many they are."""
+    contract = projects.contract_of(project)
     evidence, sign = contract.evidence, contract.objective.sign
     runs = step_queries.list_runs(session, project.id)
     if sum(run.sha != project.root_sha for run in runs) < MIN_RUNS:
-        return None
-    tried = step_queries.list_measured(session, project.id)
+        return None, len(runs)
+    tried = step_queries.list_measured(session, project.id, [run.sha for run in runs])
     reference = find_reference(tried, project.root_sha)
     commits = limit_axes(describe_commits(tried, project.root_sha, reference))
     told = [run for run in runs if run.sha in commits]
-    rows = [Row(commits[run.sha], run.worker_id, run.hardware_class, sign * run.metric) for run in told]
     if sum(run.sha != project.root_sha for run in told) < MIN_RUNS:
-        return None
+        return None, len(runs)
+    rows = [Row(commits[run.sha], run.worker_id, run.hardware_class, sign * run.metric) for run in told]
     prior = Prior(evidence.noise_sd, evidence.effect_sd, evidence.typical_offset_sd)
     steps = {IS_STEP + str(one.step.experiment_id): one.step for one in tried if one.kind is not JobKind.DRAFT}
     measured = {run.sha for run in runs}
-    model = AdditiveModel(rows, reference, prior)
-    return Known(
-        model, reference, {sha: commits[sha] for sha in commits if sha in measured}, steps, newest, monotonic(),
-        thread_time() - began,
-    )  # fmt: skip
+    modelled = {sha: commits[sha] for sha in commits if sha in measured}
+    return Known(AdditiveModel(rows, reference, prior), reference, modelled, steps), len(runs)
 
 
 def find_reference(tried: Sequence[MeasuredExperiment], root_sha: str) -> dict[str, Setting]:

@@ -17,7 +17,8 @@ AND = " and "  # separates several axes of one experiment
 
 LOOKED_AT = 256  # best commits of a class, of each standing, that are searched for steps to adopt
 BEST_TUNED = 64
-MODELLED_RUNS = 1024  # newest runs and experiments that the additive model learns from
+MODELLED_RUNS = 1024  # newest experiments, and runs of experiments, that the additive model learns from
+MODELLED_SEED_RUNS = 256  # newest runs of the seed likewise: those of many newcomers must not take the others' place
 PROMISING_SD = 2.0  # a step is considered if its effect may be a gain that matters within this many sd
 TRIES_LOOKED_AT = 2_000
 NAMES_AT_ONCE = 500
@@ -107,12 +108,11 @@ _EFFECTS = (
     .join_from(_EXPERIMENTS, _POSTERIORS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
     .where(_POSTERIORS.c.effect_mean.is_not(None), _EXPERIMENTS.c.id.in_(_IDS))
 )
-_MODELLED = (
-    select(*_STEP, *(_EXPERIMENTS.c[name] for name in ("kind", "axis", "settings")))
-    .where(_EXPERIMENTS.c.project_id == PROJECT)
-    .order_by(_EXPERIMENTS.c.id.desc())
-    .limit(MODELLED_RUNS)
+_MODELLED = select(*_STEP, *(_EXPERIMENTS.c[name] for name in ("kind", "axis", "settings")))
+_NEWEST_MODELLED = (
+    _MODELLED.where(_EXPERIMENTS.c.project_id == PROJECT).order_by(_EXPERIMENTS.c.id.desc()).limit(MODELLED_RUNS)
 )
+_MODELLED_COMMITS = _MODELLED.where(_EXPERIMENTS.c.commit_sha.in_(SHAS))
 _DONE_STEPS = select(_STEPS.c.experiment_id, _STEPS.c.step_id).where(
     _STEPS.c.experiment_id.in_(_IDS), _STEPS.c.fate == StepFate.DONE
 )
@@ -120,8 +120,9 @@ _MODELLED_RUNS = (
     select(_RUNS.c.commit_sha.label("sha"), _RUNS.c.worker_id, _RUNS.c.hardware_class, _RUNS.c.metric)
     .where(_RUNS.c.project_id == PROJECT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())
-    .limit(MODELLED_RUNS)
 )
+_OF_EXPERIMENTS_RUNS = _MODELLED_RUNS.where(_RUNS.c.experiment_id.is_not(None)).limit(MODELLED_RUNS)
+_OF_SEED_RUNS = _MODELLED_RUNS.where(_RUNS.c.experiment_id.is_(None)).limit(MODELLED_SEED_RUNS)
 _NEWEST_RUN = select(func.max(_RUNS.c.id)).where(_RUNS.c.project_id == PROJECT)
 _ABLATED = _ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ABLATE, _EXPERIMENTS.c.parent_sha.in_(SHAS))
 _OTHERS = aliased(_EXPERIMENTS)
@@ -144,11 +145,15 @@ def find_newest_run(session: Conn, project_id: int) -> int:
     return session.scalar(_NEWEST_RUN, {"project_id": project_id}) or 0
 
 
-def list_measured(session: Conn, project_id: int) -> list[MeasuredExperiment]:
-    """The newest MODELLED_RUNS experiments, the oldest first."""
-    rows = session.execute(_MODELLED, {"project_id": project_id}).all()[::-1]
+def list_measured(session: Conn, project_id: int, shas: Sequence[str]) -> list[MeasuredExperiment]:
+    """The newest MODELLED_RUNS experiments, and those that made these commits, the oldest first: where many older ones
+    are measured again, the newest runs are theirs."""
+    found = {row[0]: row for row in session.execute(_NEWEST_MODELLED, {"project_id": project_id})}
+    older = set(shas) - {row.commit_sha for row in found.values()}
+    found |= {row[0]: row for row in _run_batches(session, _MODELLED_COMMITS, "shas", sorted(older))}
+    rows = [found[number] for number in sorted(found)]
     done: dict[int, set[int]] = {}
-    for number, step in _run_batches(session, _DONE_STEPS, "ids", [row[0] for row in rows]):
+    for number, step in _run_batches(session, _DONE_STEPS, "ids", list(found)):
         done.setdefault(number, set()).add(step)
     return [
         MeasuredExperiment(
@@ -159,9 +164,10 @@ def list_measured(session: Conn, project_id: int) -> list[MeasuredExperiment]:
     ]  # fmt: skip
 
 
-def list_runs(session: Conn, project_id: int) -> Sequence[LabelledRow]:
-    """The newest MODELLED_RUNS runs that count, of all classes: `sha`, `worker_id`, `hardware_class`, `metric`."""
-    return session.execute(_MODELLED_RUNS, {"project_id": project_id}).all()
+def list_runs(session: Conn, project_id: int) -> list[LabelledRow]:
+    """The newest runs that count, of all classes: `sha`, `worker_id`, `hardware_class`, `metric`."""
+    of_project = {"project_id": project_id}
+    return [*session.execute(_OF_EXPERIMENTS_RUNS, of_project), *session.execute(_OF_SEED_RUNS, of_project)]
 
 
 def list_promising(

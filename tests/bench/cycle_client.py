@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ Json = dict[str, Any]
 
 REQUESTS = ("claim", "proposal", "heartbeat", "result")
 MAX_DRAFTS = 3
+RUN_TIME = timedelta(seconds=29)
 MAX_WORDS = 1_000  # characters of a hypothesis
 EDITED_LINES = (1, 1, 2, 5)
 PROGRAM = "train.py"
@@ -238,12 +240,14 @@ class Client:
     def _deliver(self, lease: Json, upload: Json) -> Json:
         upload["run"]["seed"] = lease["seed"]
         headers = {"Idempotency-Key": upload["run"]["id"]}
-        return self._connection.post(f"/leases/{lease['id']}/result", upload, _CREATED, **headers)
+        reply = self._connection.post(f"/leases/{lease['id']}/result", upload, _CREATED, **headers)
+        if reply["posterior"] is None:
+            raise CycleError(f"the run is no measurement: see {reply['url']}")
+        return reply
 
     def _make_run(self, sha: str, metric: float, **more: Any) -> Json:
-        moment = now().isoformat()
-        told = {"id": str(uuid4()), "commit_sha": sha, "metric": metric, "finished_at": moment}
-        return {**self._run, **told, **more}
+        times = {"started_at": (now() - RUN_TIME).isoformat(), "finished_at": now().isoformat()}
+        return {**self._run, **times, "id": str(uuid4()), "commit_sha": sha, "metric": metric, **more}
 
     def _make_result(self, parent_sha: str, drafted: Draft) -> Json:
         files = {PROGRAM: drafted.text}

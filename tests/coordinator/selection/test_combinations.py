@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 from random import Random
+from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
+from coordinator.db.database import Database
+from coordinator.models import Run, table_of
+from coordinator.selection import step_queries
 from coordinator.selection.additive_model import AdditiveModel, Prior, Row
 from coordinator.selection.combinations import (
     FIT_SHARE,
@@ -13,12 +19,13 @@ from coordinator.selection.combinations import (
     MIN_RUNS,
     MOST_CONSTANTS,
     MOST_STEPS,
+    Fit,
     Known,
     describe_commits,
     find_reference,
     limit_axes,
 )
-from coordinator.selection.step_queries import MeasuredExperiment
+from coordinator.selection.step_queries import MODELLED_RUNS, MeasuredExperiment
 from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Step, StepFate, StepReport
 from shared.findings import Paper
 from shared.leases import GrantedLease, ResultUpload
@@ -89,11 +96,10 @@ def test_what_is_named_does_not_decide_what_a_fit_costs() -> None:
 def test_a_model_is_fitted_again_when_it_can_have_grown_and_fits_take_little_of_the_time(
     new: int, age: float, is_due: bool
 ) -> None:
-    rows = [Row({"DEPTH": n % 4}, 1, "cpu", 3.3) for n in range(32)]
-    model = AdditiveModel(rows, {"DEPTH": 0}, Prior(0.01, 0.01, 0.01))
+    known = Known(AdditiveModel([Row({}, 1, "cpu", 3.3)], {}, Prior(0.01, 0.01, 0.01)), {}, {}, {})
     seconds = 1.0 if age in (0.5 / FIT_SHARE, 2 / FIT_SHARE) else 0.01
-    known = Known(model, {}, {}, {}, through_id=7, fitted_at=100.0, fit_seconds=seconds)
-    assert known.is_due(7 + new, 100.0 + age) is is_due
+    fit = Fit(known, 32, through_id=7, ended_at=100.0, seconds=seconds)
+    assert fit.is_due(7 + new, 100.0 + age) is is_due
 
 
 def measure(settings: dict[str, Setting]) -> float:
@@ -147,8 +153,32 @@ def author(project: str, make_worker: Callable[..., MiniWorker]) -> MiniWorker:
     return worker
 
 
+def test_that_too_little_was_measured_is_found_once(author: MiniWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_runs = Mock(wraps=step_queries.list_runs)
+    monkeypatch.setattr(step_queries, "list_runs", list_runs)
+    for _ in range(3):
+        author.release(author.claim_job(kinds=[JobKind.IMPROVE]))
+    assert list_runs.call_count == 1
+
+
+def test_a_model_learns_from_experiments_while_many_newcomers_measure_the_seed(
+    database: Database, author: MiniWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(author, claim(author, JobKind.IMPROVE), SEED | {"DEPTH": 6}, "DEPTH")
+    runs = table_of(Run)
+    with database.write() as session:
+        of_seed = dict(session.execute(select(runs).where(runs.c.experiment_id.is_(None)).limit(1)).one()._mapping)
+        rows = [of_seed | {"id": 10_000 + n, "uuid": uuid4()} for n in range(MODELLED_RUNS)]
+        session.execute(runs.insert(), rows)
+        read = step_queries.list_runs(session, of_seed["project_id"])
+        monkeypatch.setattr(step_queries, "_NEWEST_MODELLED", step_queries._NEWEST_MODELLED.limit(0))
+        (tried,) = step_queries.list_measured(session, of_seed["project_id"], [run.sha for run in read])
+    assert tried.settings == SEED | {"DEPTH": 6}, "the experiment of a run is read, however many came since"
+    assert sum(run.sha != of_seed["commit_sha"] for run in read) == 1 < len(read) < MODELLED_RUNS
+
+
 @pytest.mark.usefixtures("stays_whole")
-def test_what_is_drawn_as_gains_is_asked_for_together(http: TestClient, author: MiniWorker) -> None:
+def test_what_is_drawn_as_gains_is_asked_for_together(http: TestClient, database: Database, author: MiniWorker) -> None:
     first = author.claim_job(kinds=[JobKind.COMBINE])
     assert first.kind is JobKind.IMPROVE and "Too little was measured" in first.why
     author.release(first)
