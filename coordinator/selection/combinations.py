@@ -54,8 +54,8 @@ class Known(NamedTuple):
         return min(known, key=lambda one: (self.model.predict(self.commits[one.sha]), one.sha), default=None)
 
 
-class Fit(NamedTuple):
-    """What came of the last fit: nothing, where of the `runs` that were read too few were of experiments.
+class LastFit(NamedTuple):
+    """The outcome of a project's last fit: no model where too few of the `runs` that were read are of experiments.
 
     `through_id` is the newest run then, `seconds` the CPU time that it took, `ended_at` its end by the monotonic clock.
     """
@@ -78,7 +78,7 @@ class Fit(NamedTuple):
         return new >= self.runs // GROWTH or moment - self.ended_at > MAX_AGE_SECONDS
 
 
-_fits = CachePerDatabase[int, Fit](MAX_MODELS)
+_fits = CachePerDatabase[int, LastFit](MAX_MODELS)
 _fitting = Lock()
 
 
@@ -96,7 +96,7 @@ def read_model(session: Conn, project: Project) -> Known | None:
     try:
         began = thread_time()
         known, runs = _fit(session, project)
-        return kept.store(key, Fit(known, runs, newest, monotonic(), thread_time() - began)).known
+        return kept.store(key, LastFit(known, runs, newest, monotonic(), thread_time() - began)).known
     finally:
         _fitting.release()
 

@@ -19,8 +19,8 @@ from coordinator.selection.combinations import (
     MIN_RUNS,
     MOST_CONSTANTS,
     MOST_STEPS,
-    Fit,
     Known,
+    LastFit,
     describe_commits,
     find_reference,
     limit_axes,
@@ -98,7 +98,7 @@ def test_a_model_is_fitted_again_when_it_can_have_grown_and_fits_take_little_of_
 ) -> None:
     known = Known(AdditiveModel([Row({}, 1, "cpu", 3.3)], {}, Prior(0.01, 0.01, 0.01)), {}, {}, {})
     seconds = 1.0 if age in (0.5 / FIT_SHARE, 2 / FIT_SHARE) else 0.01
-    fit = Fit(known, 32, through_id=7, ended_at=100.0, seconds=seconds)
+    fit = LastFit(known, 32, through_id=7, ended_at=100.0, seconds=seconds)
     assert fit.is_due(7 + new, 100.0 + age) is is_due
 
 
