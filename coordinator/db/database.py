@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from coordinator.db.engine import SQLITE_MAPPED, SQLITE_NOT_MAPPED, begin_on_sqlite, is_disk_full, make_engine
+from coordinator.db.engine import begin_on_sqlite, is_disk_full, make_engine
 from coordinator.db.locks import AdvisoryLock
 from coordinator.models import Base
 
@@ -93,20 +93,6 @@ class Database:
         """A connection whose statements read each by itself. It costs half of what a session does."""
         with self._without_transaction.connect() as connection:
             yield connection
-
-    @contextmanager
-    def scan(self) -> Iterator[Session]:
-        """As `read`, to go through whole tables. SQLite then does not map its file: all of it would come to count as
-        this process's memory."""
-        with self.read() as session:
-            if self.backend != "sqlite":
-                yield session
-                return
-            session.execute(text(f"PRAGMA {SQLITE_NOT_MAPPED}"))
-            try:
-                yield session
-            finally:
-                session.execute(text(f"PRAGMA {SQLITE_MAPPED}"))
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -18,14 +18,10 @@ SQLITE_BUSY_SECONDS = 30
 SQLITE_STATEMENTS = 1_000
 """Compiled statements that a connection keeps; Python's default of 128 is less than a whole job needs."""
 
-SQLITE_MAPPED = "mmap_size = 1073741824"
-SQLITE_NOT_MAPPED = "mmap_size = 0"
-
 SQLITE_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
-    SQLITE_MAPPED,  # bytes of the file that are read in place; each commit of others empties the page cache
     "cache_size = -8192",  # KiB a connection may keep at hand of what it read and wrote; SQLite's own 2 MiB are too few
     "wal_autocheckpoint = 4000",  # pages of 4 KiB that may wait in the write-ahead log
 )

@@ -242,7 +242,7 @@ def hash_ranges(session: Session, project_id: int, ranges: Sequence[Range]) -> l
 def stream_lines(database: Database, project_id: int, size: int) -> Iterator[bytes]:
     """The leaves of the tree of `size`, a line each, read in short transactions."""
     for start in range(0, size, ENTRIES_AT_ONCE):
-        with database.scan() as session:
+        with database.read() as session:
             query = select(HistoryEntry.leaf).where(
                 HistoryEntry.project_id == project_id,
                 HistoryEntry.number.between(start, min(start + ENTRIES_AT_ONCE, size) - 1),

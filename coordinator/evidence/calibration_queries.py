@@ -267,6 +267,11 @@ def map_earlier_responses(
     return _read_responses(session, of_these) or _read_responses(session, earlier.limit(1))
 
 
+def is_any_calibrated(session: Conn, epoch: EpochRow) -> bool:
+    """Whether any worker of an epoch's class has a response."""
+    return session.execute(_select_responses(epoch.project_id, epoch.hardware_class).limit(1)).first() is not None
+
+
 def _select_responses(project_id: int, hardware_class: str) -> Select[*tuple[Any, ...]]:
     columns = (_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS)
     return select(_CALIBRATIONS.c.worker_id, *columns).where(

@@ -54,19 +54,21 @@ def store_run(
     if not origin.kind.is_evidence:
         return StoredRun(run_id, refresh_posteriors(session, contract, report.commit_sha, hardware_class))
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
+    is_newcomer = is_measured and worker.response is None
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
-    if made is None or (is_measured and worker.response is None):
+    if made is None or (is_newcomer and not calibration_queries.is_any_calibrated(session, epoch)):
         sha, found = report.commit_sha, list[str]()
-        if is_measured and worker.response is None:
+        if is_newcomer:
             found = epochs.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, sha)
         elif is_measured:
             found = epochs.place_checkers(session, contract, epoch, worker, run_id, sha)
         changed = dict.fromkeys([sha, *found])
         first, *_ = [refresh_posteriors(session, contract, one, hardware_class) for one in changed]
-    elif is_measured:
-        assert report.metric is not None and worker.response is not None
+    elif is_measured:  # nobody else measured the commit, so it calibrates no newcomer
+        assert report.metric is not None
+        response = worker.response or epoch.find_unknown(contract)
         shift = epoch.shift(origin.seed_throughput, origin.pace)
-        offset = worker.response.offset_at(report.metric, shift)
+        offset = response.offset_at(report.metric, shift)
         own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, offset, trust.trust)
         own = own._replace(kind=origin.kind)
         model = make_model(contract, epoch.noise_sd, epoch.effects)

@@ -28,7 +28,7 @@ def export_results(
     ] = None,
 ) -> Response:
     """A `results.tsv` of the original autoresearch form; an imported session's rows are as they were, byte for byte."""
-    with database.scan() as session:
+    with database.read() as session:
         project = projects.get_project(session, name)
         chosen = service.choose_class(session, project, hardware_class)
         lines = service.export_results(database, session, project, chosen)
@@ -45,7 +45,7 @@ def export_table(
 ) -> Response:
     """A project's experiments, runs, findings, citations or promotions, as JSON lines, CSV or Parquet: all of them, or
     by filters those of experiments that fit."""
-    with database.scan() as session:
+    with database.read() as session:
         project = projects.get_project(session, name)
         filters = asked.to_filters(project_id=project.id, first_class=asked.hardware_class)
         rows = service.export_table(database, session, project, table, format, filters)

@@ -59,7 +59,7 @@ def _list_batches(
     model, number = ROWS[table], "id" if table is ExportTable.EXPERIMENTS else "experiment_id"
     last: Mapping[str, Any] | None = None
     while True:
-        with database.scan() as session:
+        with database.read() as session:
             rows = queries.list_rows(session, table, project.id, last, through, BATCH_ROWS)
             if table is ExportTable.EXPERIMENTS:
                 rows = _add_published(session, project, rows)
@@ -138,7 +138,7 @@ def _write_results(
     columns = spelled if is_of_form else names
     head = "" if is_of_form else f"{header}\n"
     while True:
-        with database.scan() as session:
+        with database.read() as session:
             rows = queries.list_results(session, project_id, hardware_class, last_run, BATCH_ROWS)
         if not rows:
             return

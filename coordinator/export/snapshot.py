@@ -63,7 +63,7 @@ def write_snapshot(
         while not (unfinished / SNAPSHOT_DATABASE).exists():
             follow_decisions(database, SETTLE_SECONDS)
             history.append_pending(database)
-            with database.scan() as session:
+            with database.read() as session:
                 project = projects.get_project(session, project_name)
                 if settings_of(project).data_licence is DataLicence.UNSTATED:
                     raise SnapshotError(

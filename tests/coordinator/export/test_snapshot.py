@@ -87,18 +87,18 @@ def reseal(folder: Path) -> None:
 
 
 class BusyDatabase(Database):
-    """A database into which a result comes just before the first two scans."""
+    """A database into which a result comes just before the first two reads."""
 
     results = 2
 
     @contextmanager
-    def scan(self) -> Iterator[Session]:
+    def read(self) -> Iterator[Session]:
         if self.results:
             self.results -= 1
             with self.write() as session:
                 past = History(session, projects.get_project(session, "tiny"))
                 past.measure(past.add_worker(), past.project.root_sha, 3.3)
-        with super().scan() as session:
+        with super().read() as session:
             yield session
 
 
