@@ -50,7 +50,7 @@ QUESTION_PARTS = {
     "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.75, at_first=(0.792, 0.077)),
     "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.07, at_first=(0.75, 0.217)),
     "nineteenth": Goal(0.79, 0.07, at_first=(0.75, 0.111)),
-    "twentieth": Goal(0.73, 0.15, at_first=(0.654, 0.163)), "twenty-first": Goal(0.59, 0.12, at_first=(0.563, 0.113)),
+    "twentieth": Goal(0.73, 0.15, at_first=(0.654, 0.163)), "twenty-first": Goal(0.65, 0.12, at_first=(0.563, 0.113)),
     "twenty-second": Goal(0.59, 0.1, at_first=(0.5, 0.096)), "twenty-third": Goal(0.82, 0.18, (0.824, 0.176)),
     "twenty-fourth": Goal(0.88, 0.12, (0.882, 0.118)),
 }  # fmt: skip
