@@ -101,7 +101,7 @@ class Features(NamedTuple):
     is_replaced: float
 
 
-WEIGHTS = Features(-4.1, 2.8, 1.6, 1.1, -1.7, -2.0, 2.6, 1.5, -5.7, -0.4, -1.4, -2.0, -1.6, -2.0)
+WEIGHTS = Features(-4.1, 2.8, 1.6, 1.1, -1.6, -2.0, 2.6, 1.5, -5.7, -0.4, -1.4, -2.0, -1.6, -2.0)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
