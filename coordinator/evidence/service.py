@@ -70,7 +70,7 @@ def store_run(
         shift = epoch.shift(origin.seed_throughput, origin.pace)
         offset = response.offset_at(report.metric, shift)
         own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, offset, trust.trust)
-        own = own._replace(kind=origin.kind)
+        own = own._replace(kind=origin.kind, is_placed=worker.response is not None)
         model = make_model(contract, epoch.noise_sd, epoch.effects)
         first = store_first(session, contract, model, made, hardware_class, own)
     if not origin.kind.makes_experiment:
