@@ -77,7 +77,7 @@ def test_the_key_of_a_result_is_needed(make_worker: Callable[..., MiniWorker]) -
 
 def test_methods(http: TestClient) -> None:
     answer = http.get(f"/api/v1/leases/{uuid4()}/heartbeat")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
     assert http.get("/api/v1/leases", params={"project": "nothing"}).status_code == 404
 
 
