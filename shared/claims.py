@@ -69,17 +69,17 @@ def _say_runs(posterior: Posterior) -> str:
 
 def _say_result(posterior: Posterior) -> str:
     mean, sd, runs = posterior.effect_mean, posterior.effect_sd, _say_runs(posterior)
-    if posterior.standing is Standing.REJECTED:
+    if posterior.standing == Standing.REJECTED:
         return "without a result: a maintainer rejected it"
     if mean is None or sd is None:
         return f"{format_measure(posterior.metric_mean, posterior.metric_sd)} ({runs}, nothing to compare it with)"
-    if posterior.standing is Standing.HELD:
+    if posterior.standing == Standing.HELD:
         return f"{format_effect(mean, sd)} ({runs}, held for a maintainer's decision)"
     provisional = ", provisional" if posterior.runs == 1 else ""
     if posterior.verdict in (Verdict.IMPROVED, Verdict.WORSE):
-        side = "better" if posterior.verdict is Verdict.IMPROVED else "worse"
+        side = "better" if posterior.verdict == Verdict.IMPROVED else "worse"
         return f"{side} by {format_measure(abs(mean), sd)} ({runs}{provisional})"
-    said = "no change that matters" if posterior.verdict is Verdict.NO_CHANGE else "unresolved"
+    said = "no change that matters" if posterior.verdict == Verdict.NO_CHANGE else "unresolved"
     return f"{said}, {format_effect(mean, sd)} ({runs})"
 
 
