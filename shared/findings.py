@@ -177,12 +177,14 @@ class ClassEvidence(Message):
 
 
 class Trend(StrEnum):
-    """Change of the evidence since the finding was written. `overturned`: the verdict is another."""
+    """Change of the evidence since the finding was written. `overturned`: the verdict is another; `decided`: there was
+    none, and there is one now."""
 
     AS_WRITTEN = "as_written"
     STRENGTHENED = "strengthened"
     WEAKENED = "weakened"
     OVERTURNED = "overturned"
+    DECIDED = "decided"
 
 
 class EvidenceChange(Message):

@@ -46,8 +46,16 @@ class Written(NamedTuple):
 
     @property
     def side(self) -> float:
-        """-1 for a claimed gain, 1 for a claimed loss."""
-        return -1.0 if self.mean < 0 else 1.0
+        """-1 for a claimed gain, 1 for a claimed loss, 0 where neither is claimed."""
+        return {Verdict.IMPROVED: -1.0, Verdict.WORSE: 1.0}.get(self.verdict or Verdict.UNRESOLVED, 0.0)
+
+    def lean(self, mean: float, before: float) -> float:
+        """How much more a mean says what is claimed than the one before it did; where no change is, by their sizes."""
+        return self.side * (mean - before) if self.side else abs(before) - abs(mean)
+
+    def tell(self, trend: Trend) -> tuple[Trend, str]:
+        """The trend of a claim and its word; what left it open is followed by what comes later, and no more."""
+        return (trend, trend.capitalize()) if self.verdict in CONCLUDED else (Trend.AS_WRITTEN, "Followed")
 
 
 def judge(written: Written | None, now: Posterior | None, sign: float) -> Trend:
@@ -57,8 +65,12 @@ def judge(written: Written | None, now: Posterior | None, sign: float) -> Trend:
     is_other = now.verdict != written.verdict and {now.verdict, written.verdict} <= CONCLUDED
     if is_other or now.dispute is Dispute.REFUTED:
         return Trend.OVERTURNED
-    gained = written.side * (sign * now.effect_mean - written.mean)
-    if gained < -now.effect_sd or now.standing is Standing.SUSPECT or now.dispute is Dispute.CONTESTED:
+    if now.standing is Standing.SUSPECT or now.dispute is Dispute.CONTESTED:
+        return Trend.WEAKENED
+    if written.verdict not in CONCLUDED:
+        return Trend.DECIDED if now.verdict in CONCLUDED else Trend.AS_WRITTEN
+    gained = written.lean(sign * now.effect_mean, written.mean)
+    if gained < -now.effect_sd:
         return Trend.WEAKENED
     if gained > now.effect_sd or now.effect_sd < STRENGTHENED_BELOW * written.sd:
         return Trend.STRENGTHENED
@@ -76,10 +88,11 @@ def list_run_changes(
             continue
         if metrics:
             before = fmean(metrics)
-            against = written.side * sign * (run.read_as - before) < -noise_sd
-            trend = Trend.WEAKENED if against else Trend.STRENGTHENED
+            difference = sign * (run.read_as - before)
+            against = written.lean(difference, 0.0) < -noise_sd
+            trend, word = written.tell(Trend.WEAKENED if against else Trend.STRENGTHENED)
             measured = f"{format_measure(run.read_as, noise_sd)}, after {format_measure(before, noise_sd)}"
-            words = f"{trend.capitalize()} by run {run.run_id} of {run.worker}: {measured}."
+            words = f"{word} by run {run.run_id} of {run.worker}: {measured}."
             yield EvidenceChange(trend=trend, words=words, run_id=run.run_id, at=times[run.run_id])
         metrics.append(run.read_as)
 
@@ -91,11 +104,11 @@ def list_rival_changes(written: Written, rivals: Iterable[RivalRow], sign: float
             continue
         is_ablation = experiment.kind == JobKind.ABLATE
         effect = sign * posterior.effect_mean * (-1 if is_ablation else 1)  # to take a gain out makes it worse
-        agrees = posterior.verdict != Verdict.NO_CHANGE and effect * written.side > 0
-        trend = Trend.STRENGTHENED if agrees else Trend.WEAKENED
+        agrees = effect * written.side > 0 if posterior.verdict != Verdict.NO_CHANGE else not written.side
+        trend, word = written.tell(Trend.STRENGTHENED if agrees else Trend.WEAKENED)
         did = "took it out again" if is_ablation else "did the same from another parent"
         came = f"{posterior.verdict.replace('_', ' ')}, {format_effect(posterior.effect_mean, posterior.effect_sd)}"
-        words = f"{trend.capitalize()} by experiment {experiment.id}, which {did}: {came}."
+        words = f"{word} by experiment {experiment.id}, which {did}: {came}."
         yield EvidenceChange(trend=trend, words=words, experiment_id=experiment.id, at=experiment.created_at)
 
 

@@ -15,6 +15,7 @@ from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.papers import Written, judge, list_rival_changes
 from coordinator.models import CommitPosterior, Experiment, Project
 from coordinator.records import digest
+from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
 from shared.formatting import format_measure
@@ -22,8 +23,10 @@ from shared.protocol import API_PREFIX, now
 from shared.workers import Role, TokenScope
 from tests.coordinator.findings.conftest import Author
 from tests.support.databases import ON_ONE_ENGINE
-from tests.support.messages import make_proposal
+from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History
+
+EXPORT = f"{API_PREFIX}/projects/tiny/export/findings.jsonl"
 
 
 def read(http: TestClient, finding_id: int) -> Paper:
@@ -83,6 +86,12 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
     )
     words = [read(http, number).words for number in (template, typed)]
     assert "(one run, provisional)" in words[0].claim and words[0].caveats.startswith("One run")
+    assert "better by" in words[0].claim and "better by" in words[1].claim
+    with database.read() as session:
+        project = session.query(Project).one()
+        pack = compose_pack(session, PackRequest(project, project.root_sha, HARDWARE.hardware_class, "", [])).text
+    said = [json.loads(line)["claim"] for line in http.get(EXPORT).text.splitlines()]
+    assert said == [one.claim for one in words] and words[1].claim in pack, "the same words from rows of tables"
     for number in (template, typed):
         for volunteer in ("grace", "joan"):
             author.measure(number, 3.31, volunteer)
@@ -91,7 +100,7 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
         known = paper.summary.posterior
         assert known is not None and known.effect_mean is not None and known.effect_sd is not None and known.runs == 3
         size = format_measure(abs(known.effect_mean), known.effect_sd)
-        exported = http.get(f"{API_PREFIX}/projects/tiny/export/findings.jsonl")
+        exported = http.get(EXPORT)
         doors = {
             "summary": paper.summary.claim,
             "words": paper.words.claim,
@@ -110,7 +119,7 @@ def test_the_numbers_of_a_claim_follow_the_evidence_at_every_door(
     assert read(http, template).words.caveats == "3 runs; 2 other volunteers measured it, too."
     crashed = read(http, author.write("D 1 -> 2", claim="D at 2: {result}", axis="D", metric=None)).words.claim
     assert crashed == "D at 2: not measured (crashed)"
-    assert f'"{crashed}"' in http.get(f"{API_PREFIX}/projects/tiny/export/findings.jsonl").text
+    assert f'"{crashed}"' in http.get(EXPORT).text
     with database.read() as session:
         made = digest.make(session, session.query(Project).one(), digest.name_week(now()))
     asked = [one["text"] for one in http.get(f"{API_PREFIX}/topics/tiny/b").json()["follow_ups"]]
@@ -251,6 +260,7 @@ def test_what_was_slow_and_lost_is_told_apart(http: TestClient, database: Databa
 
 
 GAIN = Written(-0.02, 0.005, Verdict.IMPROVED)
+NOTHING, OPEN = Written(0.0004, 0.005, Verdict.NO_CHANGE), Written(-0.004, 0.005, Verdict.UNRESOLVED)
 
 
 def posterior(effect: float, sd: float = 0.005, **changes: Any) -> Posterior:
@@ -302,6 +312,34 @@ def test_taking_the_step_out_again_speaks_for_or_against_it(one: RivalRow, trend
     (change,) = list_rival_changes(GAIN, [one], sign=1.0)
     assert (change.trend, change.experiment_id) == (trend, 31)
     assert change.words.startswith(trend.capitalize())
+
+
+@pytest.mark.parametrize(
+    ("written", "later", "trend"),
+    [
+        (NOTHING, posterior(-0.001, verdict=Verdict.NO_CHANGE), Trend.AS_WRITTEN),
+        (NOTHING, posterior(0.0002, sd=0.001, verdict=Verdict.NO_CHANGE), Trend.STRENGTHENED),
+        (NOTHING, posterior(-0.007, verdict=Verdict.UNRESOLVED), Trend.WEAKENED),
+        (NOTHING, posterior(0.007, verdict=Verdict.UNRESOLVED), Trend.WEAKENED),
+        (NOTHING, posterior(-0.02), Trend.OVERTURNED),
+        (OPEN, posterior(0.007, verdict=Verdict.UNRESOLVED), Trend.AS_WRITTEN),
+        (OPEN, posterior(-0.004, sd=0.001, verdict=Verdict.UNRESOLVED), Trend.AS_WRITTEN),
+        (OPEN, posterior(0.02, verdict=Verdict.WORSE), Trend.DECIDED),
+    ],
+)
+def test_what_claims_no_change_and_what_claims_nothing_have_no_side(
+    written: Written, later: Posterior, trend: Trend
+) -> None:
+    assert judge(written, later, sign=1.0) is trend
+
+
+def test_no_change_is_borne_out_by_no_change_and_what_is_open_by_nothing() -> None:
+    rivals = [rival(0.0, Verdict.NO_CHANGE, is_ablation=False), rival(-0.02, Verdict.IMPROVED, is_ablation=False)]
+    said = [change.trend for change in list_rival_changes(NOTHING, rivals, sign=1.0)]
+    assert said == [Trend.STRENGTHENED, Trend.WEAKENED]
+    changes = list(list_rival_changes(OPEN, rivals, sign=1.0))
+    assert [one.trend for one in changes] == [Trend.AS_WRITTEN] * 2
+    assert all(one.words.startswith("Followed by experiment 31, which did") for one in changes)
 
 
 def test_what_is_not_concluded_says_nothing() -> None:
