@@ -335,7 +335,7 @@ class EvidenceRun(Message):
     """A run of the commit. `read_as` is its metric less the worker's offset; `trust` is its worker's when it came.
 
     `counts` is false without a metric, and while a quarantine keeps the run out. `is_in_posterior`: an author's run
-    leaves the posterior once enough others measured the commit.
+    leaves the posterior once enough others measured the commit, and so does a run that stands apart from theirs.
     """
 
     run_id: Count

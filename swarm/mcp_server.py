@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from shared.experiments import Posterior, Verdict
 from shared.findings import FindingSummary
-from shared.formatting import format_effect, format_measure
+from shared.formatting import count_noun, format_effect, format_measure
 from shared.mistakes import describe_first
 from shared.protocol import Message
 from shared.records import Record
@@ -130,12 +130,12 @@ class _Tools:
         topic = self._client.get_topic(self._choose(project), axis)
         one = topic.summary
         lines = [
-            f"{one.axis}: {one.experiments} experiments, {one.improved} improved, {one.no_change} no change, "
-            f"{one.worse} worse, {one.unresolved} unresolved, {one.failed} failed"
+            f"{one.axis}: {count_noun(one.experiments, 'experiment')}, {one.improved} improved, "
+            f"{one.no_change} no change, {one.worse} worse, {one.unresolved} unresolved, {one.failed} failed"
         ]
         lines += [
-            f"{pool.direction}: {format_effect(pool.mean, pool.sd)} over {pool.experiments} experiments, "
-            f"{pool.hardware_class or 'all hardware'}"
+            f"{pool.direction}: {format_effect(pool.mean, pool.sd)} over "
+            f"{count_noun(pool.experiments, 'experiment')}, {pool.hardware_class or 'all hardware'}"
             for pool in topic.pools
         ]
         lines += [f"untested: {untested.value} ({untested.why})" for untested in topic.untested[:3]]

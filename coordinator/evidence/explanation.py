@@ -197,8 +197,9 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
     if others:
         yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
     if others and len(case.selected) < len(by_others):
-        left_out = count_noun(len(by_others) - len(case.selected), "run")
-        yield f"So is {left_out} by volunteers who stand apart from the others, or were contradicted of late."
+        many = len(by_others) - len(case.selected)
+        also = f"So {'is' if many == 1 else 'are'} {count_noun(many, 'run')}"
+        yield f"{also} by volunteers who stand apart from the others, or were contradicted of late."
     yield from _explain_verdict(case, case.derived)
     yield from _explain_standing(case, case.derived)
 

@@ -197,15 +197,15 @@ def _side_of(outcome: LabelledRow) -> bool | None:
 
 def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
     """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
-    groups: defaultdict[tuple[str | None, AxisDirection], list[tuple[float, float]]] = defaultdict(list)
+    groups: defaultdict[tuple[str | None, AxisDirection], list[TopicEffect]] = defaultdict(list)
     for effect in effects:
         if effect.standing not in DOUBTED and effect.sd > 0:
             for name in (effect.hardware_class, None):
-                groups[name, effect.direction].append((effect.mean, effect.sd))
+                groups[name, effect.direction].append(effect)
     for (name, direction), members in sorted(groups.items(), key=_by_class):
         if len(members) >= MIN_POOLED:
-            counts = {"direction": direction, "hardware_class": name, "experiments": len(members)}
-            yield view_of(TopicPool, pool(members), **counts)
+            counts = {"hardware_class": name, "experiments": len({one.experiment_id for one in members})}
+            yield view_of(TopicPool, pool([(one.mean, one.sd) for one in members]), direction=direction, **counts)
 
 
 def _by_class(group: tuple[tuple[str | None, AxisDirection], object]) -> tuple[bool, str, str]:

@@ -158,7 +158,8 @@ def _name_best(request: PackRequest, known: CandidateSet | None) -> Iterator[Lin
     if measured:
         _, best = min(measured, key=lambda pair: pair[0])
         metric = format_measure(best.metric_mean or 0.0, best.metric_sd or 0.0)
-        yield Line(f"The best so far is #{best.experiment_id}: {metric}, {best.standing}, {_say_runs(best.runs)}.")
+        standing = str(best.standing).replace("_", " ")
+        yield Line(f"The best so far is #{best.experiment_id}: {metric}, {standing}, {_say_runs(best.runs)}.")
 
 
 def _name_classes(request: PackRequest, quoted: Sequence[str]) -> dict[str, str]:
@@ -254,9 +255,11 @@ def _describe_model(model: Known, sign: float) -> Iterator[Line]:
         numbers = ((value, effect) for value, effect in one.effects if type(value) in (int, float))
         gaps = ", ".join(gap.value for gap in list_gaps({float(value): effect for value, effect in numbers}))
         beyond = f"; untried: {gaps}" if gaps else ""
+        start = "files without it" if one.reference is None else repr(one.reference)
+        found = "best expected at" if sign * one.effect < 0 else "no gain expected of another value, least loss of"
         yield Line(
-            f"{one.name}: {100 * one.share:.0f} % of what is explained; best expected at {one.best!r}, "
-            f"{format_effect(one.effect, one.sd)} against {one.reference!r}; {count_noun(one.values, 'value')}{beyond}"
+            f"{one.name}: {100 * one.share:.0f} % of what is explained; {found} {one.best!r}, "
+            f"{format_effect(one.effect, one.sd)} against {start}; {count_noun(one.values, 'value')}{beyond}"
         )
 
 

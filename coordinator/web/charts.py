@@ -292,7 +292,7 @@ def _draw_effect(effect: TopicEffect, scale: Scale) -> Bar:
 def _draw_pool(pool: TopicPool, scale: Scale) -> Bar:
     differ = f"; their true effects differ by about {pool.between_sd:.2g}" if pool.between_sd else ""
     outliers = f"; {count_noun(pool.outliers, 'outlier')} without weight" if pool.outliers else ""
-    detail = f"{pool.experiments} together{differ}{outliers}"
+    detail = f"{count_noun(pool.experiments, 'experiment')} together{differ}{outliers}"
     return scale.draw(
         f"all {pool.direction}", format_effect(pool.mean, pool.sd), "pool", pool.mean, pool.sd, detail=detail
     )

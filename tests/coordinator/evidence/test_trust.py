@@ -1,6 +1,7 @@
 """Trust in a real coordinator: records, replications that are due, anchors, and what comes of a refuted result."""
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 from typer.testing import CliRunner
 
@@ -307,7 +308,7 @@ def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -
 
 
 @ON_ONE_ENGINE
-def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Village) -> None:
+def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Village, http: TestClient) -> None:
     sha = village.invent("ada", 3.2)
     village.measure("dan", sha, 3.1)
     village.measure("bo", sha, 3.2)
@@ -317,5 +318,10 @@ def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Vill
     assert village.posterior(sha).metric_mean == pytest.approx(3.2, abs=0.01), "dan's has no part in it"
     told = village.explain(sha)
     assert [run.is_in_posterior for run in told.runs] == [False, False, True, True]
-    assert any("1 run by volunteers who stand apart" in sentence for sentence in told.story)
+    assert any("So is 1 run by volunteers who stand apart" in sentence for sentence in told.story)
+    page = http.get("/experiments/1").text
+    assert page.count("left out because others checked the commit") == 1, "the author's, and not dan's, who checked it"
+    assert page.count(", left out") == 2
+    village.measure("dan", sha, 3.1)
+    assert any("So are 2 runs by volunteers" in sentence for sentence in village.explain(sha).story)
     village.check_numbers()

@@ -20,8 +20,8 @@ from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
 
 
-def read(http: TestClient, slug: str) -> Topic:
-    response = http.get(f"{API_PREFIX}/topics/tiny/{slug}")
+def read(http: TestClient, slug: str, project: str = "tiny") -> Topic:
+    response = http.get(f"{API_PREFIX}/topics/{project}/{slug}")
     assert response.status_code == 200, response.text
     return Topic.model_validate_json(response.content)
 
@@ -68,12 +68,18 @@ def test_a_topic_tells_the_metric_at_each_value_and_what_other_projects_found(
         other.measure(worker, other.project.root_sha, 3.3)
         for value in ("96", "192"):
             proposal = make_proposal(f"WIDTH 64 -> {value}").model_copy(update={"axis": "Width", "value": value})
-            other.add_experiment(worker, other.project.root_sha, 3.0, proposal)
+            made = other.add_experiment(worker, other.project.root_sha, 3.0, proposal)
+        other.hardware = HARDWARE.model_copy(update={"cores": 4})
+        more_cores = other.add_worker("joan-2", "joan")
+        for sha, metric in ((other.project.root_sha, 3.3), (made.commit_sha, 3.0)):
+            other.measure(more_cores, sha, metric)
     (elsewhere,) = read(http, "width").elsewhere
     assert (elsewhere.summary.project, elsewhere.summary.experiments, elsewhere.metric) == ("other", 2, "val_bpb")
-    assert elsewhere.is_lower_better and [pool.experiments for pool in elsewhere.pools] == [2]
+    assert elsewhere.is_lower_better and [pool.experiments for pool in elsewhere.pools] == [2], "of three effects"
+    assert len(read(http, "width", "other").effects) == 3
     page = http.get("/topics/tiny/width").text
     assert "val_bpb by value" in page and "64: the reference; 128: " in page and 'href="/topics/other/width"' in page
+    assert ", 2 experiments" in page
 
 
 def test_topics_are_listed_by_their_newest_experiment(http: TestClient, author: Author) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
@@ -12,6 +13,8 @@ from coordinator.experiments.lookup import TriedExperiment
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, is_negative, weigh_age, weigh_evidence
 from coordinator.models import Citation, CommitPosterior, Finding, Project
 from coordinator.selection import context_pack, quoted_findings
+from coordinator.selection.additive_model import AdditiveModel, Prior, Row
+from coordinator.selection.combinations import Known
 from coordinator.selection.context_pack import (
     MAX_TOKENS,
     Line,
@@ -288,10 +291,21 @@ def test_a_draft_gets_another_text_and_all_get_what_a_colleague_would_say(
         assert text.count(HARDWARE.hardware_class) == 1 and estimate_tokens(text) <= MAX_TOKENS
     assert "> - LR at 0.361: The best so far, 0.34, is the highest that was tried." in improve
     assert "Constants that none of the 13 findings looked at is about: DEPTH (8)" in improve
-    assert "## What a model of all runs expects" in improve and "LR: " in improve
+    assert "## What a model of all runs expects" in improve and "LR: " in improve and "best expected at 0.34" in improve
     assert "## Directions explored so far" in draft and "Lr: 13 experiments" in draft and "expects" not in draft
     assert "(#12)" in draft and "13 experiments" not in improve
     assert "> - The best so far is #12: 2.86" in improve and improve.count("held for a maintainer's decision") == 1
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_value_that_is_expected_to_be_worse_than_the_reference_is_called_no_best(sign: float) -> None:
+    rows = [Row({"BIAS": True} if n % 2 else {"RATE": 0.02}, 1, "a class", (0.01, 0.03)[n % 2]) for n in range(40)]
+    model = AdditiveModel([*rows, Row({}, 1, "a class", 0.02)], {"BIAS": False}, Prior(0.001, 0.02, 0.01))
+    known = Known(model, {"BIAS": False}, {}, {})
+    told = {line.text.split(":")[0]: line.text for line in context_pack._describe_model(known, sign)}
+    less, more = ("−", "+") if sign > 0 else ("+", "−")
+    assert f"no gain expected of another value, least loss of True, {more}0.0" in told["BIAS"]
+    assert f"best expected at 0.02, {less}0.0" in told["RATE"] and "against files without it" in told["RATE"]
 
 
 def test_one_topic_does_not_fill_the_pack() -> None:
