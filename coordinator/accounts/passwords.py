@@ -100,12 +100,15 @@ class Joined(NamedTuple):
 
 
 def join(
-    database: Database, asked: SignUp, rules: JoinRules, address: str | None, password: str, browser: str
-) -> Joined:
+    database: Database, attempts: PasswordAttempts, asked: SignUp, rules: JoinRules, address: str | None, password: str,
+    browser: str,
+) -> Joined:  # fmt: skip
     """Make an account for somebody with a browser, with a password if one is given, and begin a session.
 
-    Raises as `accounts.service.sign_up`, and PasswordUnsuitableError.
+    Raises as `accounts.service.sign_up`, and PasswordUnsuitableError, SignInBusyError.
     """
+    if password:  # its hash costs as much as one that is tried, also where the name turns out to be taken
+        attempts.count(asked.name, address)
     hashed = hash_password(asked.name, password) if password else None
     with database.write() as session:
         account = sign_up(session, asked, rules, address)

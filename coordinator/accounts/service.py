@@ -122,7 +122,8 @@ def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | No
     if asked.name in RESERVED_NAMES:
         raise NameReservedError("It looks like the name of somebody who runs this swarm. Choose another.")
     address_sha256 = hash_address(address) or LOCAL_ADDRESS
-    lock_hashes(session, [address_sha256])  # sign-ups from one address are counted one after the other
+    # Sign-ups from one address are counted one after the other, and of two for one name the second finds the first.
+    lock_hashes(session, [address_sha256, hash_token(asked.name)])
     if queries.count_sign_ups(session, address_sha256, now() - timedelta(hours=1)) >= rules.per_hour:
         raise SignUpBusyError("Try again later, or ask a maintainer for a token.")
     if queries.find_volunteer(session, asked.name) is not None:

@@ -29,6 +29,10 @@ class AdvisoryLock(IntEnum):
     """Entries of histories get their places by one transaction at a time."""
     EPOCHS = 7_305_802_119
     """The estimates of an epoch are made by one process at a time."""
+    ACTIONS = 7_305_802_120
+    """Actions of people are carried out one after the other: their rules look at more rows than they change."""
+    BRANCHES = 7_305_802_121
+    """Whether there is room for one more active branch is asked by one transaction at a time."""
 
 
 _LOCK = text("select pg_advisory_xact_lock(number) from unnest(cast(:numbers as bigint[])) as number")

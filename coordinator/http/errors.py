@@ -8,11 +8,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, IntegrityError
 from starlette.exceptions import HTTPException as RoutingError
 from starlette.routing import Match
 
-from coordinator.db.engine import UNAVAILABLE_ERRORS
+from coordinator.db.engine import POSTGRESQL_TAKEN, UNAVAILABLE_ERRORS
 from coordinator.http.headers import get_request_id, list_headers
 from coordinator.http.prefix import read_path, root
 from shared.mistakes import describe_mistake
@@ -98,6 +98,12 @@ class DatabaseUnavailableError(
     """The database does not answer, is full, or has too many writers. Nothing was stored; try again."""
 
 
+class ChangedMeanwhileError(
+    SwarmError, status=409, title="Somebody else stored the same at that moment", headers={"Retry-After": "1"}
+):
+    """Another request came first with what there may be once. Nothing of this one was stored; look, then try again."""
+
+
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """Render a problem document."""
     content = problem.model_dump(mode="json", exclude_none=True) | {"type": f"{root()}{problem.type}"}
@@ -112,6 +118,7 @@ def install_error_handlers(app: FastAPI) -> None:
     for unavailable in UNAVAILABLE_ERRORS:
         app.add_exception_handler(unavailable, _on_unavailable)
     app.add_exception_handler(DataError, _on_unstorable)
+    app.add_exception_handler(IntegrityError, _on_integrity)
     app.add_exception_handler(Exception, _on_crash)
 
 
@@ -161,6 +168,14 @@ def _list_methods(request: Request) -> list[str]:
 def _on_unavailable(request: Request, error: Exception) -> Response:
     log.error("database unavailable", method=request.method, path=request.url.path, error=repr(error))
     return _on_swarm_error(request, DatabaseUnavailableError("Nothing of this request was stored. Try again shortly."))
+
+
+def _on_integrity(request: Request, error: Exception) -> Response:
+    """On PostgreSQL what was free when a request looked may be taken when it stores. SQLite has one writer."""
+    if getattr(getattr(error, "orig", None), "sqlstate", None) != POSTGRESQL_TAKEN:
+        return _on_bug(request, error)
+    log.warning("taken meanwhile", method=request.method, path=request.url.path, error=repr(error))
+    return _on_swarm_error(request, ChangedMeanwhileError("Nothing of this request was stored. Look, then try again."))
 
 
 def _on_unstorable(request: Request, error: Exception) -> Response:

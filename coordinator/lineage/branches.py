@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
 from coordinator.db.engine import Conn
+from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.events import service as events
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage.commits import find_commit
@@ -162,7 +163,8 @@ def check_name_free(session: Session, project_id: int, name: str) -> None:
 
 
 def has_room(session: Conn, project_id: int, rules: Diversity) -> bool:
-    """Whether the contract allows one more active branch."""
+    """Whether the contract allows one more active branch, until the transaction ends."""
+    lock_until_commit(session, AdvisoryLock.BRANCHES)
     return [row.state for row in list_branch_rows(session, project_id)].count(BranchState.ACTIVE) < rules.max_branches
 
 
@@ -173,7 +175,6 @@ def request_branch(
     sha = request.from_sha or project.root_sha
     if find_commit(session, project.id, sha) is None:
         raise NotFoundError(f"{project.name} has no commit {sha}.")
-    check_name_free(session, project.id, request.name)
     state = admit(session, project.id, rules, volunteer_id)
     if state is None:
         raise TooManyBranchesError(
@@ -185,6 +186,7 @@ def request_branch(
 
 def admit(session: Conn, project_id: int, rules: Diversity, volunteer_id: int) -> BranchState | None:
     """The state of a branch that an account would name now: a newcomer's is a proposal. None where it may name none."""
+    lock_until_commit(session, AdvisoryLock.BRANCHES)  # branches that one account names at once are counted in turn
     is_open = Branch.state.in_((BranchState.ACTIVE, BranchState.PROPOSED))
     own = select(func.count()).where(Branch.project_id == project_id, Branch.volunteer_id == volunteer_id, is_open)
     if (session.scalar(own) or 0) >= _allowed(rules):

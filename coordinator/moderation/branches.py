@@ -74,6 +74,7 @@ def _paused(*, is_paused: bool) -> State:
 
 
 def _get(session: Session, project: str, name: str) -> Branch:
+    service.take_turn(session)
     return get_branch_by_name(session, get_project(session, project), name)
 
 

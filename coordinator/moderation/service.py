@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
 from coordinator.accounts.permissions import Permission, check_role
+from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.events import audit
 from coordinator.events.audit import Actor, State
 from coordinator.evidence import held
@@ -53,6 +54,12 @@ class NotUndoableError(SwarmError, status=409, title="The action cannot be undon
     """Only the newest state can be taken back: first undo what was done to the same subject since."""
 
 
+def take_turn(session: Session) -> None:
+    """Wait until no other action of a person is under way. It comes before all that an action looks at, so that of two
+    at once the second sees what the first did, whatever rows each changes."""
+    lock_until_commit(session, AdvisoryLock.ACTIONS)
+
+
 def change(
     session: Session, actor: Actor, action: AuditAction, subject: SubjectKind, key: str, changes: State, reason: str
 ) -> AuditEntry:
@@ -64,6 +71,7 @@ def change(
 def _change(
     session: Session, actor: Actor, action: AuditAction, subject: SubjectKind, key: str, changes: State, reason: str
 ) -> AuditEntry:
+    take_turn(session)
     before = _read(session, subject, key, changes)
     if before == changes:
         raise NothingChangesError(f"The {subject} {key} is like that already.")
@@ -74,6 +82,7 @@ def _change(
 def undo(session: Session, actor: Actor, entry_id: int, reason: str) -> AuditEntry:
     """Take an action back: its subject gets the values from before. Raises NotUndoableError where it was taken back
     already, or has other values by now."""
+    take_turn(session)
     entry = audit.lock_entry(session, entry_id)
     action, subject = AuditAction(entry.action), SubjectKind(entry.subject)
     check_role(actor.role, PERMISSIONS[action])
@@ -142,6 +151,7 @@ def retract_papers(session: Session, actor: Actor, name: str, reason: str) -> Au
     """Retract the published papers of an account, at most the 1,000 newest; undoing it restores the same ones. Raises
     NothingChangesError where there is none."""
     check_role(actor.role, PERMISSIONS[AuditAction.RETRACT_PAPERS])
+    take_turn(session)
     ids = findings.list_published(session, accounts.get_account(session, name).id)
     if not ids:
         raise NothingChangesError(f"{name} has no published paper.")
@@ -201,6 +211,7 @@ def label_token(session: Session, actor: Actor, token_id: int, label: str) -> Au
 def _change_token(
     session: Session, actor: Actor, action: AuditAction, token_id: int, changes: State, reason: str
 ) -> AuditEntry:
+    take_turn(session)
     owner = SUBJECTS[SubjectKind.TOKEN].read(session, str(token_id))["account"]
     check_role(actor.role, Permission.WORK if owner == actor.name else PERMISSIONS[action])
     return _change(session, actor, action, SubjectKind.TOKEN, str(token_id), changes, reason)
@@ -233,6 +244,7 @@ def create_maintainer(session: Session, actor: Actor, name: str, reason: str) ->
     """Make an account a maintainer, and the account if need be; returns a sign-in link's secret.
     Raises NameInvalidError."""
     check_role(actor.role, PERMISSIONS[AuditAction.SET_ROLE])
+    take_turn(session)
     if accounts.find_or_add_account(session, name).role != Role.MAINTAINER:
         set_role(session, actor, name, Role.MAINTAINER, reason)
     return create_link(session, actor, name, reason).secret
@@ -260,6 +272,7 @@ def decide_held(
 ) -> AuditEntry:  # fmt: skip
     """Decide on a result that is held; None takes a decision back. Raises NotHeldError."""
     check_role(actor.role, PERMISSIONS[AuditAction.DECIDE_HELD])
+    take_turn(session)
     held.check_decidable(session, projects.get_project(session, project), sha, hardware_class)
     key, changes = f"{project}/{sha}/{hardware_class}", {"decision": decision}
     return change(session, actor, AuditAction.DECIDE_HELD, SubjectKind.HELD, key, changes, reason)

@@ -88,7 +88,9 @@ def join(
     name, rules = name.strip().lower(), JoinRules.of(request.app.state.settings)
     try:
         asked = accounts.read_sign_up(name, invitation.strip() or None)
-        joined = passwords.join(database, asked, rules, address, password, _read_browser(request))
+        joined = passwords.join(
+            database, request.app.state.attempts, asked, rules, address, password, _read_browser(request)
+        )
     except SwarmError as error:
         problem = f"{error.title}. {error.detail}"
         return _render_join(request, error.status, name=name, invitation=invitation, problem=problem)

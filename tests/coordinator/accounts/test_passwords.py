@@ -16,12 +16,19 @@ from coordinator.accounts.passwords import (
     set_password,
 )
 from coordinator.accounts.permissions import AccountSuspendedError
-from coordinator.accounts.service import SignInInvalidError, add_token, find_or_add_volunteer
+from coordinator.accounts.service import (
+    JoinRules,
+    NameTakenError,
+    SignInInvalidError,
+    add_token,
+    find_or_add_volunteer,
+)
 from coordinator.accounts.sessions import Visit, find_visit, list_sessions, start_session
 from coordinator.db.database import Database
 from coordinator.models import Password
+from coordinator.settings import Joining
 from shared.protocol import now, use_clock
-from shared.workers import TokenScope
+from shared.workers import SignUp, TokenScope
 
 GOOD, OTHER = "correct horse battery", "staple of another kind"
 AT_HOME, AWAY = "203.0.113.7", "198.51.100.9"
@@ -93,6 +100,27 @@ def test_an_account_that_does_not_exist_takes_as_long(
             passwords.sign_in(database, attempts, name, GOOD, AT_HOME, "test")
     shapes = {known.rsplit("$", 2)[0] for known in hashed}
     assert len(hashed) == 2 and len(shapes) == 1, "the same work with the same parameters"
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_password_of_a_name_that_is_taken_counts_as_tried(
+    database: Database, attempts: PasswordAttempts, good_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(passwords._hasher, "hash", lambda given: made.append(given) or good_hash)  # type: ignore[func-returns-value]
+    asked, rules = SignUp(name="ada"), JoinRules(Joining.OPEN, 20)
+
+    def join(password: str = GOOD) -> None:
+        passwords.join(database, attempts, asked, rules, AWAY, password, "test")
+
+    for _ in range(10):
+        with pytest.raises(NameTakenError):
+            join()
+    with pytest.raises(SignInBusyError):
+        join()
+    assert len(made) == 10
+    with pytest.raises(NameTakenError):
+        join(password="")
 
 
 def test_one_address_does_not_lock_an_account_for_another(attempts: PasswordAttempts) -> None:

@@ -1,0 +1,126 @@
+"""Two actions at the same moment on PostgreSQL, where both look before either has stored. SQLite has one writer."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
+
+from coordinator.accounts.service import JoinRules, read_sign_up, sign_up, view_accounts
+from coordinator.db.database import Database
+from coordinator.events.audit import Actor
+from coordinator.moderation import branches, queue, service
+from coordinator.projects.service import request_branch
+from coordinator.settings import Joining
+from shared.moderation import QueueAction, QueueRequest
+from shared.projects import BranchRequest
+from shared.workers import Role
+from tests.support.accounts import Person, code_of, make_person
+from tests.support.databases import IS_WAITED_FOR
+
+WHY = {"reason": "because"}
+CONSOLE = Actor("root")
+
+pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+class AtOnce:
+    """Carries out an action, and another one before the first is committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __call__(self, first: Callable[[Session], object], second: Callable[[], httpx.Response]) -> httpx.Response:
+        """The answer to the second, which has ended or waits for the first when that is committed."""
+        with ThreadPoolExecutor() as threads:
+            with self._database.write() as session:
+                first(session)
+                session.flush()
+                answer = threads.submit(second)
+                while not (answer.done() or session.scalar(IS_WAITED_FOR)):
+                    sleep(0.01)
+            return answer.result()
+
+
+@pytest.fixture
+def at_once(database: Database) -> AtOnce:
+    return AtOnce(database)
+
+
+@pytest.fixture
+def boss(database: Database, http: TestClient) -> Person:
+    return make_person(database, http, "boss", Role.MAINTAINER)
+
+
+def test_two_maintainers_at_once_leave_one(at_once: AtOnce, database: Database, http: TestClient, boss: Person) -> None:
+    make_person(database, http, "other", Role.MAINTAINER)
+    refused = at_once(
+        lambda session: service.set_role(session, CONSOLE, "other", Role.VOLUNTEER, "because"),
+        lambda: boss.post("/accounts/boss/role", WHY | {"role": "volunteer"}),
+    )
+    assert code_of(refused) == (409, "last-maintainer")
+
+
+def test_two_people_at_once_settle_a_thing_once(
+    at_once: AtOnce, database: Database, http: TestClient, boss: Person
+) -> None:
+    for name in ("new", "newer"):
+        make_person(database, http, name, is_pending=True)
+
+    def act(action: QueueAction, *names: str, **more: str) -> Callable[[Session], object]:
+        asked = QueueRequest(items=[f"account:{name}" for name in names], action=action, reason="because", **more)
+        return lambda session: queue.act(session, CONSOLE, asked)
+
+    def send(action: str, *names: str, **more: str) -> Callable[[], httpx.Response]:
+        items = [f"account:{name}" for name in names]
+        return lambda: boss.post("/queue/actions", WHY | {"items": items, "action": action} | more)
+
+    assigned = at_once(act(QueueAction.ASSIGN, "new", assignee="boss"), send("assign", "newer", "new", assignee="boss"))
+    assert code_of(assigned) == (409, "nothing-changes"), "the first mark of a thing is made once"
+    settled = at_once(act(QueueAction.APPROVE, "new"), send("suspend", "newer", "new"))
+    assert code_of(settled) == (404, "item-settled")
+
+
+def test_limits_of_a_project_hold_for_two_at_once(
+    at_once: AtOnce, database: Database, http: TestClient, project: str, boss: Person
+) -> None:
+    path = f"/projects/{project}/branches"
+    for name in ("a", "b"):
+        assert boss.post(path, {"name": name, "theme": "A way."}).status_code == 201
+    over = at_once(
+        lambda session: branches.set_share(session, CONSOLE, project, "a", 0.5, "because"),
+        lambda: boss.post(f"{path}/b/share", WHY | {"share": 0.5}),
+    )
+    assert code_of(over) == (409, "shares-exceeded")
+    with database.read() as session:
+        (account,) = view_accounts(session, None, 1, "boss").items
+    for name in ("a", "b"):
+        assert boss.post(f"{path}/{name}/pause", WHY).status_code == 200
+
+    def name_branch(name: str) -> Callable[[Session], object]:
+        return lambda session: request_branch(session, account.id, project, BranchRequest(name=name, theme="A way."))
+
+    def send(name: str) -> Callable[[], httpx.Response]:
+        return lambda: boss.post(path, {"name": name, "theme": "Another way."})
+
+    assert code_of(at_once(name_branch("c"), send("c"))) == (409, "branch-exists")
+    assert code_of(at_once(name_branch("d"), send("e"))) == (409, "too-many-branches"), "two an account"
+
+
+def test_a_name_is_given_once_to_two_at_once(at_once: AtOnce, project: str, boss: Person) -> None:
+    rules = JoinRules(Joining.OPEN, 20)
+    taken = at_once(
+        lambda session: sign_up(session, read_sign_up("ada", None), rules, "203.0.113.5"),
+        lambda: boss.post("/accounts", {"name": "ada"}),
+    )
+    assert code_of(taken) == (409, "name-taken")
+    path = f"/projects/{project}/branches"
+    assert boss.post(path, {"name": "a", "theme": "A way."}).status_code == 201
+    taken = at_once(
+        lambda session: branches.rename(session, CONSOLE, project, "a", "b", "because"),
+        lambda: boss.post(path, {"name": "b", "theme": "A way."}),
+    )
+    assert code_of(taken) == (409, "changed-meanwhile") and taken.headers["retry-after"] == "1"
