@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from worker.sandbox.confinement import DYNAMIC_UIDS
+
 _OWN = re.compile(r"swarm-(?:run|agent|container|scratch)-(\d+)-\w+")
 
 
@@ -17,14 +19,18 @@ def make_scratch(kind: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def clear_leftovers() -> int:
-    """Remove this user's folders whose processes have ended, as after `kill -9`; return how many."""
+    """Remove this user's folders whose processes have ended, as after `kill -9`; return how many.
+
+    For root, those that were given to a run's own user id are among them.
+    """
     count = 0
+    own = {0, *DYNAMIC_UIDS} if os.geteuid() == 0 else {os.geteuid()}
     for folder in Path(tempfile.gettempdir()).glob("swarm-*"):
         found = _OWN.fullmatch(folder.name)
         if found is None or psutil.pid_exists(int(found[1])):
             continue
         try:
-            is_own = folder.lstat().st_uid == os.geteuid() and folder.is_dir() and not folder.is_symlink()
+            is_own = folder.lstat().st_uid in own and folder.is_dir() and not folder.is_symlink()
         except OSError:  # another worker was quicker
             continue
         if is_own:
