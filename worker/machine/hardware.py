@@ -83,14 +83,14 @@ def detect_machine(
     kind, _, index = device.partition(":")
     if kind != "cuda" or not index.isdecimal():
         raise HardwareError(f"there is no device {device!r}: use `--device cpu`, or `--gpu N`")
-    if torch.version.endswith("+cpu"):
-        raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
     if "+rocm" in torch.version or "+xpu" in torch.version:
         raise HardwareError(
             f"torch {torch.version} is not for NVIDIA's GPUs, and only these can be used yet: use `--device cpu`"
         )
     report = _ask_driver(driver)
     found = find_gpu(report, int(index))
+    if torch.version.endswith("+cpu"):
+        raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
     _require_whole(found)
     if torch.cuda_major is not None and torch.cuda_major >= 13 and found.capability < OLDEST_OF_CUDA_13:
         capability = ".".join(map(str, found.capability))

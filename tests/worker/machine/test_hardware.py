@@ -200,7 +200,10 @@ def test_old_cards_work_with_a_torch_that_has_code_for_them() -> None:
     detect_machine("cuda:0", 1, FakeDriver((replace(OLD, capability=(7, 5)),)), CUDA_13)
 
 
-def test_torch_without_cuda_is_refused_before_the_driver_is_asked() -> None:
+def test_torch_without_cuda_is_refused_where_there_is_a_gpu_for_it() -> None:
+    absent = FakeDriver((), error=DriverError("no NVIDIA driver answers"))
+    with pytest.raises(HardwareError, match="no NVIDIA driver"):  # no other torch would help
+        detect_machine("cuda:0", 1, absent, TorchBuild("2.13.0+cpu"))
     with pytest.raises(HardwareError, match="install a CUDA build, or use `--device cpu`"):
         detect_machine("cuda:0", 1, FakeDriver((H100,)), TorchBuild("2.13.0+cpu"))
 
