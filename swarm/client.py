@@ -3,6 +3,7 @@
 It ignores unknown fields of a newer coordinator, as the API's promise asks of clients (docs/api.md).
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -240,8 +241,10 @@ class Client:
         try:
             yield
         except httpx.HTTPError as error:
+            reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
             raise CoordinatorError(
-                f"{self.url} cannot be reached: {str(error).rstrip('.')}. Is the coordinator running?"
+                f"{self.url} cannot be reached: {reason.rstrip('.')}. Is the coordinator running, and is this its "
+                "address (--coordinator or SWARM_COORDINATOR_URL)?"
             ) from error
 
     def _check(self, response: httpx.Response) -> None:

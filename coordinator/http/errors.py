@@ -16,7 +16,7 @@ from coordinator.db.engine import POSTGRESQL_TAKEN, UNAVAILABLE_ERRORS
 from coordinator.http.headers import get_request_id, list_headers
 from coordinator.http.prefix import read_path, root
 from shared.mistakes import describe_mistake
-from shared.protocol import PROBLEM_MEDIA_TYPE, Problem, clean_text
+from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem, clean_text
 
 log = structlog.get_logger()
 Found = TypeVar("Found")
@@ -153,7 +153,10 @@ def _on_routing_error(request: Request, error: Exception) -> Response:
         headers = {"Allow": ", ".join(_list_methods(request))}
     if request.method == "OPTIONS" and "Allow" in headers:
         return Response(status_code=204, headers=headers)
-    problem = kind(f"{request.method} {read_path(request.scope)} is not here; see /docs for what is.").to_problem()
+    path = read_path(request.scope)
+    prefix, api, _ = path.partition(f"{API_PREFIX}/")
+    advice = f"does the coordinator's address end before {prefix}?" if prefix and api else "see /docs for what is."
+    problem = kind(f"{request.method} {path} is not here; {advice}").to_problem()
     actual = {"title": str(error.detail), "status": error.status_code}
     return problem_response(problem.model_copy(update=actual), headers=headers)
 

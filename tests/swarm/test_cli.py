@@ -182,7 +182,7 @@ def test_mistakes_are_one_clear_line(swarm: Swarm) -> None:
         (["show", "999"], "There is no experiment 999"),
         (["lineage", "ffffffff"], "no commit ffffffff"),
         (["export", "/proc/nowhere"], "cannot write"),
-        (["records", "--coordinator", "http://127.0.0.1:9"], "cannot be reached"),
+        (["records", "--coordinator", "http://127.0.0.1:9"], "reached: Connection refused. Is"),
     ):
         done = swarm(*arguments)
         assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1, done.output

@@ -308,7 +308,12 @@ def raise_for_problem(url: str, status: int, headers: Headers, content: bytes, a
         raise Unreachable(f"{url} cannot answer now: {reason}", read_retry_after(headers))
     if status >= 400 and problem is not None:
         raise Rejected(status, problem.code, reason)
-    raise UnexpectedReply(f"{url} answered with HTTP {status} and no reason; is it a coordinator?")
+    if 300 <= status < 400 and (there := headers.get("Location", "").partition(API_PREFIX)[0][:200]):
+        raise UnexpectedReply(f"{url} redirects to {there}: if that is the coordinator's address, give it instead")
+    raise UnexpectedReply(
+        f"{url} answered with HTTP {status} and no reason; is it a coordinator, and does its address begin with the "
+        "right one of http:// and https://?"
+    )
 
 
 def answered_at(headers: Headers) -> datetime | None:
@@ -321,6 +326,8 @@ def explain(error: Exception) -> str:
     words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     if "certificate is not yet valid" in words or "certificate has expired" in words:
         words += " (is this machine's clock right?)"
+    if "WRONG_VERSION_NUMBER" in words:
+        words = "what answers there does not speak HTTPS; does its address begin with http://?"
     return words
 
 

@@ -115,7 +115,10 @@ def _refuse_loss(url: str, owner: str = "") -> None:
     except Unauthorized:  # worth nothing here; it is kept all the same
         return
     except ClientError as error:
-        raise SettingsError(f"whose token {path} holds cannot be asked, so it is kept: {error}") from error
+        raise SettingsError(
+            f"whose token {path} holds cannot be asked: {error}. Correct the address (--coordinator), or give "
+            f"--replace too, which keeps it as {KEPT}"
+        ) from error
     if known != owner:
         raise SettingsError(
             f"this machine is logged in as {known} already, and {path} may be the only one of its account's tokens: "

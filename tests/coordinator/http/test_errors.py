@@ -47,3 +47,14 @@ def test_a_character_that_cannot_be_stored_is_found_in_the_address(
     answer = http.get(address)
     assert answer.status_code == 422 and answer.json()["type"] == "/problems/request-invalid", answer.text
     assert [mistake["where"] for mistake in answer.json()["errors"]] == where
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("/nowhere/api/v1/leases", "does the coordinator's address end before /nowhere?"),
+        ("/api/v1/nowhere", "see /docs for what is."),
+    ],
+)
+def test_an_address_with_a_path_too_many_is_said_to_be_one(http: TestClient, address: str, advice: str) -> None:
+    assert http.post(address).json()["detail"] == f"POST {address} is not here; {advice}"

@@ -98,7 +98,13 @@ def test_versions_that_do_not_fit_are_told_with_what_to_do(theirs: dict[str, Any
         (problem(429, "too-many"), Unreachable, "Because"),
         (httpx.Response(404, text="<html>Not here"), UnexpectedReply, "is it a coordinator"),
         (httpx.Response(401, text="log in to the hotel's network"), UnexpectedReply, "is it a coordinator"),
-        (httpx.Response(302, headers={"Location": "http://elsewhere.test"}), UnexpectedReply, "302"),
+        (
+            httpx.Response(301, headers={"Location": "https://swarm.test/api/v1/leases"}),
+            UnexpectedReply,
+            "http://swarm.test redirects to https://swarm.test: if that",
+        ),
+        (httpx.Response(302), UnexpectedReply, "302"),
+        (httpx.Response(400, text="HTTP request to an HTTPS server"), UnexpectedReply, "http:// and https://"),
         (httpx.Response(200, text="<html>Welcome to the hotel"), UnexpectedReply, "no ClaimReply"),
         (httpx.Response(200, json={"lease": 7, "surprise": 1}), UnexpectedReply, "no ClaimReply"),
         (
@@ -202,6 +208,15 @@ def test_a_certificate_out_of_its_time_hints_at_the_clock() -> None:
 
     with pytest.raises(Unreachable, match="is this machine's clock right"):
         client_of(refuse).claim(claim_request())
+
+
+def test_https_of_a_coordinator_that_speaks_http_names_the_address() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
+
+    with pytest.raises(Unreachable, match="does not speak HTTPS; does its address begin with http://") as caught:
+        client_of(refuse).claim(claim_request())
+    assert "_ssl" not in str(caught.value)
 
 
 def test_a_token_that_was_changed_meanwhile_is_read_again() -> None:

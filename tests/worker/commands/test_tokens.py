@@ -99,6 +99,8 @@ def test_no_login_loses_another_accounts_token_unasked(
     before, other = first.token, empty.token.get_secret_value()
     for done in (first.log_in(other), first.tell("login", "--new", "linus"), first.log_in("ABCD-EFGH-JKMN")):
         assert done.returncode == 4 and "logged in as grace already" in done.stderr and "--replace" in done.stderr
+    closed = first.tell("login", "--new", "linus", "--coordinator", "http://127.0.0.1:9")
+    assert closed.returncode == 4 and "refused. Correct the address (--coordinator), or give --replace" in closed.stderr
     assert first.token == before
     assert first.log_in(before).returncode == 0, "its own again"
     done = first.log_in(other, "--replace")
