@@ -82,7 +82,8 @@ class TopicEffect(Message):
 class TopicPool(Message):
     """A random-effects mean of the effects in one direction, in a hardware class or (None) in all of them.
 
-    `between_sd` is the sd of the true effects, which differ as the steps do; `outliers` are left out of the mean.
+    `between_sd` is the sd of the true effects, which differ as the steps do; `outliers` are left out of the mean. What
+    is pooled is what the runs tell, while each `TopicEffect` is drawn towards what is expected of any effect.
     """
 
     direction: AxisDirection

@@ -154,6 +154,25 @@ def make_model(contract: Contract, noise_sd: float | None, effects: Mapping[str,
     return Model(noise_sd or given.noise_sd, given.effect_sd, known, is_assumed)
 
 
+def map_measured_effects(
+    session: Conn, contract: Contract, project_id: int, parents: Mapping[str, str], hardware_class: str
+) -> dict[str, Normal]:
+    """The effects of commits as their own runs tell them, by commit, of those whose `parents` were measured, too.
+
+    Each posterior holds what was expected of its effect: many of them taken together would say that as often as they
+    are, and these do not.
+    """
+    noise_sd = find_model(session, contract, project_id, hardware_class).noise_sd
+    measured = queries.map_measurements(session, list(parents), hardware_class, contract)
+    above = queries.map_posteriors(session, list(set(parents.values())), hardware_class)
+    effects = {}
+    for sha, runs in measured.items():
+        own, parent = agreement.estimate(_list_deciding(runs) or runs, noise_sd), above.get(parents[sha])
+        if parent is not None and parent.standing != Standing.REJECTED:
+            effects[sha] = Normal(own.mean - parent.metric_mean, hypot(own.sd, parent.metric_sd))
+    return effects
+
+
 def _store(
     session: Conn, commits: Sequence[CommitRow], derived: Mapping[str, DerivedPosterior], hardware_class: str
 ) -> set[str]:

@@ -9,6 +9,7 @@ from fastapi import Query
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import LabelledRow
+from coordinator.evidence import posteriors
 from coordinator.experiments.filters import FilterQuery
 from coordinator.experiments.listing import keep_having
 from coordinator.findings import paper_queries, queries, service, topic_counts
@@ -113,7 +114,9 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     found = topic_counts.find_topic(session, project.id, slug)
     row = must_find(found, f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign
-    effects = _view_effects(session, slug, paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS))
+    rows = paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)
+    effects = _view_effects(session, slug, rows)
+    measured = list(_measure_effects(session, project, rows, effects))
     sides: dict[bool | None, list[int]] = {True: [], False: [], None: []}
     outcomes = paper_queries.list_outcomes(session, project.id, slug, MAX_FINDINGS)
     failed = [outcome.value for outcome in outcomes if outcome.failure is not None]
@@ -124,8 +127,8 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     papers = {side: [summaries[one] for one in found if one in summaries] for side, found in sides.items()}
     proposing = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
     return Topic(
-        summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(effects)),
-        levels=list(_estimate_levels(effects)), elsewhere=_list_elsewhere(session, project, slug),
+        summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(measured)),
+        levels=list(_estimate_levels(measured)), elsewhere=_list_elsewhere(session, project, slug),
         gains=paper_queries.count_gains(session, project.id, slug), findings_for=papers[True],
         findings_against=papers[False], open_findings=papers[None], untested=list(list_untested(effects, sign, failed)),
         follow_ups=service.view_follow_ups(session, proposing), as_of=now(),
@@ -177,7 +180,8 @@ def _list_elsewhere(session: Session, project: Project, slug: str) -> list[Topic
     found = []
     for other, row in sorted(known, key=lambda pair: -pair[1].experiments):
         objective = projects.contract_of(other).objective
-        effects = _view_effects(session, slug, paper_queries.list_effects(session, other.id, slug, MAX_EFFECTS))
+        rows = paper_queries.list_effects(session, other.id, slug, MAX_EFFECTS)
+        effects = _measure_effects(session, other, rows, _view_effects(session, slug, rows))
         pools = [one for one in _pool_effects(effects) if one.hardware_class is None]
         summary, is_lower = _view_summary(row, other.name), objective.sign > 0
         found.append(TopicElsewhere(summary=summary, metric=objective.metric, is_lower_better=is_lower, pools=pools))
@@ -195,7 +199,23 @@ def _side_of(outcome: LabelledRow) -> bool | None:
     return False if outcome.verdict in (Verdict.WORSE, Verdict.NO_CHANGE) or outcome.failure is not None else None
 
 
-def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
+def _measure_effects(
+    session: Session, project: Project, rows: Sequence[LabelledRow], effects: Sequence[TopicEffect]
+) -> Iterator[TopicEffect]:
+    """The effects as their own runs tell them, so that together they do not say over and over what was expected."""
+    groups: defaultdict[str, list[tuple[LabelledRow, TopicEffect]]] = defaultdict(list)
+    for row, effect in zip(rows, effects, strict=True):
+        groups[row.hardware_class].append((row, effect))
+    for name, members in groups.items():
+        parents = {row.commit_sha: row.parent_sha for row, _ in members}
+        contract = projects.contract_of(project)
+        measured = posteriors.map_measured_effects(session, contract, project.id, parents, name)
+        for row, effect in members:
+            if (found := measured.get(row.commit_sha)) is not None:
+                yield effect.model_copy(update={"mean": found.mean, "sd": found.sd})
+
+
+def _pool_effects(effects: Iterable[TopicEffect]) -> Iterator[TopicPool]:
     """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
     groups: defaultdict[tuple[str | None, AxisDirection], list[TopicEffect]] = defaultdict(list)
     for effect in effects:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
@@ -15,6 +16,7 @@ from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.protocol import API_PREFIX, Page
 from shared.topics import GainFates, Topic, TopicSummary
 from tests.coordinator.findings.conftest import Author
+from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
@@ -80,6 +82,29 @@ def test_a_topic_tells_the_metric_at_each_value_and_what_other_projects_found(
     page = http.get("/topics/tiny/width").text
     assert "val_bpb by value" in page and "64: the reference; 128: " in page and 'href="/topics/other/width"' in page
     assert ", 2 experiments" in page
+
+
+@ON_ONE_ENGINE
+def test_effects_are_taken_together_as_their_runs_tell_them(
+    http: TestClient, database: Database, tmp_path: Path
+) -> None:
+    """Each experiment's own number says little against the little that is expected; nine that agree say much."""
+    seed = write_seed(tmp_path / "seed", name="shy")
+    contract = (seed / "swarm.toml").read_text().replace("effect_sd = 0.05", "effect_sd = 0.002")
+    (seed / "swarm.toml").write_text(contract)
+    with database.write() as session:
+        history = History(session, create_project(session, seed)[0])
+        worker = history.add_worker("ada-1", "ada")
+        for _ in range(9):
+            history.measure(worker, history.project.root_sha, 3.3)
+        for _ in range(9):
+            proposal = make_proposal("WIDTH 64 -> 96").model_copy(update={"axis": "WIDTH", "value": "96"})
+            history.add_experiment(worker, history.project.root_sha, 3.28, proposal)
+    topic = read(http, "width", "shy")
+    assert all(-0.005 < one.mean < 0 for one in topic.effects), "each was drawn towards what was expected"
+    (pool,) = (one for one in topic.pools if one.hardware_class is None)
+    assert pool.mean == pytest.approx(-0.02, abs=0.0005) and 0.0015 < pool.sd < 0.003
+    assert [(one.value, round(one.mean, 3)) for one in topic.levels] == [(64.0, 0.0), (96.0, -0.02)]
 
 
 def test_topics_are_listed_by_their_newest_experiment(http: TestClient, author: Author) -> None:
