@@ -16,6 +16,7 @@ export function tellTimes(root) {
   const now = Date.now();
   for (const element of root.querySelectorAll("time")) {
     const text = ago(Date.parse(element.dateTime), now);
+    element.title ||= element.textContent;
     if (element.textContent !== text) element.textContent = text;
   }
 }
