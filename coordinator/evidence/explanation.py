@@ -217,11 +217,13 @@ def _explain_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[
         yield f"Together that makes {together}."
         return
     gain = Normal(-case.contract.objective.sign * derived.effect.mean, derived.effect.sd)
-    chance = 1 - gain.probability_below(0.0)
+    chance, least = 1 - gain.probability_below(0.0), case.contract.objective.min_effect
+    inside = gain.probability_below(least) - gain.probability_below(-least)
     reasons = {
         Verdict.IMPROVED: f"it is a gain with probability {_percent(chance)}",
         Verdict.WORSE: f"it is a loss with probability {_percent(1 - chance)}",
-        Verdict.NO_CHANGE: f"the difference is below {case.contract.objective.min_effect:g}, which would matter",
+        Verdict.NO_CHANGE: f"the difference is below {least:g}, which would matter, with probability "
+        f"{_percent(inside)}",
     }
     reason = reasons.get(derived.verdict, f"it is a gain with probability {_percent(chance)}, which leaves it open")
     effect = format_effect(derived.effect.mean, derived.effect.sd)
@@ -234,8 +236,9 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
     if derived.milestone is None or chance is None:
         return
     asked = f"{_percent(statistics.SURE_OF_MILESTONES)} is asked for"
-    since = f"Since the last verified commit above it {format_effect(derived.milestone.mean, derived.milestone.sd)}"
-    yield f"{since} was gained, with probability {_percent(chance)} more than {case.contract.objective.min_effect:g}."
+    since = format_effect(derived.milestone.mean, derived.milestone.sd)
+    likely = f"a gain of more than {case.contract.objective.min_effect:g} with probability {_percent(chance)}"
+    yield f"Against the last verified commit above it, or the seed, {since}: {likely}."
     if derived.standing is Standing.VERIFIED:
         checkers = count_noun(derived.checkers, "volunteer")
         yield f"It is verified: {asked}, and {checkers} besides its author measured it."

@@ -1,5 +1,9 @@
 """Trust in a real coordinator: records, replications that are due, anchors, and what comes of a refuted result."""
 
+import re
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
@@ -8,9 +12,12 @@ from typer.testing import CliRunner
 from coordinator.cli import app
 from coordinator.db.database import Database
 from coordinator.evidence import quarantine
+from coordinator.evidence.explanation import _explain_verdict
+from coordinator.evidence.statistics import Normal
 from coordinator.models import Event, Project, Run
 from coordinator.records import service as records
 from shared.events import EventKind
+from shared.experiments import Verdict
 from shared.runs import RunLimit
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.swarm_data import History
@@ -305,6 +312,19 @@ def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -
     village.measure("cy", wonder, 2.4)
     assert village.posterior(wonder).standing == "corroborated" and village.list_due("dan") == []
     village.check_numbers()
+
+
+@ON_ONE_ENGINE
+def test_a_loss_is_not_told_as_something_that_was_gained(village: Village) -> None:
+    story = " ".join(village.explain(village.invent("ada", 3.33)).story)
+    assert re.search(r"above it, or the seed, \+0\.0\d+ ± 0\.\d+: a gain of more than 0.002 with probability ", story)
+
+
+def test_no_change_is_told_with_its_probability() -> None:
+    case: Any = SimpleNamespace(contract=SimpleNamespace(objective=SimpleNamespace(sign=-1.0, min_effect=0.002)))
+    derived: Any = SimpleNamespace(metric=Normal(3.2, 0.001), effect=Normal(0.001, 0.0005), verdict=Verdict.NO_CHANGE)
+    (told,) = _explain_verdict(case, derived)
+    assert told.endswith("since the difference is below 0.002, which would matter, with probability 97.72 %.")
 
 
 @ON_ONE_ENGINE

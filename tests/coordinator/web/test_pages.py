@@ -177,7 +177,7 @@ def test_a_stream_tells_only_what_differs() -> None:
 @ON_ONE_ENGINE
 def test_an_experiment_whole(http: TestClient, past: list[int]) -> None:
     page = get_page(http, f"/experiments/{past[0]}")
-    for words in ("A larger step learns more", "Drawn by Thompson sampling", "No change beyond the noise", "−0.0100"):
+    for words in ("A larger step learns more", "Drawn by Thompson sampling", "No change beyond the noise", ">−0.01<"):
         assert words in page
     assert '<span class="line added">+' in page and "bubblewrap" in page and "not verified yet" in page
     assert '"is_parent": true' in page and "One run; see the numbers." in page
