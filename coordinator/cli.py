@@ -118,6 +118,7 @@ def _serve(settings: "CoordinatorSettings", listener: socket.socket, snapshot: s
     import uvicorn
 
     from coordinator.app import CoordinatorServer, create_app, search_garbage_seldom
+    from coordinator.http.heads import BoundedHeads
 
     config = uvicorn.Config(
         create_app(settings, snapshot),
@@ -125,6 +126,7 @@ def _serve(settings: "CoordinatorSettings", listener: socket.socket, snapshot: s
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         forwarded_allow_ips=settings.trusted_proxies,
         access_log=False,
+        http=BoundedHeads,
     )
     search_garbage_seldom()
     _announce(settings.base_url, f"{snapshot}, read only, " if snapshot else "")
@@ -140,6 +142,7 @@ def _serve_processes(settings: "CoordinatorSettings", listener: socket.socket, p
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    from coordinator.http.heads import BoundedHeads
     from coordinator.http.logs import configure_logs
 
     class Supervisor(Multiprocess):
@@ -154,6 +157,7 @@ def _serve_processes(settings: "CoordinatorSettings", listener: socket.socket, p
         "coordinator.app:create_replica", factory=True, workers=processes, log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         forwarded_allow_ips=settings.trusted_proxies, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
+        http=BoundedHeads,
     )  # fmt: skip
     configure_logs(settings.log_format)
     with TemporaryDirectory(prefix="swarm-metrics-") as folder:

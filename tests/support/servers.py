@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from coordinator.app import CoordinatorServer
+from coordinator.http.heads import BoundedHeads
 from shared.protocol import API_PREFIX
 
 START_SECONDS = 120.0
@@ -23,7 +24,9 @@ class RunningServer:
     def __init__(self, app: FastAPI) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, http=BoundedHeads
+        )
         self._server = CoordinatorServer(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
 

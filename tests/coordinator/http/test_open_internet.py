@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from coordinator.app import create_app
-from coordinator.settings import CoordinatorSettings
+from coordinator.http.heads import MAX_HEAD_BYTES
+from coordinator.settings import MIB, CoordinatorSettings
 from tests.support.databases import SqliteFolder
 from tests.support.servers import RunningServer, serve
 
@@ -58,6 +59,39 @@ def test_bodies_that_come_byte_by_byte_are_ended_and_hold_up_nobody(server: Runn
         for connection in headers_only:
             connection.sendall(b"x\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+LINES = ("Host: x", "Content-Type: application/json", "Transfer-Encoding: chunked", "", "1", "{", "0", "X-Long: ")
+
+
+@pytest.mark.parametrize(
+    "lines", [("GET /?",), ("GET / HTTP/1.1", "X-Long: "), ("POST /api/v1/accounts HTTP/1.1", *LINES)],
+    ids=["address", "header", "trailer"],
+)  # fmt: skip
+def test_a_head_without_end_is_ended(server: RunningServer, lines: tuple[str, ...]) -> None:
+    """Whoever sends gigabytes of one header must not have the coordinator keep them."""
+    with connect(server, *lines) as connection:
+        sent, is_ended = 0, False
+        while not is_ended and sent < 4 * MIB:
+            try:
+                sent += connection.send(b"a" * MIB)
+                is_ended = bool(select([connection], [], [], 0.01)[0])
+            except ConnectionError:
+                is_ended = True
+        try:
+            answer = connection.recv(12)
+        except ConnectionError:  # it was closed while more came
+            answer = b""
+        assert answer in (b"", b"HTTP/1.1 400")
+
+
+def test_heads_have_room_for_what_browsers_and_git_send(server: RunningServer) -> None:
+    """Each of a connection is counted by itself, and bodies are not."""
+    with httpx.Client(base_url=server.url, timeout=SECONDS) as http:
+        for _ in range(2):
+            assert http.get("/healthz", headers={"X-Long": "a" * (MAX_HEAD_BYTES - 1_000)}).status_code == 200
+        spaces = http.post("/api/v1/accounts", content=b" " * 3 * MIB, headers={"Content-Type": "application/json"})
+        assert spaces.status_code == 422
 
 
 def test_a_whole_body_lets_a_stream_go_on_for_longer(server: RunningServer) -> None:
