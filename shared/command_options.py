@@ -1,5 +1,7 @@
 """Options that commands share, each declared once, and groups of commands that name a refused value in our words."""
 
+import io
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -18,6 +20,9 @@ class CommandGroup(TyperGroup):
     """A program's commands. What is wrong with an option's value is said in our words, and not in the library's."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # as `parse_args` of typer's own
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # what a locale's encoding lacks is escaped, and is no error
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:

@@ -1,5 +1,6 @@
 """shared/command_options.py: what is wrong with a command line is said in our words."""
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -34,6 +35,11 @@ def show(
     return
 
 
+@app.command()
+def say() -> None:
+    sys.stdout.write("−3.1 ± 0.2\n")  # as rich does
+
+
 @app.callback()
 def main() -> None:
     return
@@ -59,3 +65,8 @@ def test_a_refused_value_is_told_in_our_words(arguments: list[str], words: str) 
 def test_what_is_right_is_taken() -> None:
     done = CliRunner().invoke(app, ["show", "--number", "-3", "--few", "9", "--many", "1", "--colour", "green"])
     assert done.exit_code == 0, done.output
+
+
+def test_what_a_terminal_cannot_show_is_escaped_and_ends_no_program() -> None:
+    done = CliRunner(charset="latin-1").invoke(app, ["say"])
+    assert done.exit_code == 0 and done.stdout == "\\u22123.1 ± 0.2\n"

@@ -150,7 +150,7 @@ class ToolRoom:
                 if time.monotonic() > deadline:
                     return replace(process.kill(), killed_for="it took too long and was ended")
                 if size_of(self.folder) > LIMITS.disk_mib * MIB:
-                    raise AgentError(f"it wrote more than {LIMITS.disk_mib} MiB and was ended")
+                    raise AgentError(f"the tool wrote more than {LIMITS.disk_mib} MiB and was ended")
         finally:
             process.kill()
         return outcome

@@ -1,6 +1,7 @@
 """The view of a worker off a terminal: one `key=value` line per event, messages on stderr and results on stdout."""
 
 import sys
+from contextlib import suppress
 from threading import Lock
 from typing import TextIO
 from uuid import UUID
@@ -16,7 +17,10 @@ STOP_NOW = "stopping now; the job is given back"
 
 
 class PlainView:
-    """Implements `EventHandler`: one line per event, for logs."""
+    """Implements `EventHandler`: one line per event, for logs.
+
+    Lines that cannot be written (a reader that ended, a full disk) are lost, and the worker goes on.
+    """
 
     def __init__(self, messages: TextIO = sys.stderr, results: TextIO = sys.stdout) -> None:
         self._messages = _line_log(messages)
@@ -26,7 +30,7 @@ class PlainView:
         self._lock = Lock()
 
     def handle(self, event: events.Event) -> None:
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._handle(event)
 
     def _handle(self, event: events.Event) -> None:

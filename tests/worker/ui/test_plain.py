@@ -1,6 +1,7 @@
 """worker/ui/plain.py: log lines of a worker."""
 
 import io
+import os
 import re
 from dataclasses import replace
 
@@ -91,6 +92,17 @@ def test_plain_is_one_line_per_event_with_results_on_stdout() -> None:
     ]  # fmt: skip
     assert all(re.match(r"timestamp=\S+Z level=(info|warning) event=", line) for line in runs + lines)
     assert "\x1b" not in messages.getvalue() + results.getvalue()
+
+
+def test_a_view_that_nobody_can_read_stops_no_worker() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    messages = io.StringIO()
+    view = PlainView(messages, io.TextIOWrapper(io.FileIO(writer, "w", closefd=False), write_through=True))
+    view.handle(RunFinished(summary_of(make_run(sha_of("a"), 3.2512))))
+    view.handle(Notice("still here"))
+    os.close(writer)
+    assert "still here" in messages.getvalue()
 
 
 def test_a_text_from_outside_cannot_fake_a_line_or_steer_the_terminal() -> None:
