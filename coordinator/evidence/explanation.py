@@ -187,7 +187,7 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
     others = " besides its author" if len(case.selected) < len(case.runs) else ""
     yield (
         f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
-        f"their workers' offsets, give {format_measure(pooled.mean, pooled.sd)}."
+        f"workers' offsets, {'gives' if len(case.selected) == 1 else 'give'} {format_measure(pooled.mean, pooled.sd)}."
     )
     if case.model.is_assumed:
         noise = f"{case.model.noise_sd:.2g}"
@@ -285,7 +285,8 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
     needed = _count_repeats(case, derived)
     if needed is not None:
         more, then = needed
-        yield f"With {count_noun(more, 'more run')} by others that agree with those so far it would be {then}."
+        agree = "agrees" if more == 1 else "agree"
+        yield f"With {count_noun(more, 'more run')} by others that {agree} with those so far it would be {then}."
     missing = statistics.CHECKERS - derived.checkers
     if missing > 0:
         yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."

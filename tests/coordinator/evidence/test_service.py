@@ -277,7 +277,7 @@ def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., Mi
     assert told["milestone_probability"] > 0.999 and told["effect_probability"] > 0.999
     assert not told["is_claim_confirmed"], "nobody else has measured it"
     story = " ".join(told["story"])
-    assert "Its 1 run by 1 volunteer, read without their workers' offsets, give 3.2500 ± 0.0050." in story
+    assert "Its 1 run by 1 volunteer, read without workers' offsets, gives 3.2500 ± 0.0050." in story
     assert "against its parent: improved, since it is a gain with probability over 99.99 %." in story
     words = " ".join(told["would_change"])
     assert "With 2 more runs by others that agree with those so far it would be improved, verified." in words
