@@ -62,9 +62,11 @@ def _write_account(session: Session, name: str, changes: State, actor: Actor, _r
     account = _lock_account(session, name)
     if actor.volunteer_id != account.id or changes.keys() - PROFILE:
         check_rank(actor.role, Role(account.role))
-    if "role" in changes and account.role == Role.MAINTAINER:
-        query = select(func.count()).where(Volunteer.role == Role.MAINTAINER, Volunteer.suspension.is_(None))
-        if session.scalar(query) == 1:
+    # The command line may stop the only one: whoever took over that account cannot undo it, and it makes another one.
+    is_stopped = actor.volunteer_id is not None and (changes.get("suspension") or changes.get("quarantine"))
+    if account.role == Role.MAINTAINER and ("role" in changes or is_stopped):
+        free = Volunteer.suspension.is_(None), Volunteer.quarantine.is_(None), Volunteer.id != account.id
+        if not session.scalar(select(func.count()).where(Volunteer.role == Role.MAINTAINER, *free)):
             raise LastMaintainerError(f"Make somebody else a maintainer before {name} stops being the only one.")
     for column in changes.keys() - {"quarantine"}:
         if column.startswith(LINK):

@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.service import JoinRules, read_sign_up, sign_up, view_accounts
+from coordinator.accounts import service as accounts
+from coordinator.accounts.service import JoinRules, read_sign_up, sign_up
 from coordinator.db.database import Database
 from coordinator.events.audit import Actor
 from coordinator.moderation import branches, queue, service
@@ -56,12 +57,27 @@ def boss(database: Database, http: TestClient) -> Person:
 
 
 def test_two_maintainers_at_once_leave_one(at_once: AtOnce, database: Database, http: TestClient, boss: Person) -> None:
-    make_person(database, http, "other", Role.MAINTAINER)
+    other = make_person(database, http, "other", Role.MAINTAINER)
+    with database.read() as session:
+        acting = Actor("other", accounts.get_account(session, "other").id)
     refused = at_once(
         lambda session: service.set_role(session, CONSOLE, "other", Role.VOLUNTEER, "because"),
         lambda: boss.post("/accounts/boss/role", WHY | {"role": "volunteer"}),
     )
     assert code_of(refused) == (409, "last-maintainer")
+    assert boss.post("/accounts/other/role", WHY | {"role": "maintainer"}).status_code == 200
+    for stop, undo in (("suspension", "reinstatement"), ("quarantine", "release")):
+        is_suspension = stop == "suspension"
+        refused = at_once(
+            lambda session, is_suspension=is_suspension: (  # type: ignore[misc]
+                service.set_suspension(session, acting, "boss", "because", is_on=True)
+                if is_suspension
+                else service.set_quarantine(session, acting, "boss", None, "because", is_on=True)
+            ),
+            lambda stop=stop: boss.post(f"/accounts/other/{stop}", WHY),  # type: ignore[misc]
+        )
+        assert code_of(refused) == (409, "last-maintainer"), "each would stop the other"
+        assert other.post(f"/accounts/boss/{undo}", WHY).status_code == 200
 
 
 def test_two_people_at_once_settle_a_thing_once(
@@ -96,12 +112,12 @@ def test_limits_of_a_project_hold_for_two_at_once(
     )
     assert code_of(over) == (409, "shares-exceeded")
     with database.read() as session:
-        (account,) = view_accounts(session, None, 1, "boss").items
+        account = accounts.get_account(session, "boss").id
     for name in ("a", "b"):
         assert boss.post(f"{path}/{name}/pause", WHY).status_code == 200
 
     def name_branch(name: str) -> Callable[[Session], object]:
-        return lambda session: request_branch(session, account.id, project, BranchRequest(name=name, theme="A way."))
+        return lambda session: request_branch(session, account, project, BranchRequest(name=name, theme="A way."))
 
     def send(name: str) -> Callable[[], httpx.Response]:
         return lambda: boss.post(path, {"name": name, "theme": "Another way."})
