@@ -103,7 +103,7 @@ def at(coordinator: LiveCoordinator) -> dict[str, str]:
         ((), {"SWARM_TOKEN": "two words"}, 4, "SWARM_TOKEN) holds no token"),
         (("--token-file", "/nowhere/token"), {}, 4, "cannot read the token's file /nowhere/token"),
         ((), {"SWARM_DEVICE": "cpu", "SWARM_CORES": "4096"}, 1, "4096 CPU cores"),
-        (("--gpu", "7"), {}, 1, "torch|GPU"),
+        (("--gpu", "7"), {}, 1, "no NVIDIA driver answers|there is no GPU"),
         (("--gpu", "0,999"), {}, 1, "no NVIDIA driver answers|there is no GPU"),
         (("--gpu", "first"), {}, 2, "several (0,1), or all"),
         (("--gpu", "0", "--device", "cpu"), {}, 2, "either --gpu or --device"),
