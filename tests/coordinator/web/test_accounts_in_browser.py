@@ -137,6 +137,7 @@ def test_filters_of_a_list_are_in_its_address_and_back_takes_them_back(page: Pag
     page.locator("[name=axis]").fill("none of them")
     page.locator("[name=axis]").press("Enter")
     expect(page).to_have_url(f"{address}?axis=none%20of%20them")
+    expect(page.get_by_text("No experiment fits these filters.")).to_be_visible()
     page.get_by_text("Columns").click()
     page.locator("[name=columns][value=age]").uncheck()
     expect(page).to_have_url(re.compile("axis=none.*columns=kind"))
