@@ -24,5 +24,5 @@ def test_steps_and_a_run_work_on_a_cpu(capsys: pytest.CaptureFixture[str], monke
 
 
 def test_a_gpu_that_is_not_there_is_a_sentence() -> None:
-    with pytest.raises(SystemExit, match="GPU"):
+    with pytest.raises(SystemExit, match="NVIDIA driver"):
         ladder.main(["--device", "cuda:4096"])

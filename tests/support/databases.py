@@ -28,8 +28,10 @@ SCHEMA = text(
 )
 """Differs where a test has changed more than rows; pgvector's index, a schema of its own, is dropped before."""
 
-IS_WAITED_FOR = text("select exists (select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid)))")
-"""Whether another transaction waits for the one that asks."""
+IS_WAITED_FOR = text(
+    "select exists (select from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"
+)
+"""Whether another transaction waits for the one that asks, to which pg_stat_activity would stay as first seen."""
 
 EMPTY = "; ".join(
     [
