@@ -33,6 +33,8 @@ class AdvisoryLock(IntEnum):
     """Actions of people are carried out one after the other: their rules look at more rows than they change."""
     BRANCHES = 7_305_802_121
     """Whether there is room for one more active branch is asked by one transaction at a time."""
+    JOB_MIX = 7_305_802_122
+    """Shares of the kinds of job are adapted by one transaction at a time."""
 
 
 _LOCK = text("select pg_advisory_xact_lock(number) from unnest(cast(:numbers as bigint[])) as number")

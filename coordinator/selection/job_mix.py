@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.db.engine import Conn
+from coordinator.db.locks import AdvisoryLock, try_lock_until_commit
 from coordinator.events import service as events
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -75,13 +76,14 @@ FIRST, GROWTH = 16, 1.25  # shares are adapted at GROWTH times as many experimen
 
 
 def adapt_if_due(database: Database) -> None:
-    """Adapt the shares of all projects where that is due. Every process may do so: the first one finds work."""
+    """Adapt the shares of all projects where that is due. Every process may do so: one does, the others go on."""
     with database.read() as session:
         if not _list_due(session):
             return
     with database.write() as session:
-        for project in _list_due(session):
-            adapt_project(session, project)
+        if try_lock_until_commit(session, AdvisoryLock.JOB_MIX):
+            for project in _list_due(session):
+                adapt_project(session, project)
 
 
 def _list_due(session: Session) -> list[Project]:

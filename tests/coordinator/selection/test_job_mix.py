@@ -1,8 +1,14 @@
 """Shares of the kinds of experiment: whatever they gained."""
 
+from contextlib import closing
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.db.database import Database
+from coordinator.selection import job_mix, queries
 from coordinator.selection.job_mix import FLOOR, KindTally, adapt_shares, raise_to_floor, start_shares
 from shared.contract import JobMix
 from shared.experiments import JobKind
@@ -48,3 +54,21 @@ def test_shares_follow_gain_per_second() -> None:
     better = adapt_shares(mix, same | {JobKind.ADOPT: KindTally(100, 30_000, 0.04)})
     slower = adapt_shares(mix, same | {JobKind.ADOPT: KindTally(100, 120_000, 0.01)})
     assert better[JobKind.ADOPT] > 0.6 and slower[JobKind.ADOPT] < 0.4
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.usefixtures("project")
+def test_of_two_processes_one_adapts_the_shares(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapt_project, done = job_mix.adapt_project, list[str]()
+
+    def adapt_beside_another(*given: Any) -> None:
+        adapt_project(*given)
+        done.append("one")
+        with closing(Database(database.url.render_as_string(hide_password=False))) as other:
+            job_mix.adapt_if_due(other)
+
+    monkeypatch.setattr(job_mix, "FIRST", 0)
+    monkeypatch.setattr(job_mix, "adapt_project", adapt_beside_another)
+    job_mix.adapt_if_due(database)
+    with database.read() as session:
+        assert done == ["one"] and queries.list_shares(session, 1)
