@@ -75,7 +75,8 @@ class LastFit(NamedTuple):
         new = newest - self.through_id
         if new == 0 or self.is_fresh(moment):
             return False
-        return new >= self.runs // GROWTH or moment - self.ended_at > MAX_AGE_SECONDS
+        looked_at = self.runs if self.known is not None else self.through_id  # of many that failed few may be left
+        return new >= looked_at // GROWTH or moment - self.ended_at > MAX_AGE_SECONDS
 
 
 _fits = CachePerDatabase[int, LastFit](MAX_MODELS)

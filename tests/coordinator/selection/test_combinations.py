@@ -102,6 +102,11 @@ def test_a_model_is_fitted_again_when_it_can_have_grown_and_fits_take_little_of_
     assert fit.is_due(7 + new, 100.0 + age) is is_due
 
 
+def test_where_most_runs_failed_it_is_not_asked_with_each_claim_whether_the_others_suffice() -> None:
+    fit = LastFit(None, 3, through_id=3_200, ended_at=100.0, seconds=0.01)
+    assert not fit.is_due(3_201, 101.0) and fit.is_due(3_400, 101.0) and fit.is_due(3_201, 101.0 + MAX_AGE_SECONDS)
+
+
 def measure(settings: dict[str, Setting]) -> float:
     """Each of two changes lowers the metric."""
     return 3.3 - 0.1 * (settings["DEPTH"] == 6) - 0.1 * (settings["LEARNING_RATE"] == 0.004)
