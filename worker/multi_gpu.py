@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,7 +51,7 @@ class PlainGroupView:
 
     def show_line(self, worker: str, text: str, *, is_result: bool) -> None:
         stream = self._results if is_result else self._messages
-        with self._lock:
+        with self._lock, suppress(OSError):  # its reader may be gone
             stream.write(f"worker={worker} {text}\n")
             stream.flush()
 
@@ -73,7 +73,7 @@ class TerminalGroupView:
 
     def show_line(self, worker: str, text: str, *, is_result: bool) -> None:
         if is_result or any(word in text for word in WARNINGS):
-            with self._lock:
+            with self._lock, suppress(OSError):  # the terminal may be gone
                 self._live.console.print(Text(f"{worker}  {clean(text)}", style="" if is_result else "yellow"))
 
     def refresh(self) -> None:
@@ -83,7 +83,7 @@ class TerminalGroupView:
         rows = [_describe_worker(name, folder) for name, folder in self._folders.items()]
         if rows != self._rows:
             self._rows = rows
-            with self._lock:
+            with self._lock, suppress(OSError):  # the terminal may be gone
                 table = Table.grid(padding=(0, 2))
                 for style in ("bold", "", "", "dim", "dim"):
                     table.add_column(style=style, no_wrap=True, overflow="ellipsis")

@@ -1,9 +1,10 @@
-"""Pause frees the machine at once, resume continues, finish ends after the run.
+"""Pause frees the machine at once, resume continues, finish ends after the run, and so does closing the terminal.
 
 A real worker's process runs on seed/codec, whose file ends when the test lets it, and ignores SIGTERM.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from tests.support.coordinator_process import Coordinator
 from tests.support.tiny_project import pack_text, write_codec_seed
 from tests.support.tokens import create_token
 from tests.support.worker_process import TIMEOUT_SECONDS, RestartableWorker
+from tests.worker.workers import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -42,13 +44,13 @@ class Machine:
     """The volunteer's machine: the worker and its commands, and the coordinator's pages."""
 
     def __init__(self, worker: RestartableWorker, coordinator: Coordinator, data_dir: Path, runs: Path) -> None:
-        self.worker, self._data_dir, self._runs = worker, data_dir, runs
+        self.worker, self.data_dir, self._runs = worker, data_dir, runs
         self._url = f"http://127.0.0.1:{coordinator.address[1]}"
 
     def command(self, command: str, *arguments: str) -> str:
         program = Path(sys.executable).with_name("swarm-worker")
         done = subprocess.run(
-            [program, command, "--data-dir", self._data_dir, *arguments], capture_output=True, text=True, check=False
+            [program, command, "--data-dir", self.data_dir, *arguments], capture_output=True, text=True, check=False
         )
         return done.stdout
 
@@ -61,6 +63,9 @@ class Machine:
         """The worker's state as the coordinator has it, and the reason."""
         (row,) = httpx.get(f"{self._url}/api/v1/workers", timeout=60).json()["items"]
         return row["state"], row["reason"]
+
+    def count_runs(self) -> int:
+        return len(httpx.get(f"{self._url}/api/v1/runs?project=codec", timeout=60).json()["items"])
 
     def page(self) -> str:
         return httpx.get(f"{self._url}/projects/codec", timeout=60).text
@@ -89,7 +94,9 @@ def test_the_machine_is_free_while_paused_and_everybody_sees_it(
     worker = RestartableWorker(tmp_path, url, token, TMPDIR=str(runs))
     try:
         worker.start()
-        pause_and_resume(Machine(worker, coordinator, tmp_path / "workers", runs))
+        machine = Machine(worker, coordinator, tmp_path / "workers", runs)
+        pause_and_resume(machine)
+        close_terminal(machine, f"--coordinator {url} --name w1", {"SWARM_TOKEN": token, "TMPDIR": str(runs)})
     finally:
         if worker.popen.poll() is None:
             worker.kill()
@@ -129,3 +136,22 @@ def pause_and_resume(machine: Machine) -> None:
     assert worker.popen.wait(TIMEOUT_SECONDS) == 0, worker.read_log()
     assert worker.read_log().count("event=run") == 1
     assert machine.read_state()[0] == "stopped"
+
+
+def close_terminal(machine: Machine, flags: str, environment: dict[str, str]) -> None:
+    program = Path(sys.executable).with_name("swarm-worker")
+    command = f"exec {program} --device cpu --cores 1 --data-dir {machine.data_dir} {flags}"
+    environment = {**os.environ, **environment, "COLUMNS": "100", "TERM": "xterm"}
+    with subprocess.Popen(
+        ["script", "--quiet", "--command", command, "/dev/null"],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    ) as terminal:  # fmt: skip
+        wait_until(lambda: machine.read_state()[0] == "working" and "training" in machine.command("status"))
+        (worker,) = psutil.Process(terminal.pid).children()
+        terminal.kill()
+    wait_until(lambda: machine.status().get("ending") == "ends after this run")
+    assert worker.is_running()
+    machine.let_run_end()
+    wait_until(lambda: machine.read_state()[0] == "stopped")
+    assert worker.wait(TIMEOUT_SECONDS) is None or not worker.is_running()
+    assert machine.count_runs() == 2, "the one before and this one"

@@ -1,6 +1,7 @@
 """Stopping and pausing a worker: by signals, by the commands `pause`, `resume` and `finish`, and by rules.
 
-Asked once to stop, a worker finishes its run and reports it (it drains); asked twice, it stops now.
+Asked once to stop, a worker finishes its run and reports it (it drains); asked twice, it stops now. A terminal that is
+closed asks once.
 
 The commands write small files in the worker's folder, which it polls twice a second:
 
@@ -14,7 +15,7 @@ import ctypes
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -78,28 +79,32 @@ class Stop:
         """Let Ctrl-C and SIGTERM stop the worker; `notify` is called after each, in another thread. Main thread only.
 
         After the second signal another Ctrl-C ends the process, should the worker hang; more SIGTERMs change nothing.
+        SIGHUP counts only if nothing was asked before, since a terminal that is closed may send it twice. Whoever started
+        this with `nohup` wants it ignored.
 
         Python runs signal handlers in the main thread only, late if that thread waits. So the interpreter writes each
         signal's number to a socket, a thread reads it there, and that thread sets the default action in C.
         """
         reader, writer = socket.socketpair()
         writer.setblocking(False)
+        signals = [*SIGNALS, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP])]
 
         def follow() -> None:
             count = 0
             while number := reader.recv(1):
-                if number[0] in SIGNALS:
+                if number[0] in signals and not (number[0] == signal.SIGHUP and count):
                     count += 1
                     if count == 2:
                         ctypes.CDLL(None).signal(signal.SIGINT, int(signal.SIG_DFL))
                     self.request()
-                    notify()
+                    with suppress(OSError):  # the terminal may be gone
+                        notify()
 
         def ignore(_number: int, _frame: FrameType | None) -> None:
             """Without a handler in Python, nothing would be written to the socket."""
 
         wakeup = signal.set_wakeup_fd(writer.fileno())
-        before = {number: signal.signal(number, ignore) for number in SIGNALS}
+        before = {number: signal.signal(number, ignore) for number in signals}
         thread = Thread(target=follow, name="signals", daemon=True)
         thread.start()
         try:

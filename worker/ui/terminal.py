@@ -5,6 +5,7 @@ It is drawn only after an event: a ticking clock would take time from the cores 
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from threading import RLock
 
@@ -38,7 +39,7 @@ def find_terminal(*, no_color: bool) -> Console | None:
 
 
 class TerminalView:
-    """Implements `EventHandler`: draws at a terminal of 80 columns or more."""
+    """Implements `EventHandler`: draws at a terminal of 80 columns or more. The worker goes on if that is closed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,7 +51,7 @@ class TerminalView:
         self._totals = Totals()
 
     def handle(self, event: events.Event) -> None:
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._jobs.apply(event)
             self._handle(event)
             if self._live.is_started:

@@ -68,6 +68,29 @@ def test_a_third_ctrl_c_ends_a_worker_that_hangs(third: signal.Signals, dies: bo
             process.kill()
 
 
+def test_a_closed_terminal_asks_once() -> None:
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "True False\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert {process.stdout.readline(), process.stdout.readline()} == {"True True\n", "ended\n"}
+
+
+def test_nohup_keeps_a_worker_at_work() -> None:
+    command = ["nohup", sys.executable, "-c", _PROGRAM]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "True False\n", "only SIGTERM was heard"
+        process.send_signal(signal.SIGTERM)
+        assert {process.stdout.readline(), process.stdout.readline()} == {"True True\n", "ended\n"}
+
+
 def test_a_pause_that_is_taken_back_does_not_take_back_a_stop() -> None:
     stop = Stop()
     stop.set_pause("Paused.")
