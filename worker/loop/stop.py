@@ -79,8 +79,8 @@ class Stop:
         """Let Ctrl-C and SIGTERM stop the worker; `notify` is called after each, in another thread. Main thread only.
 
         After the second signal another Ctrl-C ends the process, should the worker hang; more SIGTERMs change nothing.
-        SIGHUP counts only if nothing was asked before, since a terminal that is closed may send it twice, and not at all
-        under `nohup`.
+        SIGHUP counts only if nothing was asked before, since a closed terminal may send it twice, and not at all under
+        `nohup`.
 
         Python runs signal handlers in the main thread only, late if that thread waits. So the interpreter writes each
         signal's number to a socket, a thread reads it there, and that thread sets the default action in C.
