@@ -162,6 +162,23 @@ def strong_locks() -> Iterator[str]:
         yield f"{place} locks a row against those that refer to it, who may wait for each other: say key_share=True"
 
 
+def compared_by_identity() -> Iterator[str]:
+    """What a table holds of an enum of texts is read as text: it is equal to the member, and never the same object."""
+    modules = [(path, parse(path)) for path in list_modules("shared", "coordinator")]
+    texts = {
+        node.name
+        for _, module in modules
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef) and "StrEnum" in map(ast.unparse, node.bases)
+    }
+    for path, module in modules:
+        for node in ast.walk(module):
+            is_identity = isinstance(node, ast.Compare) and any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops)
+            if is_identity and path.startswith("coordinator/"):
+                sides = {ast.unparse(side).rpartition(".")[0] for side in (node.left, *node.comparators)}
+                yield from (f"{path}:{node.lineno} compares {name} by identity: use ==" for name in sides & texts)
+
+
 def reexports() -> Iterator[str]:
     """`import X as X` offers a name that another module defines: whoever needs it imports it from there."""
     for place, line in find_lines(r"import (\w+) as \1$", *PACKAGES):
@@ -271,8 +288,8 @@ def merge_marks() -> Iterator[str]:
 
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
-    commits, strong_locks, reexports, wrong_links, untested_claims, unknown_paths, product_lines, long_walks,
-    forked_migrations, merge_marks, tests_of_speed,
+    commits, strong_locks, compared_by_identity, reexports, wrong_links, untested_claims, unknown_paths, product_lines,
+    long_walks, forked_migrations, merge_marks, tests_of_speed,
 )  # fmt: skip
 
 

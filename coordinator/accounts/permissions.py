@@ -78,9 +78,9 @@ class Caller(NamedTuple):
 def check(caller: Caller, permission: Permission) -> None:
     """Raise AccountStoppedError or NotAllowedError unless the account has the permission."""
     check_not_suspended(caller)
-    if caller.is_pending or (permission is Permission.READ and not caller.is_approved):
+    if caller.is_pending or (permission == Permission.READ and not caller.is_approved):
         raise AccountPendingError(f"A maintainer has not approved {caller.name} yet.")
-    if caller.quarantine is not None and permission is not Permission.READ:
+    if caller.quarantine is not None and permission != Permission.READ:
         raise AccountQuarantinedError(f"A maintainer has put {caller.name} in quarantine: {caller.quarantine}")
     check_role(Role(caller.role), permission)
     if ALLOWED[permission] is not _EVERYBODY and caller.scope != TokenScope.DUTIES:
@@ -102,5 +102,5 @@ def check_role(role: Role, permission: Permission) -> None:
 
 def check_rank(role: Role, target: Role) -> None:
     """Raise NotAllowedError where a moderator would act on an account of their own rank or above."""
-    if role is not Role.MAINTAINER and target in STAFF:
+    if role != Role.MAINTAINER and target in STAFF:
         raise NotAllowedError(f"Only maintainers may do that to a {target}.")

@@ -93,7 +93,7 @@ class JoinRules(NamedTuple):
     @classmethod
     def of(cls, settings: CoordinatorSettings) -> "JoinRules":
         """The rules of the settings. Where reading is not public nobody comes in without a maintainer."""
-        is_closed = settings.joining is Joining.OPEN and not settings.public_reading
+        is_closed = settings.joining == Joining.OPEN and not settings.public_reading
         return cls(Joining.APPROVAL if is_closed else settings.joining, settings.sign_ups_per_hour)
 
 
@@ -132,13 +132,13 @@ def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | No
             "tokens code` where you are logged in."
         )
     is_invited = asked.invitation is not None and queries.use_invitation(session, hash_token(asked.invitation))
-    if not is_invited and (rules.mode is Joining.INVITATION or asked.invitation is not None):
-        without = "" if rules.mode is Joining.INVITATION else ", or join without one"
+    if not is_invited and (rules.mode == Joining.INVITATION or asked.invitation is not None):
+        without = "" if rules.mode == Joining.INVITATION else ", or join without one"
         given = "This one is unknown, used up or over. " if asked.invitation is not None else ""
         raise InvitationInvalidError(f"{given}Ask a maintainer for an invitation{without}.")
     volunteer = Volunteer(
         name=asked.name, role=Role.VOLUNTEER, created_at=now(), address_sha256=address_sha256,
-        is_pending=rules.mode is Joining.APPROVAL and not is_invited, is_approved=is_invited,
+        is_pending=rules.mode == Joining.APPROVAL and not is_invited, is_approved=is_invited,
     )  # fmt: skip
     session.add(volunteer)
     session.flush()

@@ -141,10 +141,10 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
     )
     for role, fitting in chain(by_name, by_pattern):
         suiting = [name for name in fitting if name not in found.values() and _suits(role, name, texts[name])]
-        if role is ColumnRole.DESCRIPTION and suiting and suiting[0] not in FULL:
+        if role == ColumnRole.DESCRIPTION and suiting and suiting[0] not in FULL:
             different = {name: len({*texts[name]} - {""}) for name in suiting}  # notes about a few rows name no row
             suiting = [name for name in suiting if 2 * different[name] > max(different.values())]
-        if role is ColumnRole.STATUS:  # that a run finished says less than that it was kept
+        if role == ColumnRole.STATUS:  # that a run finished says less than that it was kept
             suiting.sort(key=lambda name: not {Fate.KEPT, Fate.DISCARDED} <= {*map(read_status, texts[name])})
         if role not in found and suiting:
             found[role] = suiting[0]
@@ -215,7 +215,7 @@ def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tupl
     )
     for role, fits in tests:
         shares = {name: sum(bool(fits(cell)) for cell in cells) / max(1, len(cells)) for name, cells in left.items()}
-        if role is ColumnRole.DESCRIPTION:
+        if role == ColumnRole.DESCRIPTION:
             shares = {name: share * sum(map(len, left[name])) for name, share in shares.items()}
         best = max(shares, key=lambda name: shares[name], default=None)
         if best is not None and shares[best] > 0.5:
@@ -226,18 +226,18 @@ def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tupl
 def _suits(role: ColumnRole, name: str, cells: Sequence[str]) -> bool:
     """Whether a column with the right name can have the role. A result may be a number, and then it is no status."""
     numbers = sum(read_number(cell) is not None for cell in cells)
-    if role is ColumnRole.STATUS and asks_if_kept(name) and not {*cells} - {*YES, *NO, ""}:
+    if role == ColumnRole.STATUS and asks_if_kept(name) and not {*cells} - {*YES, *NO, ""}:
         return True
-    if role is ColumnRole.STATUS:
+    if role == ColumnRole.STATUS:
         return 2 * sum(read_status(cell) is not None for cell in cells) >= numbers
     if role in (ColumnRole.METRIC_NAME, ColumnRole.DIRECTION):
-        fits = bool if role is ColumnRole.METRIC_NAME else read_goal
+        fits = bool if role == ColumnRole.METRIC_NAME else read_goal
         return numbers == 0 and any(map(fits, cells)) and all(fits(cell) for cell in cells if cell)
-    if role is ColumnRole.TIME:
+    if role == ColumnRole.TIME:
         return any(map(read_time, cells))
     if role in (ColumnRole.LABEL, ColumnRole.GROUP):  # a label tells rows apart, a group has several
         filled = [cell for cell in cells if cell]
-        return (2 * len({*filled}) > len(filled)) is (role is ColumnRole.LABEL)
+        return (2 * len({*filled}) > len(filled)) is (role == ColumnRole.LABEL)
     return role not in (ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
 
 
@@ -305,7 +305,7 @@ def _explain(cells: Sequence[str], fates: Sequence[Fate | None]) -> float:
             continue
         if last is not None:
             shifts[fate].append(nan if number is None else number.value - last)
-        if fate is Fate.KEPT and number is not None:
+        if fate == Fate.KEPT and number is not None:
             last = number.value
     kept, others = shifts[Fate.KEPT], shifts[Fate.DISCARDED]
     if min(len(kept), len(others)) < DECIDED:

@@ -38,7 +38,7 @@ class Priors(NamedTuple):
 
 def estimate_priors(plan: ImportPlan, direction: Direction, metric: str) -> Priors:
     """The noise and effects that a session reports. It has at least one row."""
-    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+    sign = 1.0 if direction == Direction.MINIMIZE else -1.0
     rows = [step.row for step in plan.steps]
     again = set(plan.repeats)
     scores = [sign * row.metric for row in rows if row.metric is not None]
@@ -94,7 +94,7 @@ def write_contract(
     script: str, largest_file: int, budget_seconds: float,
 ) -> str:  # fmt: skip
     """The text of the contract. `source` says in words where the session is from."""
-    better = "lowers" if direction is Direction.MINIMIZE else "raises"
+    better = "lowers" if direction == Direction.MINIMIZE else "raises"
     return f"""\
 # Written when the session was imported. The project scores itself: the metric is the one that {script} prints.
 

@@ -86,7 +86,7 @@ def read_name(metric: str) -> Direction | None:
     else:
         found = next((_read_word(word, words) for word in reversed(words) if _read_word(word, words)), None)
     if found and is_negated:
-        return Direction.MINIMIZE if found is Direction.MAXIMIZE else Direction.MAXIMIZE
+        return Direction.MINIMIZE if found == Direction.MAXIMIZE else Direction.MAXIMIZE
     return found
 
 
@@ -165,7 +165,7 @@ def find_direction(
 
 
 def _adjective(direction: Direction) -> str:
-    return "lower" if direction is Direction.MINIMIZE else "higher"
+    return "lower" if direction == Direction.MINIMIZE else "higher"
 
 
 def count_votes(rows: Sequence[MeasuredRow]) -> tuple[int, int]:

@@ -68,7 +68,7 @@ class _Planner:
 
     def __init__(self, rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> None:
         self._rows, self._history = rows, history
-        self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+        self._sign = 1.0 if direction == Direction.MINIMIZE else -1.0
         self._sources = _find_sources(rows, history)
         self._root = _find_root(rows, self._sources, history)
         self._owners = _find_owners(rows, self._sources, history)
@@ -93,7 +93,7 @@ class _Planner:
     def _place(self, row: ResultRow, *, is_first: bool) -> PlannedRow:
         source, above = self._sources.get(row.line), self._find_above(row)
         is_lost = source is None and self._root in self._owners  # the repository begins later, with another's commit
-        is_first = is_first and not is_lost and (source is not None or row.is_baseline or row.fate is Fate.KEPT)
+        is_first = is_first and not is_lost and (source is not None or row.is_baseline or row.fate == Fate.KEPT)
         key, words = source or f"line {row.line}", _normalise(row.description)
         parent: str | None = above
         if is_first:
@@ -220,7 +220,7 @@ def _find_owners(rows: Sequence[ResultRow], sources: Mapping[int, str], history:
     for source, own in lines.items():
         subject = history.read_subject(source) if len(own) > 1 else ""
         named = (row for row in own if subject and _describes(row.description, subject))
-        kept = (row for row in own if row.fate is Fate.KEPT)
+        kept = (row for row in own if row.fate == Fate.KEPT)
         owners[source] = next(named, next(kept, own[0])).line
     return owners
 
@@ -235,7 +235,7 @@ def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int
     for row in rows:
         if row.line in found:
             after = max(after, position.get(found[row.line], -1))
-        elif row.fate is Fate.KEPT and not row.is_repeat:
+        elif row.fate == Fate.KEPT and not row.is_repeat:
             matches = (n for n in range(after + 1, len(branch)) if branch[n] not in taken)
             number = next((n for n in matches if _describes(row.description, history.read_subject(branch[n]))), None)
             if number is not None:

@@ -183,7 +183,7 @@ def _check_options(options: ImportOptions) -> None:
 
 def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirection) -> Iterator[str]:
     yield from results.account
-    better = "Less" if found.direction is Direction.MINIMIZE else "More"
+    better = "Less" if found.direction == Direction.MINIMIZE else "More"
     for value in sorted({step.row.reason.removeprefix(ODD) for step in plan.steps if step.row.reason.startswith(ODD)}):
         yield f"{value} stands for no result, and is read as a failure."
     yield f"Direction: {better} {results.metric} is better, {found.reason}."

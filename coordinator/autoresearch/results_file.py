@@ -92,7 +92,7 @@ class ResultRow(NamedTuple):
 
     @property
     def is_kept(self) -> bool:
-        return self.fate is Fate.KEPT and self.metric is not None
+        return self.fate == Fate.KEPT and self.metric is not None
 
     @property
     def is_baseline(self) -> bool:
@@ -176,7 +176,7 @@ class _Reader:
         is_share = [0 <= found[text] <= 1 for text in texts if text in found]
         self._are_shares = not words.isdisjoint(SHARES) and 2 * sum(is_share) > len(is_share)
         self._has_differences = {"", "+"} <= {text[0] if text[0] in SIGNS else "" for text in found if found[text]}
-        taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
+        taken = {columns[role] for role in columns if role != ColumnRole.BEFORE}
         named = [name for name in table.columns if name not in taken and self._has_numbers(name)]
         self._further = {name: self._find_unit(name) for name in named[:MAX_FURTHER]}
         self._too_many = len(named) - len(self._further)
@@ -194,7 +194,7 @@ class _Reader:
 
     def _list_kept(self) -> set[float]:
         """The metrics of rows of which it is said that they were kept, and not only that they ended."""
-        said = {status for status, fate in self._fates.items() if fate is Fate.KEPT and status not in ENDED}
+        said = {status for status, fate in self._fates.items() if fate == Fate.KEPT and status not in ENDED}
         kept = (one for one in self._records if self._cell(one, ColumnRole.STATUS).lower() in said)
         return {number for one in kept if (number := self._number(one, ColumnRole.METRIC)) is not None}
 
@@ -205,7 +205,7 @@ class _Reader:
             status, text = self._cell(record, ColumnRole.STATUS).lower(), self._cell(record, ColumnRole.METRIC)
             is_row = text.lower() in MISSING | NOT_FINITE or read_number(text, decimal_comma=self._decimal_comma)
             fate = read_status(status)
-            if status and (is_row or (fate and fate.outcome is not RunOutcome.OK)):
+            if status and (is_row or (fate and fate.outcome != RunOutcome.OK)):
                 found[status] += 1
         are_numbers = asks_if_kept(self._columns[ColumnRole.STATUS]) or all(map(read_number, found))
         return found if are_numbers else Counter({s: n for s, n in found.items() if read_number(s) is None})
@@ -261,7 +261,7 @@ class _Reader:
             lines.append(f"-1 is read as a number: {self._columns[ColumnRole.METRIC]} may be below zero.")
         failed = Counter(
             status for record in self._records
-            if self._fates.get(status := self._cell(record, ColumnRole.STATUS).lower()) is Fate.CRASHED
+            if self._fates.get(status := self._cell(record, ColumnRole.STATUS).lower()) == Fate.CRASHED
             and (self._number(record, ColumnRole.METRIC) or 0.0) not in {0.0, *self._sentinels}
         )  # fmt: skip
         if failed:
@@ -269,7 +269,7 @@ class _Reader:
                 f"Failed with a number: {name_counts(failed, failed)}. It is not used; where it was measured, say "
                 "--discarded and the status."
             )
-        without = sum(row.fate is Fate.KEPT and row.metric is None for row in rows)
+        without = sum(row.fate == Fate.KEPT and row.metric is None for row in rows)
         if without:
             lines.append(f"Kept without a number: {without}. Their code counts, and nothing was measured.")
         return lines
@@ -301,7 +301,7 @@ class _Reader:
         if not status:
             raise _RowProblem("it has no status")
         fate = self._fates.get(status) if self._has_status else Fate.DISCARDED
-        if fate is Fate.NOT_RUN:
+        if fate == Fate.NOT_RUN:
             raise _RowProblem(f"it was not run: {status}")
         metric, reason = self._read_metric(record, fate or Fate.DISCARDED)
         if fate is None:
@@ -315,8 +315,8 @@ class _Reader:
         if description.lower() in MISSING:  # the status would be the same words for many
             description = self._describe_settings(record) or label or commit or f"line {record.line}"
         outcome = fate.outcome if metric is None else RunOutcome.OK
-        if metric is None and outcome is RunOutcome.OK:
-            outcome = RunOutcome.CRASHED if fate is Fate.DISCARDED and reason else RunOutcome.INVALID
+        if metric is None and outcome == RunOutcome.OK:
+            outcome = RunOutcome.CRASHED if fate == Fate.DISCARDED and reason else RunOutcome.INVALID
         further = {
             _name_further(name): number.value
             for name, unit in self._further.items()
@@ -325,7 +325,7 @@ class _Reader:
             and number.unit == unit
         }
         number_over = self._number(record, ColumnRole.METRIC)
-        if metric is None and fate is Fate.INVALID and number_over:
+        if metric is None and fate == Fate.INVALID and number_over:
             further[_name_further(metric_column)] = number_over  # but not comparable
         seed, steps = self._number(record, ColumnRole.SEED), self._number(record, ColumnRole.STEPS)
         return ResultRow(
@@ -341,7 +341,7 @@ class _Reader:
     def _read_metric(self, record: LogRow, fate: Fate) -> tuple[float | None, str]:
         """The metric, or None and the reason. Raises _RowProblem."""
         column, text = self._columns[ColumnRole.METRIC], self._cell(record, ColumnRole.METRIC)
-        if fate.outcome is not RunOutcome.OK:
+        if fate.outcome != RunOutcome.OK:
             return None, ""
         if text.lower() in MISSING:
             return None, f"the session has no {column} for it"
@@ -392,7 +392,7 @@ def read_odd_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list
     kept = {row.status for row in rows if row.is_kept and row.metric == 0}
     others = [row.metric for row in rows if row.metric] or [0.0]
     is_far = min(others) > max(others) / 2 > 0 or max(others) < 0
-    is_less = direction is Direction.MINIMIZE
+    is_less = direction == Direction.MINIMIZE
     is_count = all(row.status == MEASURED and row.metric == int(row.metric) for row in rows if row.metric is not None)
     is_odd = not kept - ENDED and (is_far or (is_less and not kept and not is_count))
     has_memory = any(row.peak_memory_mib for row in rows)
@@ -413,7 +413,7 @@ def read_odd_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list
 
 def keep_gains(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
     """The rows of a log without statuses, with those as kept that are better than all before them."""
-    sign, best, kept = 1.0 if direction is Direction.MINIMIZE else -1.0, inf, []
+    sign, best, kept = 1.0 if direction == Direction.MINIMIZE else -1.0, inf, []
     for row in rows:
         is_gain = row.status == MEASURED and row.metric is not None and sign * row.metric < best
         best = sign * row.metric if is_gain and row.metric is not None else best

@@ -255,7 +255,7 @@ class _Import:
         said = f"{row.status}: {row.description}" + (f" ({row.reason})" if row.reason else "")
         report = RunReport(
             id=name_run(project, row.line), commit_sha=self._shas[step.key], outcome=row.outcome, metric=row.metric,
-            reason="" if row.outcome is RunOutcome.OK else clean_text(said)[:MAX_REASON], started_at=at, finished_at=at,
+            reason="" if row.outcome == RunOutcome.OK else clean_text(said)[:MAX_REASON], started_at=at, finished_at=at,
             seconds=RunSeconds(starting=0, training=0, scoring=0, total=0), hardware=self._material.hardware,
             sandbox=SANDBOX, **{name: value or 0 for name, value in known.items()},
         )  # fmt: skip

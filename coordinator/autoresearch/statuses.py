@@ -75,7 +75,7 @@ def read_statuses(counts: Counter[str], given: Mapping[Fate, Collection[str]]) -
     """
     said = {status.strip().lower(): fate for fate, statuses in given.items() for status in statuses}
     fates = {status: fate for status in counts if (fate := said.get(status) or read_status(status))}
-    if any(fate is Fate.KEPT and status not in ENDED | {"baseline"} for status, fate in fates.items()):
+    if any(fate == Fate.KEPT and status not in ENDED | {"baseline"} for status, fate in fates.items()):
         fates |= dict.fromkeys(ENDED.intersection(fates) - said.keys(), Fate.DISCARDED)
     unknown = [status for status in counts if status not in fates]
     if unknown:

@@ -157,7 +157,7 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
     settled = _find_settled(believed, noise_sd)
     said = pool(by_author, noise_sd)
     author_agrees = _judge(combine(said, expected) if expected else said, pool(settled or believed, noise_sd))
-    if not settled or newest.trust is Trust.DOUBTED:
+    if not settled or newest.trust == Trust.DOUBTED:
         author_agrees = author_agrees or None
     if not before:
         return Agreement(author_agrees, author_agrees or None)
@@ -169,7 +169,7 @@ def believe(measurements: Sequence[Measurement], noise_sd: float) -> tuple[list[
     others' where that leaves none. Who is known to make numbers up holds nothing up by more of them."""
     by_author, by_others = split(measurements)
     refuted = _contradict_anchors(by_others, noise_sd)
-    believed = [run for run in by_others if run.trust is not Trust.DOUBTED and run.volunteer_id not in refuted]
+    believed = [run for run in by_others if run.trust != Trust.DOUBTED and run.volunteer_id not in refuted]
     return by_author, believed or by_others
 
 
@@ -220,8 +220,8 @@ def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
     an anchor would move the number by more than its sd.
     """
     runs = select(measurements, noise_sd)
-    anchors = pool((run for run in runs if run.trust is Trust.ANCHOR), noise_sd)
-    others = pool((run for run in runs if run.trust is not Trust.ANCHOR), noise_sd)
+    anchors = pool((run for run in runs if run.trust == Trust.ANCHOR), noise_sd)
+    others = pool((run for run in runs if run.trust != Trust.ANCHOR), noise_sd)
     others = Normal(others.mean, max(others.sd, anchors.sd / sqrt(MAX_OTHERS) if anchors.sd < inf else 0.0))
     pooled = others if anchors.sd == inf else anchors if others.sd == inf else combine(anchors, others)
     return Normal(pooled.mean, pooled.sd * measure_disagreement(measurements, noise_sd, runs))
@@ -248,7 +248,7 @@ def measure_scatter(measurements: Sequence[Measurement], noise_sd: float) -> flo
     distances from the median speaks, so that one who makes numbers up has little weight. A factor on the sd is Birge's
     (1932).
     """
-    known = (run for run in measurements if run.trust is not Trust.DOUBTED)
+    known = (run for run in measurements if run.trust != Trust.DOUBTED)
     said = list(_pool_by_volunteer(known, noise_sd).values())
     if len(said) < SCATTERED:
         return 1.0
@@ -293,8 +293,8 @@ def _are_close(said: Mapping[int, Normal], allowed: float) -> bool:
 
 def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int, Normal]:
     """The measurements of checkers who are not doubted and who agree with each other, and with the anchors."""
-    said = _pool_by_volunteer((run for run in by_others if run.trust is not Trust.DOUBTED), noise_sd)
-    anchors = {run.volunteer_id for run in by_others if run.trust is Trust.ANCHOR}
+    said = _pool_by_volunteer((run for run in by_others if run.trust != Trust.DOUBTED), noise_sd)
+    anchors = {run.volunteer_id for run in by_others if run.trust == Trust.ANCHOR}
     if anchors:
         level = pool((run for run in by_others if run.volunteer_id in anchors), noise_sd)
         said = {by: own for by, own in said.items() if by in anchors or _distance(own, level) <= STANDS_APART}
@@ -344,7 +344,7 @@ def find_partners(measurements: Sequence[Measurement], noise_sd: float) -> dict[
     measurements adds. A worker whose offset is not known yet says nothing."""
     checks = [run for run in list_checks(measurements) if run.offset.sd < MAX_UNKNOWN * noise_sd]
     newest = measurements[-1].volunteer_id
-    roots = {run.volunteer_id: run.trust is Trust.ANCHOR for run in checks if run.trust in ROOTS_OF_TRUST}
+    roots = {run.volunteer_id: run.trust == Trust.ANCHOR for run in checks if run.trust in ROOTS_OF_TRUST}
     said = _pool_by_volunteer(checks, noise_sd)
     found: dict[int, set[Partner]] = {}
     for one, other in ((one, other) for one in said for other in roots if newest in (one, other)):
@@ -358,12 +358,12 @@ def find_contradicted(measurements: Sequence[Measurement], noise_sd: float) -> s
     placed yet contradicts nobody: an anchor's run places it."""
     placed = [run for run in list_checks(measurements) if run.is_placed]
     found, newest = _contradict_anchors(placed, noise_sd), measurements[-1]
-    return found if newest.trust is Trust.ANCHOR else found & {newest.volunteer_id}
+    return found if newest.trust == Trust.ANCHOR else found & {newest.volunteer_id}
 
 
 def _contradict_anchors(checks: Sequence[Measurement], noise_sd: float) -> set[int]:
     """Those among a commit's checkers who differ from its anchors by so much that they lose trust."""
-    anchors = {run.volunteer_id for run in checks if run.trust is Trust.ANCHOR}
+    anchors = {run.volunteer_id for run in checks if run.trust == Trust.ANCHOR}
     if not anchors:
         return set()
     level = pool((run for run in checks if run.volunteer_id in anchors), noise_sd)

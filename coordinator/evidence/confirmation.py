@@ -77,7 +77,7 @@ def summarize(runs: Sequence[ConfirmationRun], noise_sd: float, *, vouched_verif
     agreed = select_agreed(runs, noise_sd)
     measured = [run.measured for run in agreed]
     sealed = [run.measured._replace(value=run.holdout) for run in agreed if run.holdout is not None]
-    is_anchored = vouched_verify or any(run.trust is Trust.ANCHOR for run in measured)
+    is_anchored = vouched_verify or any(run.trust == Trust.ANCHOR for run in measured)
     are_at_odds = any(contradict_each_other(numbers, noise_sd) for numbers in (measured, sealed))
     is_enough = len(agreed) >= CONFIRMATIONS and is_anchored and not are_at_odds
     volunteers = {run.volunteer_id for run in measured}

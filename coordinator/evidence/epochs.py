@@ -74,8 +74,8 @@ class RunOrigin:
 
 
 def count_run(session: Conn, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
-    is_ok = report.outcome is RunOutcome.OK
-    was_stopped = report.outcome is RunOutcome.STOPPED_EARLY  # which says nothing against the worker
+    is_ok = report.outcome == RunOutcome.OK
+    was_stopped = report.outcome == RunOutcome.STOPPED_EARLY  # which says nothing against the worker
     is_seed = origin.experiment_id is None and origin.rung is None  # no experiment made the seed
     counted = {
         "jobs_done": known.jobs_done + 1,
@@ -97,7 +97,7 @@ def count_run(session: Conn, origin: RunOrigin, known: WorkerEvidence, report: R
 
 def begin_reference(session: Conn, epoch: EpochRow, origin: RunOrigin, report: RunReport) -> None:
     """The first throughput that comes with a run is the class's reference until the epoch ends."""
-    if epoch.seed_throughput is None and origin.seed_throughput is not None and report.outcome is RunOutcome.OK:
+    if epoch.seed_throughput is None and origin.seed_throughput is not None and report.outcome == RunOutcome.OK:
         queries.change_epoch(session, epoch, seed_throughput=origin.seed_throughput)
 
 
@@ -189,7 +189,7 @@ def derive_effects(
             ],
         )
         for commit in commits
-        if commit.sha in runs and runs[commit.sha][0].decision is not HeldDecisionKind.REJECT
+        if commit.sha in runs and runs[commit.sha][0].decision != HeldDecisionKind.REJECT
     ]
     learnt = effects.learn(measured, estimate.noise_sd, contract.evidence.effect_sd)
     return {kind.value if kind else posteriors.ALL_KINDS: list(prior) for kind, prior in learnt.items()}

@@ -163,7 +163,7 @@ class EvidenceCase(NamedTuple):
     def is_claim_confirmed(self) -> bool:
         """Whether a finding may claim the gain: the commit is verified, so anchors' own runs find what it gained since
         the last verified one, and the effect on its parent is probable enough, also by anchors' runs alone."""
-        if self.ancestor is None or self.derived is None or self.derived.standing is not Standing.VERIFIED:
+        if self.ancestor is None or self.derived is None or self.derived.standing != Standing.VERIFIED:
             return False
         above = self.ancestor.belief.metric
         is_found = is_found_by_roots(self.contract, self.model, above, self.runs, statistics.SURE)
@@ -239,7 +239,7 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
     since = format_effect(derived.milestone.mean, derived.milestone.sd)
     likely = f"a gain of more than {case.contract.objective.min_effect:g} with probability {_percent(chance)}"
     yield f"Against the last verified commit above it, or the seed, {since}: {likely}."
-    if derived.standing is Standing.VERIFIED:
+    if derived.standing == Standing.VERIFIED:
         checkers = count_noun(derived.checkers, "volunteer")
         yield f"It is verified: {asked}, and {checkers} besides its author measured it."
         if not derived.caches_emptied:
@@ -247,15 +247,15 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
                 "Its anchors' runs with `caches_emptied` do not find it by themselves: without, one process of a run "
                 "can tell the next what it saw, and a file can cheat so (docs/security.md)."
             )
-    elif derived.standing is Standing.CORROBORATED:
+    elif derived.standing == Standing.CORROBORATED:
         yield (
             f"It is corroborated: {count_noun(derived.checkers, 'volunteer')} besides its author agree, "
             + ("but its anchors' runs alone do not find it." if case.is_anchored else "but no anchor is among them. ")
             + ("" if case.is_anchored else "Strangers cannot make each other trusted.")
         )
-    elif derived.standing is Standing.SINGLE_OWNER:
+    elif derived.standing == Standing.SINGLE_OWNER:
         yield "It is as certain as a verified commit, but only its author has measured it."
-    elif derived.standing is Standing.SUSPECT:
+    elif derived.standing == Standing.SUSPECT:
         why = "an ancestor or its author was contradicted, or it failed where others ran it"
         yield f"It is suspect: {why}, and nobody else has measured it since."
     if case.is_claim_confirmed:
@@ -269,15 +269,15 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
     if derived is None:
         yield "No run of it counts: any measurement would be the first."
         return
-    if derived.standing is Standing.REPORTED:
+    if derived.standing == Standing.REPORTED:
         yield "Its code is lost, so nobody can measure it again: it stands as the imported session reports it."
         return
-    if derived.standing is Standing.REJECTED:
+    if derived.standing == Standing.REJECTED:
         yield "A maintainer rejected this result: it counts for nothing."
         return
     if derived.awaits_anchors:
         yield "It waits for two anchors, to whom a maintainer sent it."
-    elif derived.standing is Standing.HELD:
+    elif derived.standing == Standing.HELD:
         yield "It waits for a maintainer: the number is too good to be believed without one."
     if derived.verdict is None:
         yield "It has no measured ancestor here, so there is nothing to compare it with."
@@ -292,13 +292,13 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
         yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
     elif not case.is_agreed:
         yield "To be verified it must be measured once more: those who checked it do not agree closely enough."
-    elif derived.standing is Standing.CORROBORATED or not case.is_anchored:
+    elif derived.standing == Standing.CORROBORATED or not case.is_anchored:
         yield f"To be verified it must be measured by an anchor{' once more' if case.is_anchored else ''}."
-    if derived.dispute is Dispute.REFUTED:
+    if derived.dispute == Dispute.REFUTED:
         yield "Those who checked it agree with each other and not with its author: it is refuted."
-    elif derived.dispute is Dispute.CONTESTED:
+    elif derived.dispute == Dispute.CONTESTED:
         yield "Its runs contradict each other by more than 3 sd: further ones must show which of them are right."
-    if len(case.runs) >= statistics.MAX_RUNS and derived.standing is Standing.PROVISIONAL:
+    if len(case.runs) >= statistics.MAX_RUNS and derived.standing == Standing.PROVISIONAL:
         given_up = f"verification gives up after {statistics.MAX_RUNS}: it stays unresolved"
         yield f"It has {len(case.runs)} runs, and {given_up}."
     if case.ancestor is not None and derived.metric.sd < inf:

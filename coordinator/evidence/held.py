@@ -62,7 +62,7 @@ def set_decision(
     history.enter_decision(session, [project.id], commit_sha=sha, hardware_class=hardware_class, held=decision)
     # A rejection ends the epoch: noise, responses and priors are learnt again, without its runs or with them.
     derived = decisions.follow(session, project.id, hardware_class, [sha], ends_epoch=is_of_rejection).get(sha)
-    is_due = derived is not None and derived.standing is Standing.HELD
+    is_due = derived is not None and derived.standing == Standing.HELD
     for_anchors = derived is not None and derived.awaits_anchors
     session.execute(delete(DueReplication).where(is_of_commit(DueReplication, sha, hardware_class)))
     author = _find_author(session, project.id, sha)

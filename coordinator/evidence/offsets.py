@@ -104,7 +104,7 @@ def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float, seed:
     Workers without a shared commit get none. With one worker alone there is nothing to compare: it gets none either.
     """
     shared = select_shared(runs)
-    checks = [run for run in runs if not run.is_authors and run.trust is not Trust.DOUBTED]
+    checks = [run for run in runs if not run.is_authors and run.trust != Trust.DOUBTED]
     asked = pool_noise(checks, noise_sd)
     pooled = min(asked, MAX_NOISE * noise_sd)
     if shared:

@@ -225,7 +225,7 @@ def derive(
         ancestor = nearest[commit.parent_sha]
         ancestor = ancestor and ancestor._replace(steps=ancestor.steps + commit.steps)
         one = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
-        if one.standing is Standing.VERIFIED:
+        if one.standing == Standing.VERIFIED:
             sha = find_base(session, commit, hardware_class)
             counted_from = queries.map_measurements(session, [sha], hardware_class, contract).get(sha, [])
             if not is_found_on_machines(contract, model, runs[commit.sha], counted_from):
@@ -243,7 +243,7 @@ def is_found_on_machines(
     """Whether anchors find a gain by the difference of their own runs alone (decision 0031): others' numbers, by which
     offsets and noise are estimated, have no part in it. Noise is at least the contract's."""
     objective, noise_sd = contract.objective, max(model.noise_sd, contract.evidence.noise_sd)
-    checks = [run for run in statistics.list_checks(runs) if run.trust is Trust.ANCHOR]
+    checks = [run for run in statistics.list_checks(runs) if run.trust == Trust.ANCHOR]
     difference = statistics.subtract(checks, counted_from, noise_sd)
     return contract.evidence.vouched_verify or statistics.is_proven(difference, objective.sign, objective.min_effect)
 
@@ -293,9 +293,9 @@ def conclude(
         effect = beside.difference
         verdict = statistics.judge(effect, objective.sign, objective.min_effect, model.sure)
     standing = _rank(contract, model, ancestor, runs, measured, milestone, dispute)
-    if standing is Standing.REJECTED:
+    if standing == Standing.REJECTED:
         effect, milestone, verdict = None, None, Verdict.INVALID
-    elif standing is Standing.HELD and verdict is not None:
+    elif standing == Standing.HELD and verdict is not None:
         verdict = Verdict.UNRESOLVED  # until it is decided, nobody counts it as a gain
     return DerivedPosterior(
         metric=belief.metric,
@@ -310,7 +310,7 @@ def conclude(
         rank_score=objective.sign * belief.mean,
         is_implausible=_is_implausible(contract, runs),
         awaits_anchors=_awaits_anchors(runs),
-        caches_emptied=standing is Standing.VERIFIED
+        caches_emptied=standing == Standing.VERIFIED
         and ancestor is not None
         and is_found_by_roots(
             contract, model, ancestor.belief.anchor, [run for run in runs if run.caches_emptied], SURE_OF_CLAIMS
@@ -325,12 +325,12 @@ def _find_decision(runs: Sequence[Measurement]) -> HeldDecisionKind | None:
 
 def _list_deciding(runs: Sequence[Measurement]) -> list[Measurement]:
     """The runs of anchors that a maintainer asked: they alone make the number of a result that was too good."""
-    is_checked = _find_decision(runs) is HeldDecisionKind.CHECK
-    return [run for run in runs if is_checked and run.trust is Trust.ANCHOR and not run.is_authors]
+    is_checked = _find_decision(runs) == HeldDecisionKind.CHECK
+    return [run for run in runs if is_checked and run.trust == Trust.ANCHOR and not run.is_authors]
 
 
 def _awaits_anchors(runs: Sequence[Measurement]) -> bool:
-    is_checked = _find_decision(runs) is HeldDecisionKind.CHECK
+    is_checked = _find_decision(runs) == HeldDecisionKind.CHECK
     return is_checked and len({run.worker_id for run in _list_deciding(runs)}) < ANCHORS_ASKED
 
 
@@ -340,7 +340,7 @@ def _rank(
 ) -> Standing:  # fmt: skip
     objective, checkers = contract.objective, statistics.count_checkers(runs)
     decision = _find_decision(runs)
-    if decision is HeldDecisionKind.REJECT:
+    if decision == HeldDecisionKind.REJECT:
         return Standing.REJECTED
     if _awaits_anchors(runs) or (decision is None and _is_implausible(contract, runs)):
         return Standing.HELD
@@ -351,9 +351,9 @@ def _rank(
         measured, ancestor.belief.metric, objective.sign, model.effect_sd * ancestor.steps**0.5
     ):
         return Standing.HELD
-    if checkers == 0 and (ancestor.is_doubtful or any(run.trust is Trust.DOUBTED for run in runs)):
+    if checkers == 0 and (ancestor.is_doubtful or any(run.trust == Trust.DOUBTED for run in runs)):
         return Standing.SUSPECT
-    if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
+    if dispute == Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
         if agreement.is_agreed(runs, model.noise_sd):
             is_found = is_found_by_roots(contract, model, ancestor.belief.anchor, runs, SURE_OF_CLAIMS)
             return Standing.VERIFIED if is_found else Standing.CORROBORATED

@@ -166,7 +166,7 @@ def estimate(pairs: Sequence[Pair], noise_sd: float, *, vouched_verify: bool = F
     mean, freedom = fmean(values), PRIOR_PAIRS + len(runs) - 1
     squares = sum((value - mean) ** 2 for value in values) + left_out * (STANDS_APART * scale) ** 2
     spread = sqrt((PRIOR_PAIRS * prior + squares) / freedom)
-    is_anchored = vouched_verify or any(run.trust is Trust.ANCHOR for run in agreed)
+    is_anchored = vouched_verify or any(run.trust == Trust.ANCHOR for run in agreed)
     is_enough = len(agreed) >= PAIRS and len(volunteers) >= CHECKERS and is_anchored
     return RungEffect(
         Normal(mean, spread / sqrt(len(values)) * find_student_quantile(freedom) / _Z),

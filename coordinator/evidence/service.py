@@ -53,7 +53,7 @@ def store_run(
         epochs.begin_reference(session, epoch, origin, report)
     if not origin.kind.is_evidence:
         return StoredRun(run_id, refresh_posteriors(session, contract, report.commit_sha, hardware_class))
-    is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
+    is_measured = report.outcome == RunOutcome.OK and not worker.is_quarantined
     is_newcomer = is_measured and worker.response is None
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
     if made is None or (is_newcomer and not calibration_queries.is_any_calibrated(session, epoch)):
@@ -77,7 +77,7 @@ def store_run(
         trusts.resolve_due(session, report, first)
     elif first is not None and origin.asks_for_replication:
         trusts.record_claim(session, contract, origin, worker, report, first)
-    if origin.kind.makes_experiment and first is not None and first.standing is Standing.HELD:
+    if origin.kind.makes_experiment and first is not None and first.standing == Standing.HELD:
         data = {"experiment": origin.experiment_id, "commit": report.commit_sha, "hardware_class": hardware_class}
         events.record(session, EventKind.RESULT_HELD, origin.project_id, **data)
     return StoredRun(run_id, first)
@@ -85,7 +85,7 @@ def store_run(
 
 def measure_pace(session: Conn, parent_sha: str, worker_id: int, report: RunReport) -> float | None:
     """A run's tokens a second over those of its parent in the same hardware class, None where that is not known."""
-    if report.outcome is not RunOutcome.OK:
+    if report.outcome != RunOutcome.OK:
         return None
     own = Work(worker_id, report.tokens, report.steps, report.seconds.on_budget)
     return compare_pace(own, queries.list_work(session, parent_sha, report.hardware.hardware_class))

@@ -126,9 +126,9 @@ def _waits_for_anchor(
         return False
     checks = list_checks(known)
     has_others = any(run.volunteer_id != worker.volunteer_id for run in checks)
-    if not has_others or any(run.trust is Trust.ANCHOR for run in checks):
+    if not has_others or any(run.trust == Trust.ANCHOR for run in checks):
         return False
-    if agreement.find_dispute(known, epoch.noise_sd, None) is not Dispute.NONE:
+    if agreement.find_dispute(known, epoch.noise_sd, None) != Dispute.NONE:
         return False
     return calibration_queries.has_anchor_at_work(session, epoch.project_id, epoch.hardware_class)
 
@@ -199,7 +199,7 @@ def resolve_due(session: Conn, report: RunReport, derived: DerivedPosterior | No
 def _waits_for_others(derived: DerivedPosterior) -> bool:
     """Whether a held result is released by others: beyond the plausible floor only a maintainer can."""
     is_theirs = not derived.is_implausible and derived.runs < MAX_RUNS
-    return derived.awaits_anchors or (derived.standing is Standing.HELD and is_theirs)
+    return derived.awaits_anchors or (derived.standing == Standing.HELD and is_theirs)
 
 
 def is_doubted(session: Conn, project_id: int, volunteer_id: int) -> bool:
@@ -208,7 +208,7 @@ def is_doubted(session: Conn, project_id: int, volunteer_id: int) -> bool:
     query = select(_RECORDS.c.agreements, _RECORDS.c.contradictions)
     is_its = _RECORDS.c.project_id == project_id, _RECORDS.c.volunteer_id == volunteer_id
     row = session.execute(query.where(*is_its)).first()
-    return row is not None and TrustHistory(*row).trust() is Trust.DOUBTED
+    return row is not None and TrustHistory(*row).trust() == Trust.DOUBTED
 
 
 def list_due(session: Conn, project_id: int, hardware_class: str, worker: WorkerRow, *, is_anchor: bool) -> list[str]:

@@ -56,7 +56,7 @@ def settle(
     Orders by numbers are in the class that was asked for, else in that with the most runs. A list with dates is ordered
     by them. With `by_first_class` a hardware class is that of the first run.
     """
-    if order.sort is ExperimentSort.NEWEST and (filters.since or filters.until):
+    if order.sort == ExperimentSort.NEWEST and (filters.since or filters.until):
         order = order._replace(sort=ExperimentSort.DONE)
     if order.sort in (ExperimentSort.BEST, ExperimentSort.EFFECT, ExperimentSort.METRIC):
         if project is None:
@@ -64,7 +64,7 @@ def settle(
                 f"Name a project to sort by {order.sort}: numbers of several have nothing in common."
             )
         filters = filters._replace(hardware_class=filters.hardware_class or choose_class(session, project.id))
-        if order.sort is ExperimentSort.BEST:
+        if order.sort == ExperimentSort.BEST:
             is_lower = contract_of(project).objective.sign > 0
             order = Order(ExperimentSort.METRIC, ascending=is_lower is not order.ascending)
             filters = filters._replace(is_ranked=True if filters.standing is None else None)
@@ -221,11 +221,11 @@ def _list_keys(filters: Filters, order: Order) -> tuple[Select[*tuple[Any, ...]]
     query = select(key, value).where(*bounds)
     if filters.project_id is None:
         return query, key
-    if order.sort is ExperimentSort.NEWEST and filters.first_class is not None:
+    if order.sort == ExperimentSort.NEWEST and filters.first_class is not None:
         own, of_class = Finding.project_id == filters.project_id, Finding.hardware_class == filters.first_class
         return select(Finding.experiment_id, value).where(own, of_class), Finding.experiment_id
     query = query.where(Experiment.project_id == filters.project_id)
-    if order.sort is ExperimentSort.NEWEST and filters.topic is not None:
+    if order.sort == ExperimentSort.NEWEST and filters.topic is not None:
         query = query.where(Experiment.topic == filters.topic)
     return query, key
 

@@ -26,9 +26,9 @@ MEDIA_TYPES = {
 
 def write_rows(model: type[Message], batches: Batches, format_: ExportFormat) -> Iterator[bytes]:
     """The rows in a format; an export without rows has its header all the same."""
-    if format_ is ExportFormat.JSONL:
+    if format_ == ExportFormat.JSONL:
         return _write_jsonl(batches)
-    return _write_csv(model, batches) if format_ is ExportFormat.CSV else _write_parquet(model, batches)
+    return _write_csv(model, batches) if format_ == ExportFormat.CSV else _write_parquet(model, batches)
 
 
 def _write_jsonl(batches: Batches) -> Iterator[bytes]:

@@ -47,7 +47,7 @@ def export_table(
 
     Raises RequestInvalidError for filters of promotions, which are of no experiment.
     """
-    if table is ExportTable.PROMOTIONS and not filters.is_plain:
+    if table == ExportTable.PROMOTIONS and not filters.is_plain:
         raise RequestInvalidError("Promotions have no filters: they are of no experiment.")
     through = queries.find_last_key(session, table)
     return write_rows(ROWS[table], _list_batches(database, project, table, filters, through), format_)
@@ -56,14 +56,14 @@ def export_table(
 def _list_batches(
     database: Database, project: Project, table: ExportTable, filters: Filters, through: int
 ) -> Iterator[Sequence[Message]]:
-    model, number = ROWS[table], "id" if table is ExportTable.EXPERIMENTS else "experiment_id"
+    model, number = ROWS[table], "id" if table == ExportTable.EXPERIMENTS else "experiment_id"
     last: Mapping[str, Any] | None = None
     while True:
         with database.read() as session:
             rows = queries.list_rows(session, table, project.id, last, through, BATCH_ROWS)
-            if table is ExportTable.EXPERIMENTS:
+            if table == ExportTable.EXPERIMENTS:
                 rows = _add_published(session, project, rows)
-            if table is ExportTable.FINDINGS:
+            if table == ExportTable.FINDINGS:
                 rows = [_write_finding(row) for row in rows]
             if not rows:
                 return

@@ -65,7 +65,7 @@ def write_snapshot(
             history.append_pending(database)
             with database.read() as session:
                 project = projects.get_project(session, project_name)
-                if settings_of(project).data_licence is DataLicence.UNSTATED:
+                if settings_of(project).data_licence == DataLicence.UNSTATED:
                     raise SnapshotError(
                         f"{project_name} states no licence of its data. Ask those who have a say, then: "
                         f'swarm-coordinator project set {project_name} --data-licence CC-BY-4.0 --reason "as agreed".'

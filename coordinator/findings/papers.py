@@ -63,9 +63,9 @@ def judge(written: Written | None, now: Posterior | None, sign: float) -> Trend:
     if written is None or now is None or now.effect_mean is None or now.effect_sd is None:
         return Trend.AS_WRITTEN
     is_other = now.verdict != written.verdict and {now.verdict, written.verdict} <= CONCLUDED
-    if is_other or now.dispute is Dispute.REFUTED:
+    if is_other or now.dispute == Dispute.REFUTED:
         return Trend.OVERTURNED
-    if now.standing is Standing.SUSPECT or now.dispute is Dispute.CONTESTED:
+    if now.standing == Standing.SUSPECT or now.dispute == Dispute.CONTESTED:
         return Trend.WEAKENED
     if written.verdict not in CONCLUDED:
         return Trend.DECIDED if now.verdict in CONCLUDED else Trend.AS_WRITTEN
@@ -122,11 +122,11 @@ REFUTED = "Refuted: those who checked it agree with each other, and not with its
 
 def list_standing_changes(now: Posterior, at: datetime) -> Iterator[EvidenceChange]:
     """The change of the claim by the standing and dispute of its measurements."""
-    if now.standing is Standing.SUSPECT:
+    if now.standing == Standing.SUSPECT:
         yield EvidenceChange(trend=Trend.WEAKENED, words=SUSPECT, at=at)
-    if now.dispute is Dispute.CONTESTED:
+    if now.dispute == Dispute.CONTESTED:
         yield EvidenceChange(trend=Trend.WEAKENED, words=CONTESTED, at=at)
-    if now.dispute is Dispute.REFUTED:
+    if now.dispute == Dispute.REFUTED:
         yield EvidenceChange(trend=Trend.OVERTURNED, words=REFUTED, at=at)
 
 

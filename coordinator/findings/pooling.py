@@ -254,7 +254,7 @@ def _elsewhere(effects: Sequence[TopicEffect]) -> Iterator[UntestedValue]:
     """Gains that other hardware classes of this topic have not seen."""
     classes = sorted({effect.hardware_class for effect in effects})
     seen = {(effect.value, effect.hardware_class) for effect in effects}
-    gains = {effect.value: effect for effect in effects if effect.verdict is Verdict.IMPROVED and effect.value}
+    gains = {effect.value: effect for effect in effects if effect.verdict == Verdict.IMPROVED and effect.value}
     for value, effect in gains.items():
         for name in classes:
             if (value, name) not in seen:

@@ -33,7 +33,7 @@ class ParsedQuestion(NamedTuple):
     def read(self) -> ReadText:
         """The question as it is compared: of a diff, its constants and their values."""
         said = ", ".join(f"{step.axis} {step.value}" for step in self.steps)
-        return read_question(said if self.kind is QuestionKind.DIFF else self.words, self.steps)
+        return read_question(said if self.kind == QuestionKind.DIFF else self.words, self.steps)
 
 
 def parse_question(text: str) -> ParsedQuestion:
@@ -144,9 +144,9 @@ def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow], asked
 
 
 def _begin(likeness: Likeness, asked: ReadText) -> str:
-    if likeness is Likeness.SAME_STEP:
+    if likeness == Likeness.SAME_STEP:
         return "Tried:"
-    if likeness is Likeness.ALIKE:
+    if likeness == Likeness.ALIKE:
         return "Near, not the same. Much of its words has"
     at = "at another value" if asked.values else "in the other direction"
     return f"Near: the same was tried {at}, in"

@@ -93,7 +93,7 @@ def annotate(
     before = finding.state
     change_state(session, finding, kind, caller.name)
     if finding.state != before:
-        action = AuditAction.RETRACT_FINDING if kind is NoteKind.RETRACTION else AuditAction.RESTORE_FINDING
+        action = AuditAction.RETRACT_FINDING if kind == NoteKind.RETRACTION else AuditAction.RESTORE_FINDING
         states = {"state": before}, {"state": finding.state}
         actor = Actor(caller.name, caller.id, Role(caller.role), source)
         audit.record(session, actor, action, SubjectKind.FINDING, str(finding.id), draft.text, *states)
@@ -125,8 +125,8 @@ def add_note(
 
 
 def _check_may(session: Session, caller: Caller, finding: Finding, kind: NoteKind) -> None:
-    if paper_queries.find_author(session, finding) == caller.id and kind is not NoteKind.NOTE:
-        is_taken_back = kind is NoteKind.RESTORATION and finding.state == FindingState.RETRACTED
+    if paper_queries.find_author(session, finding) == caller.id and kind != NoteKind.NOTE:
+        is_taken_back = kind == NoteKind.RESTORATION and finding.state == FindingState.RETRACTED
         if not is_taken_back or paper_queries.find_last_retractor(session, finding.id) == caller.id:
             return
         if caller.role not in ALLOWED[Permission.ANNOTATE]:

@@ -78,9 +78,9 @@ class TopicQuery(FilterQuery):
 
     def read(self, row: TopicRow) -> tuple[float | None, int]:
         """The value that orders a topic, and its number."""
-        if self.sort is TopicSort.DONE:
+        if self.sort == TopicSort.DONE:
             return row.newest_at.timestamp() if row.newest_at else None, row.newest_id
-        return getattr(row, "newest_id" if self.sort is TopicSort.NEWEST else self.sort.value), row.newest_id
+        return getattr(row, "newest_id" if self.sort == TopicSort.NEWEST else self.sort.value), row.newest_id
 
 
 def list_sorted(

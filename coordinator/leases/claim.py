@@ -224,7 +224,7 @@ def _take(session: Conn, worker: WorkerRow, offer: Offer, address_sha256: str | 
             promotions.give(objects, project, worker.hardware_class, decision.promotion, columns["id"])
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]))
     holdout_key = None
-    if decision.kind is JobKind.CONFIRM and projects.contract_of(project).has_holdout:
+    if decision.kind == JobKind.CONFIRM and projects.contract_of(project).has_holdout:
         with objects_of(session) as objects:
             holdout_key = derive_key(objects, project, decision.base_sha, columns["id"])
     # Nothing of this comes from elsewhere, so it is not checked again.
@@ -246,7 +246,7 @@ def _choose_project(session: Conn, request: ClaimRequest, volunteer_id: int) -> 
     else:
         every = [one for one in list_projects(session) if settings_of(one).weight]
     name, is_approved = "", True
-    if any(settings_of(one).joining is not ProjectJoining.EVERYBODY for one in every):
+    if any(settings_of(one).joining != ProjectJoining.EVERYBODY for one in every):
         with objects_of(session) as objects:
             name, is_approved = get_standing(objects, volunteer_id)
     reasons = {
@@ -353,7 +353,7 @@ def why_unfit(contract: Contract, hardware: Hardware) -> str:
     needed, name = contract.limits.device_memory_mib, contract.project.name
     if needed is None:
         return ""
-    if hardware.kind is not DeviceKind.CUDA:
+    if hardware.kind != DeviceKind.CUDA:
         return f"The project {name} needs a GPU with {needed:,} MiB of memory, and this worker has none."
     if hardware.memory_mib < needed:
         return (

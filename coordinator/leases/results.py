@@ -195,7 +195,7 @@ def _store(
     if not kind.is_evidence:
         with objects_of(session) as objects:
             project, of_class = objects.get_one(Project, lease.project_id), run.hardware.hardware_class
-            if kind is JobKind.CONFIRM:
+            if kind == JobKind.CONFIRM:
                 confirmations.check_holdout(objects, project, of_class, run.commit_sha)
             promotions.refresh(objects, project, of_class, run.commit_sha)
     elif made is not None and posterior is not None:
@@ -235,7 +235,7 @@ def _count_steps(lease: LeaseRow, proposal: Proposal) -> int:
     """How many steps an experiment takes at once."""
     if JobKind(lease.kind) not in (JobKind.ADOPT, JobKind.COMBINE):
         return 1
-    return max(1, sum(step.fate is StepFate.DONE for step in proposal.steps))
+    return max(1, sum(step.fate == StepFate.DONE for step in proposal.steps))
 
 
 def _follow(
@@ -249,7 +249,7 @@ def _follow(
         upload.run.hardware.hardware_class, upload.proposal, lease.volunteer, lease.volunteer_id,
     )  # fmt: skip
     follow(session, contract, new, posterior)
-    done = [step.experiment_id for step in upload.proposal.steps if step.fate is StepFate.DONE]
+    done = [step.experiment_id for step in upload.proposal.steps if step.fate == StepFate.DONE]
     if new.kind in (JobKind.ADOPT, JobKind.COMBINE) and done:
         events.record(
             session, EventKind.STEPS_ADOPTED, lease.project_id, experiment=experiment_id, steps=done,

@@ -235,7 +235,7 @@ def view_live_leases(
     or last."""
     moment = now()
     rows = queries.list_live_leases(session, project.id, limit, filters, latest=not ascending)
-    if order is LeaseOrder.ISSUED:
+    if order == LeaseOrder.ISSUED:
         rows.sort(key=lambda row: row[0].issued_at, reverse=not ascending)
     return [
         view_of(

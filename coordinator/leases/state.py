@@ -72,13 +72,13 @@ def begin_expired(issued_at: datetime, now: datetime) -> LeaseClock:
 def expires_at(clock: LeaseClock, budget: Budget) -> datetime:
     """When the lease ends unless something is heard: the earliest of heartbeat, progress and deadline."""
     ends = [clock.heartbeat_at + TTL, clock.deadline_at]
-    if clock.phase is Phase.DRAFTING:
+    if clock.phase == Phase.DRAFTING:
         ends.append(clock.progressed_at + timedelta(seconds=budget.drafting_seconds))
-    elif clock.phase is Phase.STARTING:
+    elif clock.phase == Phase.STARTING:
         ends.append(clock.phase_started_at + timedelta(seconds=budget.starting_seconds) + TTL)
-    elif clock.phase is Phase.TRAINING:
+    elif clock.phase == Phase.TRAINING:
         ends.append(clock.progressed_at + TRAINING_CAP)
-    elif clock.phase is Phase.SCORING:
+    elif clock.phase == Phase.SCORING:
         ends.append(clock.phase_started_at + timedelta(seconds=budget.scoring_seconds) + TTL)
     return min(ends)
 
@@ -93,10 +93,10 @@ def renew(clock: LeaseClock, phase: Phase, step: int, share: float, now: datetim
     if clock.state not in LIVE:
         raise TransitionError(f"the lease is {clock.state}")
     state = STATE_OF_PHASE[phase]
-    is_repair = clock.state is LeaseState.RUNNING and state is LeaseState.READY
+    is_repair = clock.state == LeaseState.RUNNING and state == LeaseState.READY
     if _ORDER.index(state) < _ORDER.index(clock.state) and not is_repair:
         raise TransitionError(f"a lease that is {clock.state} does not go back to {state}")
-    if clock.state is LeaseState.DRAFTING and state is not LeaseState.DRAFTING:
+    if clock.state == LeaseState.DRAFTING and state != LeaseState.DRAFTING:
         raise TransitionError("the proposal has not been accepted yet")
     new_phase = phase is not clock.phase
     progressed = new_phase or step != clock.step or share != clock.share
@@ -114,14 +114,14 @@ def renew(clock: LeaseClock, phase: Phase, step: int, share: float, now: datetim
 
 def accept_proposal(clock: LeaseClock, now: datetime) -> LeaseClock:
     """After the proposal was accepted. Raises TransitionError where there is nothing to draft any more."""
-    if clock.state is not LeaseState.DRAFTING:
+    if clock.state != LeaseState.DRAFTING:
         raise TransitionError(f"a lease that is {clock.state} takes no proposal")
     return _enter(clock, LeaseState.READY, Phase.READY, now)
 
 
 def try_draft_again(clock: LeaseClock, now: datetime) -> LeaseClock:
     """After a proposal was turned down: the agent drafts again, which counts as progress."""
-    if clock.state is not LeaseState.DRAFTING:
+    if clock.state != LeaseState.DRAFTING:
         raise TransitionError(f"a lease that is {clock.state} takes no proposal")
     return replace(clock, heartbeat_at=now, progressed_at=now)
 
@@ -142,7 +142,7 @@ def expire(clock: LeaseClock) -> LeaseClock:
 
 def finish(clock: LeaseClock, now: datetime) -> LeaseClock:
     """After a result was stored: whatever the state was before, a first result is accepted whenever it comes."""
-    if clock.state is LeaseState.DONE:
+    if clock.state == LeaseState.DONE:
         raise TransitionError("the lease has its result")
     return _enter(clock, LeaseState.DONE, Phase.REPORTING, now)
 

@@ -97,7 +97,7 @@ class LeaseTerms:
     @property
     def is_own(self) -> bool:
         """Whether the worker gave itself this job: only such a job reports although no proposal was ever accepted."""
-        return self.kind.makes_experiment and self.phase is Phase.REPORTING and not self.has_proposal
+        return self.kind.makes_experiment and self.phase == Phase.REPORTING and not self.has_proposal
 
 
 def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, received_at: datetime) -> RunReport:
@@ -116,7 +116,7 @@ def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, receive
     least_seconds = LEAST_SHARE * budget.training_seconds
     if terms.rung is not None:  # else an ordinary run would pass for one
         least_seconds = max(least_seconds, min(ordinary, LEAST_SHARE_ON_RUNG * budget.training_seconds))
-    if terms.kind is not JobKind.CONFIRM:  # nobody asked for it, and nothing may be learnt from sending it
+    if terms.kind != JobKind.CONFIRM:  # nobody asked for it, and nothing may be learnt from sending it
         run = run.model_copy(update={"holdout_metric": None})
     found = (
         _check_terms(terms, run) or _check_durations(budget, run, least_seconds)
@@ -183,7 +183,7 @@ def _check_durations(budget: Budget, run: RunReport, least_seconds: float) -> st
     parts = seconds.starting + seconds.training + seconds.scoring
     if abs(parts - seconds.total) > SUM_TOLERANCE_SECONDS:
         return f"The run's parts took {parts:.1f} s, the whole {seconds.total:.1f} s"
-    if run.outcome is not RunOutcome.OK:
+    if run.outcome != RunOutcome.OK:
         return None
     late, used = budget.handover_seconds + TOLERANCE_SECONDS, seconds.on_budget
     if used > budget.training_seconds + late or seconds.training > budget.longest_training_seconds + late:
@@ -192,13 +192,13 @@ def _check_durations(budget: Budget, run: RunReport, least_seconds: float) -> st
         return f"Training used {used:.1f} s of CPU time in {seconds.training:.1f} s on {run.hardware.cores} cores"
     if budget.may_end_early or used + budget.charge(seconds.before_start) >= least_seconds:
         return None
-    if budget.clock is BudgetClock.CPU and seconds.training >= LEAST_SHARE * budget.longest_training_seconds:
+    if budget.clock == BudgetClock.CPU and seconds.training >= LEAST_SHARE * budget.longest_training_seconds:
         return None  # a busy machine: it was the limit in wall time that ended it
     return f"Training used only {used:.1f} s of a budget of {budget.training_seconds:g} s"
 
 
 def _check_speed(terms: LeaseTerms, run: RunReport) -> str | None:
-    if run.outcome is not RunOutcome.OK or terms.expected_speed is None or run.seconds.on_budget <= 0:
+    if run.outcome != RunOutcome.OK or terms.expected_speed is None or run.seconds.on_budget <= 0:
         return None
     speed = (run.tokens or run.steps) / run.seconds.on_budget
     if terms.pace <= 1 or speed <= MOST_SPEED * terms.expected_speed:
@@ -214,7 +214,7 @@ def _check_metric(terms: LeaseTerms, contract: Contract, run: RunReport) -> str 
     objective = contract.objective
     if run.metric is None or terms.kind.makes_experiment:
         return None
-    if terms.kind is JobKind.CONFIRM and contract.has_holdout and run.holdout_metric is None:
+    if terms.kind == JobKind.CONFIRM and contract.has_holdout and run.holdout_metric is None:
         return "The run did not score the sealed windows"
     if objective.sign * run.metric < objective.sign * objective.plausible_floor:
         return f"The metric {run.metric:g} is beyond the contract's plausible floor of {objective.plausible_floor:g}"

@@ -83,7 +83,7 @@ def change_branch(
 
 def _change_state(session: Session, branch: Branch, to: BranchState, rules: Diversity, who: str, why: str) -> None:
     before = BranchState(branch.state)
-    if to is BranchState.ACTIVE and before is not BranchState.ACTIVE:
+    if to == BranchState.ACTIVE and before != BranchState.ACTIVE:
         if not branches.has_room(session, branch.project_id, rules):
             raise branches.TooManyBranchesError(f"The contract allows {rules.max_branches}: pause another one first.")
         branch.experiments_without_gain = 0
@@ -94,11 +94,11 @@ def _change_state(session: Session, branch: Branch, to: BranchState, rules: Dive
 
 def _describe(before: BranchState, to: BranchState) -> tuple[BranchMoveKind, EventKind]:
     """The entry of the branch's log, and the event, for a change of state."""
-    if before is BranchState.DELETED:
+    if before == BranchState.DELETED:
         return BranchMoveKind.RESTORED, EventKind.BRANCH_CHANGED
-    if to is BranchState.PAUSED:
+    if to == BranchState.PAUSED:
         return BranchMoveKind.PAUSED, EventKind.BRANCH_PAUSED
-    if to is BranchState.ACTIVE and before is BranchState.PAUSED:
+    if to == BranchState.ACTIVE and before == BranchState.PAUSED:
         return BranchMoveKind.RESUMED, EventKind.BRANCH_RESUMED
     kinds = {BranchState.ACTIVE: BranchMoveKind.APPROVED, BranchState.DELETED: BranchMoveKind.DELETED}
     return kinds.get(to, BranchMoveKind.PROPOSED), EventKind.BRANCH_CHANGED

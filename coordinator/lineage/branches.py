@@ -147,7 +147,7 @@ def create_branch(
     )  # fmt: skip
     session.add(branch)
     session.flush()
-    if state is BranchState.PROPOSED:
+    if state == BranchState.PROPOSED:
         record_change(session, branch, BranchMoveKind.PROPOSED, EventKind.BRANCH_CHANGED, who, why)
     else:
         log_move(session, branch, BranchMoveKind.BORN, None, who, why)
@@ -233,7 +233,7 @@ def is_stalled(experiments_without_gain: int, in_flight: int, rules: Diversity) 
 def may_pause(status: BranchStatus, in_flight: int, rules: Diversity) -> bool:
     """Whether an active branch has stalled for so long that it is paused, unless it leads."""
     without_gain = status.experiments_without_gain // PAUSE_AFTER
-    is_active = status.state is BranchState.ACTIVE and status.has_others
+    is_active = status.state == BranchState.ACTIVE and status.has_others
     return is_active and is_stalled(without_gain, in_flight, rules)
 
 

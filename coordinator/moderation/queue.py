@@ -106,7 +106,7 @@ def _decide(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest
 
 
 def _approve(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
-    if item.kind is QueueKind.ACCOUNT:
+    if item.kind == QueueKind.ACCOUNT:
         return service.approve_account(session, actor, _key(item), asked.reason)
     project, _, name = _key(item).partition("/")
     return branches.approve(session, actor, project, name, asked.reason)
@@ -219,13 +219,13 @@ def _list_commits(session: Session) -> Iterator[QueueItem]:
         effect = "no effect yet"
         if row.effect_mean is not None and row.effect_sd is not None:
             effect = f"effect {format_effect(row.effect_mean, row.effect_sd)}"
-        says = "Too good to be believed" if kind is QueueKind.HELD else _DISPUTES[row.dispute]
+        says = "Too good to be believed" if kind == QueueKind.HELD else _DISPUTES[row.dispute]
         yield _item(
             kind, f"{row.project}/{row.commit_sha}/{row.hardware_class}",
             f"#{row.id} {row.title}",
             f"{says}: {effect}, {count_noun(row.runs, 'run')}, on {row.hardware_class}.",
             f"/experiments/{row.id}", project=row.project, author=row.author,
-            state=row.dispute if kind is QueueKind.CONTRADICTION else "held", opened_at=row.created_at,
+            state=row.dispute if kind == QueueKind.CONTRADICTION else "held", opened_at=row.created_at,
             waiting=max(1, row.children),
             waiting_for=_say_waiting(row.children, "experiment builds on it", "experiments build on it"),
         )  # fmt: skip

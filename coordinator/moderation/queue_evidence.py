@@ -53,13 +53,13 @@ def view_evidence(session: Session, item: QueueItem) -> QueueEvidence:
         project, sha, hardware_class = key.split("/", 2)
         facts.append(Fact("Commit", sha[:12], f"/projects/{project}/commits/{sha}"))
         runs = _list_runs(session, sha, hardware_class)
-    elif item.kind is QueueKind.REPORT:
+    elif item.kind == QueueKind.REPORT:
         facts += _view_finding(session, int(key))
         texts = [
             (f"Report by {name or 'a reader'}", report.text)
             for report, name in queue_queries.list_reports(session, int(key))
         ]
-    elif item.kind is QueueKind.WORKER and item.project is not None:
+    elif item.kind == QueueKind.WORKER and item.project is not None:
         texts = _view_failure(session, get_project(session, item.project).id, int(key.rpartition("/")[2]))
     if item.author is not None:
         facts += _view_author(session, item.author.partition("/")[0])

@@ -68,7 +68,7 @@ class CodeHolder(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        return self.state is LeaseState.DONE
+        return self.state == LeaseState.DONE
 
     @property
     def is_live(self) -> bool:

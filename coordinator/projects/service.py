@@ -111,7 +111,7 @@ def request_branch(session: Session, volunteer_id: int, project_name: str, reque
     """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError,
     ProjectClosedError."""
     project = get_project(session, project_name)
-    if settings_of(project).mode is ProjectMode.ARCHIVED:
+    if settings_of(project).mode == ProjectMode.ARCHIVED:
         raise ProjectClosedError(f"{project_name} gets no jobs any more, so a branch would be empty.")
     who = accounts.get_name(session, volunteer_id)
     branch = branches.request_branch(session, project, contract_of(project).diversity, request, who, volunteer_id)

@@ -59,7 +59,7 @@ def merge(settings: ProjectSettings, changes: Flat) -> ProjectSettings:
     merged = ProjectSettings(**(flat | {"members": sorted(set(flat["members"].split())), "jobs": jobs}))
     if not jobs.experiments:
         raise SettingsInvalidError("Some kind of experiment needs a share. A project that drains gives none.")
-    if merged.joining is ProjectJoining.MEMBERS and not merged.members:
+    if merged.joining == ProjectJoining.MEMBERS and not merged.members:
         raise SettingsInvalidError("Name at least one member, or let everybody join.")
     return merged
 
@@ -131,8 +131,8 @@ def why_closed(project: Project, volunteer: str, *, is_approved: bool) -> str:
     told = f" {settings.notice}" if settings.notice else ""
     if settings.mode in (ProjectMode.PAUSED, ProjectMode.ARCHIVED):
         return f"A maintainer has {settings.mode} the project {name}.{told}"
-    if settings.joining is ProjectJoining.MEMBERS and volunteer not in settings.members:
+    if settings.joining == ProjectJoining.MEMBERS and volunteer not in settings.members:
         return f"Only members work on the project {name}: ask a maintainer.{told}"
-    if settings.joining is ProjectJoining.APPROVED and not is_approved:
+    if settings.joining == ProjectJoining.APPROVED and not is_approved:
         return f"The project {name} is for accounts that a maintainer has let in: ask for it.{told}"
     return ""

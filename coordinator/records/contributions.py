@@ -202,7 +202,7 @@ def _measure(row: LeaderboardRow, order: LeaderboardOrder) -> float:
 def _list_rows(session: Session, period: LeaderboardPeriod, project_id: int | None) -> list[LeaderboardRow]:
     """A row for each volunteer who did something and may be named, without a rank."""
     start = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    is_month = period is LeaderboardPeriod.MONTH
+    is_month = period == LeaderboardPeriod.MONTH
     done = map_contributed(session, name_month(start) if is_month else ALL_TIME, project_id)
     gained = map_gained(session, start if is_month else None, project_id)
     listed = session.execute(select(Volunteer.id, Volunteer.name).where(~IS_STOPPED, ~Volunteer.is_unlisted))

@@ -76,7 +76,7 @@ def _move_head(
 def _is_gain(contract: Contract, posterior: DerivedPosterior) -> bool:
     """Whether an experiment is surely better than its parent by an effect that matters, and is not in doubt."""
     objective = contract.objective
-    if posterior.effect is None or posterior.standing is Standing.HELD or posterior.dispute is not Dispute.NONE:
+    if posterior.effect is None or posterior.standing == Standing.HELD or posterior.dispute != Dispute.NONE:
         return False
     return probability_of_gain(posterior.effect, objective.sign, objective.min_effect) >= SURE
 
@@ -96,7 +96,7 @@ def _begin_branch(session: Conn, contract: Contract, experiment: NewExperiment, 
     if experiment.proposal.new_branch is not None:
         name, why = experiment.proposal.new_branch, f"Its agent proposed a new branch with #{experiment.id}."
         state = branches.admit(session, experiment.project_id, contract.diversity, experiment.volunteer_id)
-    elif experiment.kind is JobKind.DRAFT and _is_no_worse(contract, posterior):
+    elif experiment.kind == JobKind.DRAFT and _is_no_worse(contract, posterior):
         name, why = f"draft-{experiment.id}", f"The draft #{experiment.id} is no worse than its parent."
         has_room = branches.has_room(session, experiment.project_id, contract.diversity)
         state = BranchState.ACTIVE if has_room else None
@@ -111,7 +111,7 @@ def _begin_branch(session: Conn, contract: Contract, experiment: NewExperiment, 
         branch = branches.create_branch(
             objects, experiment.project_id, name, theme, experiment.sha, experiment.who, why, state, named_by
         )
-        if state is BranchState.PROPOSED:
+        if state == BranchState.PROPOSED:
             return False
         experiments.move_to_branch(objects, experiment.id, experiment.sha, branch.id)
         branch.experiments = 1
@@ -120,7 +120,7 @@ def _begin_branch(session: Conn, contract: Contract, experiment: NewExperiment, 
 
 def _is_no_worse(contract: Contract, posterior: DerivedPosterior) -> bool:
     """Whether a draft is no worse than its parent, within the smallest effect that matters."""
-    if posterior.effect is None or posterior.verdict is Verdict.WORSE:
+    if posterior.effect is None or posterior.verdict == Verdict.WORSE:
         return False
     return contract.objective.sign * posterior.effect.mean <= contract.objective.min_effect
 

@@ -117,7 +117,7 @@ def _fit(session: Conn, project: Project) -> tuple[Known | None, int]:
         return None, len(runs)
     rows = [Row(commits[run.sha], run.worker_id, run.hardware_class, sign * run.metric) for run in told]
     prior = Prior(evidence.noise_sd, evidence.effect_sd, evidence.typical_offset_sd)
-    steps = {IS_STEP + str(one.step.experiment_id): one.step for one in tried if one.kind is not JobKind.DRAFT}
+    steps = {IS_STEP + str(one.step.experiment_id): one.step for one in tried if one.kind != JobKind.DRAFT}
     measured = {run.sha for run in runs}
     modelled = {sha: commits[sha] for sha in commits if sha in measured}
     return Known(AdditiveModel(rows, reference, prior), reference, modelled, steps), len(runs)
@@ -145,7 +145,7 @@ def describe_commits(
     for one in tried:
         done = frozenset(IS_STEP + str(number) for number in one.done_steps)
         held = steps.get(one.step.parent_sha, frozenset())
-        held = held - done if one.kind is JobKind.ABLATE else held | done
+        held = held - done if one.kind == JobKind.ABLATE else held | done
         if one.kind in (JobKind.IMPROVE, JobKind.DRAFT) and not split_axes(one.axis) <= one.settings.keys():
             held |= {IS_STEP + str(one.step.experiment_id)}
         steps[one.step.sha] = held

@@ -84,7 +84,7 @@ def compose_pack(session: Conn, request: PackRequest) -> Pack:
     line = list_nearest(session, request.base_sha, MAX_STEPS)
     steps = list_lineage_tried(session, line)
     siblings = list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
-    is_draft = request.kind is JobKind.DRAFT
+    is_draft = request.kind == JobKind.DRAFT
     earlier = get_commit(session, request.base_sha).depth - len(steps)
     view = _view_sibling if request.with_findings else _view_numbers
     known = read_candidates(session, request.project.id, request.hardware_class) if request.with_findings else None
@@ -374,6 +374,6 @@ def _quote_from(one: CandidateFinding, place: str) -> Line:
     outcome = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:
         outcome = f"{format_effect(one.effect_mean, one.effect_sd)}, {_view_verdict(one)}"
-    if describe_failure(one.failure, one.verdict, one.pace) is FailureClass.SLOWER and one.pace is not None:
+    if describe_failure(one.failure, one.verdict, one.pace) == FailureClass.SLOWER and one.pace is not None:
         outcome += f", at {100 * one.pace:.0f} % of its parent's speed"
     return Line(f"#{one.experiment_id} {one.title}: {outcome}{_add_claim(one)}{place}", one.id, one.title)

@@ -116,18 +116,18 @@ class Assigner:
             return decision, NOTHING
         uses_model = JobKind.COMBINE in snapshot.kinds and bool(snapshot.shares.get(JobKind.COMBINE))
         known = read_model(self.session, self.project) if uses_model else None
-        if decision.kind is JobKind.COMBINE and known is not None:
+        if decision.kind == JobKind.COMBINE and known is not None:
             return self._change_several(decision, snapshot, known)
-        is_drawn = decision.kind is JobKind.ADOPT
+        is_drawn = decision.kind == JobKind.ADOPT
         if (is_drawn or known is None) and (combination := self._find_combination(decision, snapshot)):
             return self._adopt(decision, combination)
-        if decision.kind is JobKind.COMBINE:
+        if decision.kind == JobKind.COMBINE:
             return _improve(decision, "Too little was measured to say what goes together"), NOTHING
-        if decision.kind is JobKind.ADOPT:
+        if decision.kind == JobKind.ADOPT:
             return _improve(decision, "There is no step to adopt"), NOTHING
-        if decision.kind is JobKind.ABLATE:
+        if decision.kind == JobKind.ABLATE:
             return self._ablate(decision)
-        if decision.kind is JobKind.TUNE:
+        if decision.kind == JobKind.TUNE:
             return self._tune(decision)
         stalled = {known.id for known in snapshot.branches if known.is_stalled}
         branch = next((row for row in branches if row.id == decision.branch_id and row.id in stalled), None)
@@ -145,7 +145,7 @@ class Assigner:
         """The steps that the parent should adopt: drawn for a job to adopt, else the best ones where that is due."""
         if JobKind.ADOPT not in snapshot.kinds or not snapshot.shares.get(JobKind.ADOPT):
             return None
-        is_drawn = decision.kind is JobKind.ADOPT
+        is_drawn = decision.kind == JobKind.ADOPT
         combination = self._combine(decision.base_sha, self.rng if is_drawn else None)
         return combination if combination and (is_drawn or self._is_due(combination, decision, snapshot)) else None
 

@@ -233,7 +233,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     turn = JobKind.REPLICATE if is_asked else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:
         return None
-    of_record = _confirm(snapshot) or _promote(snapshot) if turn is JobKind.REPLICATE else None
+    of_record = _confirm(snapshot) or _promote(snapshot) if turn == JobKind.REPLICATE else None
     if of_record and not (snapshot.is_anchor and snapshot.turn % 2):  # it verifies in between, since others wait for it
         return of_record
     elsewhere = None
@@ -243,7 +243,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     if elsewhere and not snapshot.is_anchor:  # an invented class may lead at will, and must not keep anchors busy
         return elsewhere
     leaders = list_leaders(snapshot)
-    if turn is JobKind.REPLICATE:
+    if turn == JobKind.REPLICATE:
         return _verify(snapshot, leaders) or _replicate_due(snapshot) or of_record or elsewhere
     if snapshot.is_alone:
         return _measure_seed_again(snapshot, leaders)

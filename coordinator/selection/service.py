@@ -86,7 +86,7 @@ def _take_snapshot(
         with objects_of(session) as objects:
             chosen_id = get_branch_by_name(objects, project, request.branch).id
     directions = _view_branches(branches, under_way, contract)
-    is_draining, shares = settings_of(project).mode is ProjectMode.DRAINING, dict[JobKind, float]()
+    is_draining, shares = settings_of(project).mode == ProjectMode.DRAINING, dict[JobKind, float]()
     if request.kinds != [JobKind.IMPROVE]:
         shares = queries.map_shares(session, project.id) or job_mix.share_by_contract(contract.jobs)
     snapshot = Snapshot(

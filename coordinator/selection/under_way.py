@@ -38,7 +38,7 @@ class UnderWay:
         """Count these jobs, too. Not for one that others may read."""
         kind = JobKind(jobs.kind)
         self.fleet += jobs.jobs
-        if kind is JobKind.REPLICATE:
+        if kind == JobKind.REPLICATE:
             self.replicated.add(jobs.base_sha)
         if kind.is_measurement:
             self.measurements[jobs.base_sha] += jobs.jobs

@@ -44,7 +44,7 @@ Filters = Annotated[AuditFilters, Depends(_read_filters)]
 def show_audit(session: ReadSession, _moderator: Moderator, filters: Filters, cursor: Cursor = None) -> Response:
     """Actions of people, newest first."""
     page = audit.view_page(session, filters, cursor, ROWS)
-    ids = [int(entry.key.rpartition("/")[2]) for entry in page.items if entry.subject is SubjectKind.BRANCH]
+    ids = [int(entry.key.rpartition("/")[2]) for entry in page.items if entry.subject == SubjectKind.BRANCH]
     asked = {"by" if name == "actor" else name: value for name, value in filters._asdict().items() if value}
     return render(
         "moderation/audit.html",

@@ -76,7 +76,7 @@ def name_branch(
     """Name a research direction. What refuses it shows its theme again."""
     with database.write() as session:
         made = projects.request_branch(session, contributor.id, name, BranchRequest(name=branch, theme=theme))
-    waits = " It waits for a maintainer's approval." if made.state is BranchState.PROPOSED else ""
+    waits = " It waits for a maintainer's approval." if made.state == BranchState.PROPOSED else ""
     return redirect(request, f"/projects/{name}/branches", f"{branch} is named.{waits}")
 
 

@@ -132,7 +132,7 @@ def _order_address(given: dict[str, str], view: ListQuery, sort: ExperimentSort)
     """The address of the same view in another order, or the other way round."""
     others = {name: value for name, value in given.items() if name not in ("sort", "ascending")}
     turned = {"ascending": "true"} if view.sort is sort and not view.ascending else {}
-    return urlencode(others | ({} if sort is ExperimentSort.NEWEST else {"sort": sort.value}) | turned)
+    return urlencode(others | ({} if sort == ExperimentSort.NEWEST else {"sort": sort.value}) | turned)
 
 
 @router.get("/projects/{name}/commits/{sha}")
@@ -152,7 +152,7 @@ def export_experiments(
     file = f"{name}-experiments.{form}"
     fields = _name_fields(columns)
     found = ({field: values[field] for field in fields} for values in map(_flatten, _list_all(database, name, asked)))
-    if form is Form.CSV:
+    if form == Form.CSV:
         return send_file(_write_csv(found, fields), file, "text/csv; charset=utf-8")
     return send_file(_write_json(found), file, "application/json")
 

@@ -248,8 +248,8 @@ def view_front(session: Session) -> tuple[Context, Parts]:
     """The front page, and its parts that change: each project's record and leader in its main class, machines, and
     milestones."""
     since = get_page_cursor(session)  # before all else that is read: what comes later is still to be told
-    known = sorted(list_projects(session), key=lambda one: settings_of(one).mode is ProjectMode.ARCHIVED)
-    current = sum(settings_of(one).mode is not ProjectMode.ARCHIVED for one in known)
+    known = sorted(list_projects(session), key=lambda one: settings_of(one).mode == ProjectMode.ARCHIVED)
+    current = sum(settings_of(one).mode != ProjectMode.ARCHIVED for one in known)
     shown = min(MAX_FRONT_PROJECTS, current or len(known))
     drawn = [_view_front_project(session, project) for project in known[:shown]]
     context = {

@@ -122,5 +122,5 @@ def change_finding(
     """Retract a finding or take that back, as its author or as a moderator."""
     kind = NoteKind(request.url.path.rpartition("/")[2])
     revisions.annotate(session, author, finding_id, uuid4(), kind, NoteDraft(text=reason), ActionSource.PAGE)
-    again = " no longer" if kind is NoteKind.RESTORATION else ""
+    again = " no longer" if kind == NoteKind.RESTORATION else ""
     return redirect(request, f"/findings/{finding_id}", f"It is retracted{again}.")

@@ -167,7 +167,7 @@ def change_worker(
     """Act on a worker."""
 
     def act(session: Session, actor: Actor, name: str, worker: str) -> AuditEntry:
-        if change is WorkerChange.MESSAGE:
+        if change == WorkerChange.MESSAGE:
             return moderation.send_message(session, actor, name, worker, reason)
         is_on = change in (WorkerChange.ANCHOR, WorkerChange.PAUSE, WorkerChange.QUARANTINE)
         if change in (WorkerChange.ANCHOR, WorkerChange.NO_ANCHOR):
@@ -176,7 +176,7 @@ def change_worker(
             return moderation.set_pause(session, actor, name, worker, reason, is_on=is_on)
         return moderation.set_quarantine(session, actor, name, worker, reason, is_on=is_on)
 
-    if change is WorkerChange.MESSAGE and len(reason) > MAX_MESSAGE:
+    if change == WorkerChange.MESSAGE and len(reason) > MAX_MESSAGE:
         raise RequestInvalidError(f"A message has at most {MAX_MESSAGE} characters.")
     with database.write() as session:
         worker = service.get_view(session, worker_id)

@@ -107,7 +107,7 @@ def view_volunteers(
 ) -> Page[VolunteerView]:
     """A page of volunteers. Raises CursorInvalidError."""
     after_id = decode_id_cursor(cursor) if cursor is not None else None
-    by_name = order is VolunteerOrder.NAME
+    by_name = order == VolunteerOrder.NAME
     rows = queries.view_volunteers(session, filters, after_id, limit + 1, by_name=by_name, ascending=ascending)
     return cut_page(rows, limit, lambda view: view.id)
 
@@ -151,7 +151,7 @@ def list_workers(
     ascending: bool = False,
 ) -> Page[WorkerView]:
     """A page of workers. Raises CursorInvalidError."""
-    if order is WorkerOrder.NEWEST:
+    if order == WorkerOrder.NEWEST:
         after_id = decode_id_cursor(cursor) if cursor else None
         rows = queries.list_newest(session, filters, after_id, limit + 1, ascending=ascending)
         return cut_page(rows, limit, lambda view: view.id)
