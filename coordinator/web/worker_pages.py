@@ -184,7 +184,7 @@ def change_worker(
     return redirect(request, f"/workers/{worker_id}", f"Done: {change.replace('-', ' ')}. In the audit log: {entry}.")
 
 
-MAX_WORKERS, MAX_PAPERS = 50, 20
+MAX_WORKERS, MAX_PAPERS = 50, 10
 
 
 @router.get("/leaderboard")

@@ -15,8 +15,9 @@ export function ago(moment, now) {
 export function tellTimes(root) {
   const now = Date.now();
   for (const element of root.querySelectorAll("time")) {
+    element.title ||= element.textContent.replace("Z", " UTC");
+    element.dateTime ||= element.textContent.replace(" ", "T");
     const text = ago(Date.parse(element.dateTime), now);
-    element.title ||= element.textContent;
     if (element.textContent !== text) element.textContent = text;
   }
 }

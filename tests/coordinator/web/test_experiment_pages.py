@@ -210,3 +210,9 @@ def test_findings_have_their_effect_as_a_small_picture_on_one_scale(http: TestCl
     zeros = re.findall(r'class="zero" x1="([\d.]+)"', page)
     assert len(zeros) > 20 and len(set(zeros)) == 1
     assert page.count("small-interval") == len(zeros) and "cpu · 2 cores" in page
+
+
+@ON_ONE_ENGINE
+def test_a_row_of_the_list_is_small(http: TestClient) -> None:
+    rows = re.findall(r'<tr>\s*<td><input.*?</tr>', http.get(f"/projects/{NAME}/experiments").text, re.DOTALL)
+    assert len(rows) == EXPERIMENTS and sum(map(len, rows)) < 850 * len(rows), "50 of them with long titles: 52 KiB"

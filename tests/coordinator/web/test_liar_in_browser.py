@@ -102,7 +102,7 @@ def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(pag
     # What it did says on its own pages that it does not count, and nothing calls it a failure.
     page.goto(f"{url}/projects/tiny/experiments?volunteer={LIAR}")
     expect(page.locator("td.verdict").filter(has_text="not counted")).to_have_count(PAPERS - 3)  # others measured these
-    page.locator(".tried a").first.click()
+    page.locator("tbody th a").first.click()
     expect(page.locator("#verdict")).to_contain_text("no measurement counts")
     expect(page.locator("#experiment")).to_contain_text("Hidden while its author is in quarantine")
     page.goto(f"{url}/volunteers/{LIAR}")
