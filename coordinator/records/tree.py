@@ -2,7 +2,7 @@
 a commit with its nearest descendants. Commits on the way that have one child are left out where there are too many.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -72,15 +72,17 @@ def view_tree(
     of_class = hardware_class or ""
     record = queries.find_best(session, project.id, of_class, verified=True)
     best = record or queries.find_best(session, project.id, of_class, verified=False)
-    path = [link.sha for link in tree_queries.climb(session, [best.commit_sha], MAX_CLIMBED)] if best else []
+    leading = [best.commit_sha] if best else []
     if start is not None:
         links, kept = tree_queries.descend(session, start, size.nodes), {start}
+        path = [link.sha for link in tree_queries.climb(session, leading, MAX_CLIMBED)] if leading else []
     else:
         sign = projects.contract_of(project).objective.sign
         wanted = tree_queries.list_best(session, project.id, of_class, sign, size.best)
         wanted += tree_queries.list_newest(session, project.id, size.newest)
-        wanted += [project.root_sha, *path[:1]]
+        wanted += [project.root_sha, *leading]
         links, kept = tree_queries.climb(session, sorted(set(wanted)), MAX_CLIMBED), set(wanted)
+        path = list(_trace(links, *leading))
     places = arrange(links, start or project.root_sha, kept, set(path), size.nodes)
     shas = [place.sha for place in places]
     rows = {row.sha: row for row in tree_queries.list_nodes(session, shas, of_class)}
@@ -95,6 +97,14 @@ def view_tree(
         for number, place in enumerate(places)
     ]  # fmt: skip
     return ProjectTree(nodes, best.commit_sha if best else None, record is not None, path)
+
+
+def _trace(links: Sequence[TreeLink], sha: str | None = None) -> Iterator[str]:
+    """A commit and its ancestors, the nearest first, as far as they are among the `links`."""
+    above = {link.sha: link.parent_sha for link in links}
+    while sha in above:
+        yield sha
+        sha = above[sha]
 
 
 def count_shown(places: Sequence[_Place]) -> Mapping[int, int]:
