@@ -57,6 +57,7 @@ class DerivedPosterior:
     anchors found it where no process of a run can tell the next what it saw."""
 
     metric: Normal
+    measured: Normal
     effect: Normal | None
     milestone: Normal | None
     anchor_sd: float | None
@@ -72,9 +73,9 @@ class DerivedPosterior:
 
     def columns(self) -> dict[str, Any]:
         """The columns of `CommitPosterior`."""
-        numbers = statistics.columns_of(metric=self.metric, effect=self.effect, milestone=self.milestone)
+        of = {name: getattr(self, name) for name in ("metric", "measured", "effect", "milestone")}
         names = ("anchor_sd", "runs", "checkers", "verdict", "standing", "dispute", "caches_emptied", "rank_score")
-        return numbers | {name: getattr(self, name) for name in names}
+        return statistics.columns_of(**of) | {name: getattr(self, name) for name in names}
 
     def view(self) -> Posterior:
         stored = self.columns()
@@ -152,25 +153,6 @@ def make_model(contract: Contract, noise_sd: float | None, effects: Mapping[str,
     given = contract.evidence
     is_assumed = given.noise_is_assumed and (noise_sd is None or isclose(noise_sd, given.noise_sd))
     return Model(noise_sd or given.noise_sd, given.effect_sd, known, is_assumed)
-
-
-def map_measured_effects(
-    session: Conn, contract: Contract, project_id: int, parents: Mapping[str, str], hardware_class: str
-) -> dict[str, Normal]:
-    """The effects of commits as their own runs tell them, by commit, of those whose `parents` were measured, too.
-
-    Each posterior holds what was expected of its effect: many of them taken together would say that as often as they
-    are, and these do not.
-    """
-    noise_sd = find_model(session, contract, project_id, hardware_class).noise_sd
-    measured = queries.map_measurements(session, list(parents), hardware_class, contract)
-    above = queries.map_posteriors(session, list(set(parents.values())), hardware_class)
-    effects = {}
-    for sha, runs in measured.items():
-        own, parent = agreement.estimate(_list_deciding(runs) or runs, noise_sd), above.get(parents[sha])
-        if parent is not None and parent.standing != Standing.REJECTED:
-            effects[sha] = Normal(own.mean - parent.metric_mean, hypot(own.sd, parent.metric_sd))
-    return effects
 
 
 def _store(
@@ -299,6 +281,7 @@ def conclude(
         verdict = Verdict.UNRESOLVED  # until it is decided, nobody counts it as a gain
     return DerivedPosterior(
         metric=belief.metric,
+        measured=measured,
         effect=effect,
         milestone=milestone,
         anchor_sd=belief.anchor_variance**0.5 if milestone else None,

@@ -37,6 +37,8 @@ class PosteriorRow(NamedTuple):
     commit_sha: str
     metric_mean: float
     metric_sd: float
+    measured_mean: float | None
+    measured_sd: float | None
     effect_mean: float | None
     effect_sd: float | None
     milestone_mean: float | None

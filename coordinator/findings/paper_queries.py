@@ -208,17 +208,23 @@ def list_effects(
     session: Conn, project_id: int, topic: str, limit: int, before_id: int | None = None
 ) -> Sequence[LabelledRow]:
     """The newest effects along a topic in all hardware classes, as `TopicEffect` names their columns, with their
-    commits and parents, retracted and hidden findings' left out; of experiments before `before_id`, if given."""
-    posterior = CommitPosterior
+    commits and parents, retracted and hidden findings' left out; of experiments before `before_id`, if given.
+
+    `measured_*` is what the runs tell of a commit, `parent_*` what is believed of its parent in the class.
+    """
+    posterior, above = CommitPosterior, aliased(CommitPosterior)
     query = (
         select(
             *(Experiment.id.label("experiment_id"), Finding.id.label("finding_id")),
             *(Experiment.title, Experiment.direction, Experiment.value, posterior.hardware_class),
             *(posterior.effect_mean.label("mean"), posterior.effect_sd.label("sd"), posterior.runs),
             *(posterior.verdict, posterior.standing, Experiment.commit_sha, Experiment.parent_sha),
+            *(posterior.measured_mean, posterior.measured_sd, above.standing.label("parent_standing")),
+            *(above.metric_mean.label("parent_mean"), above.metric_sd.label("parent_sd")),
         )
         .join(Finding, Finding.experiment_id == Experiment.id)
         .join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha)
+        .outerjoin(above, is_of_commit(above, Experiment.parent_sha, posterior.hardware_class))
         .where(Experiment.project_id == project_id, Experiment.topic == topic)
         .where(CommitPosterior.effect_mean.is_not(None), IS_SHOWN)
     )

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from math import hypot
 from typing import Annotated
 
 from fastapi import Query
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import LabelledRow
-from coordinator.evidence import posteriors
 from coordinator.experiments.filters import FilterQuery
 from coordinator.experiments.listing import keep_having
 from coordinator.findings import paper_queries, queries, service, topic_counts
@@ -30,7 +30,7 @@ from coordinator.http.parameters import Moment, is_within
 from coordinator.models import Experiment, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
-from shared.experiments import AxisDirection, Verdict
+from shared.experiments import AxisDirection, Standing, Verdict
 from shared.protocol import CLEAN, Page, now
 from shared.topics import Topic, TopicEffect, TopicElsewhere, TopicLevel, TopicPool, TopicSort, TopicSummary, name_topic
 
@@ -106,7 +106,9 @@ def find_oldest_count(session: Session, project: Project) -> datetime | None:
     return topic_counts.find_oldest_count(session, project.id)
 
 
-def view_topic(session: Session, project: Project, slug: str, most_each: int = MAX_FINDINGS) -> Topic:
+def view_topic(
+    session: Session, project: Project, slug: str, most_each: int = MAX_FINDINGS, most_proposing: int = MAX_FOLLOW_UPS
+) -> Topic:
     """All that is known along an axis, with the newest MAX_FINDINGS findings, of each side at most `most_each`.
 
     Raises NotFoundError.
@@ -116,7 +118,7 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     sign = projects.contract_of(project).objective.sign
     rows = paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)
     effects = _view_effects(session, slug, rows)
-    measured = list(_measure_effects(session, project, rows, effects))
+    measured = list(_measure_effects(rows, effects))
     sides: dict[bool | None, list[int]] = {True: [], False: [], None: []}
     outcomes = paper_queries.list_outcomes(session, project.id, slug, MAX_FINDINGS)
     failed = [outcome.value for outcome in outcomes if outcome.failure is not None]
@@ -125,7 +127,7 @@ def view_topic(session: Session, project: Project, slug: str, most_each: int = M
     ids = [finding_id for side in sides.values() for finding_id in side[:most_each]]
     summaries = {one.id: one for one in service.view_summaries(session, queries.list_by_ids(session, ids))}
     papers = {side: [summaries[one] for one in found if one in summaries] for side, found in sides.items()}
-    proposing = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
+    proposing = paper_queries.list_open_follow_ups(session, project.id, slug, most_proposing)
     return Topic(
         summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(measured)),
         levels=list(_estimate_levels(measured)), elsewhere=_list_elsewhere(session, project, slug),
@@ -181,7 +183,7 @@ def _list_elsewhere(session: Session, project: Project, slug: str) -> list[Topic
     for other, row in sorted(known, key=lambda pair: -pair[1].experiments):
         objective = projects.contract_of(other).objective
         rows = paper_queries.list_effects(session, other.id, slug, MAX_EFFECTS)
-        effects = _measure_effects(session, other, rows, _view_effects(session, slug, rows))
+        effects = _measure_effects(rows, _view_effects(session, slug, rows))
         pools = [one for one in _pool_effects(effects) if one.hardware_class is None]
         summary, is_lower = _view_summary(row, other.name), objective.sign > 0
         found.append(TopicElsewhere(summary=summary, metric=objective.metric, is_lower_better=is_lower, pools=pools))
@@ -199,20 +201,16 @@ def _side_of(outcome: LabelledRow) -> bool | None:
     return False if outcome.verdict in (Verdict.WORSE, Verdict.NO_CHANGE) or outcome.failure is not None else None
 
 
-def _measure_effects(
-    session: Session, project: Project, rows: Sequence[LabelledRow], effects: Sequence[TopicEffect]
-) -> Iterator[TopicEffect]:
-    """The effects as their own runs tell them, so that together they do not say over and over what was expected."""
-    groups: defaultdict[str, list[tuple[LabelledRow, TopicEffect]]] = defaultdict(list)
+def _measure_effects(rows: Sequence[LabelledRow], effects: Sequence[TopicEffect]) -> Iterator[TopicEffect]:
+    """The effects as their own runs tell them, of those whose parents were measured, too.
+
+    Each posterior holds what was expected of its effect: many of them taken together would say that as often as they
+    are, and these do not.
+    """
     for row, effect in zip(rows, effects, strict=True):
-        groups[row.hardware_class].append((row, effect))
-    for name, members in groups.items():
-        parents = {row.commit_sha: row.parent_sha for row, _ in members}
-        contract = projects.contract_of(project)
-        measured = posteriors.map_measured_effects(session, contract, project.id, parents, name)
-        for row, effect in members:
-            if (found := measured.get(row.commit_sha)) is not None:
-                yield effect.model_copy(update={"mean": found.mean, "sd": found.sd})
+        if row.measured_sd is not None and row.parent_sd is not None and row.parent_standing != Standing.REJECTED:
+            mean, sd = row.measured_mean - row.parent_mean, hypot(row.measured_sd, row.parent_sd)
+            yield effect.model_copy(update={"mean": mean, "sd": sd})
 
 
 def _pool_effects(effects: Iterable[TopicEffect]) -> Iterator[TopicPool]:

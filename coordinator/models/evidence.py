@@ -105,7 +105,8 @@ class CommitPosterior(Base):
     """Mean and sd of a commit's metric and effect in a hardware class, given all runs.
 
     `rank_score` orders the frontier: the metric's mean, its sign turned so that lower is better. `milestone_*` is the
-    difference to the anchor (the nearest verified ancestor, else the root), whose own sd is `anchor_sd`.
+    difference to the anchor (the nearest verified ancestor, else the root), whose own sd is `anchor_sd`. `measured_*`
+    is the metric as the commit's own runs tell it, whatever was expected.
     """
 
     __tablename__ = "commit_posteriors"
@@ -125,6 +126,8 @@ class CommitPosterior(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     metric_mean: Mapped[float]
     metric_sd: Mapped[float]
+    measured_mean: Mapped[float | None]
+    measured_sd: Mapped[float | None]
     effect_mean: Mapped[float | None]
     effect_sd: Mapped[float | None]
     milestone_mean: Mapped[float | None]

@@ -184,7 +184,8 @@ def view_topics(session: Session, name: str, asked: TopicQuery, cursor: str | No
 def view_topic(session: Session, name: str, slug: str, before_id: int | None) -> Context:
     """A topic's page. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    context, topic = _start_context(project), topics.view_topic(session, project, slug, MAX_SHOWN_FINDINGS + 1)
+    context = _start_context(project)
+    topic = topics.view_topic(session, project, slug, MAX_SHOWN_FINDINGS + 1, MAX_SHOWN_FINDINGS)
     is_first = before_id is None
     shown = topics.cut_effects(topic.effects) if is_first else topics.list_effects(session, project, slug, before_id)
     chart = draw_topic(topic, context["objective"].sign, shown.items)

@@ -186,8 +186,8 @@ def _make(template: dict[str, Row], count: int) -> Iterator[dict[str, list[Row]]
         if not has_crashed:
             mean = level + effect
             changes["commit_posteriors"].append(
-                {"commit_sha": sha, "hardware_class": hardware_class, "metric_mean": mean, "rank_score": mean,
-                 "effect_mean": effect, "verdict": verdict, "runs": 2,
+                {"commit_sha": sha, "hardware_class": hardware_class, "metric_mean": mean, "measured_mean": mean,
+                 "rank_score": mean, "effect_mean": effect, "verdict": verdict, "runs": 2,
                  "standing": Standing.VERIFIED if is_step else Standing.PROVISIONAL}
             )  # fmt: skip
         changes["findings"].append(
