@@ -214,5 +214,5 @@ def test_findings_have_their_effect_as_a_small_picture_on_one_scale(http: TestCl
 
 @ON_ONE_ENGINE
 def test_a_row_of_the_list_is_small(http: TestClient) -> None:
-    rows = re.findall(r'<tr>\s*<td><input.*?</tr>', http.get(f"/projects/{NAME}/experiments").text, re.DOTALL)
+    rows = re.findall(r"<tr>\s*<td><input.*?</tr>", http.get(f"/projects/{NAME}/experiments").text, re.DOTALL)
     assert len(rows) == EXPERIMENTS and sum(map(len, rows)) < 850 * len(rows), "50 of them with long titles: 52 KiB"
