@@ -1,5 +1,6 @@
 """The ways in and out for people with a browser."""
 
+import socket
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
@@ -20,6 +21,9 @@ router = APIRouter(include_in_schema=False)
 
 Word = Annotated[str, Form(max_length=200)]
 Password = Annotated[str, Form(max_length=1_000)]
+UNKNOWN_ADDRESS = "https://ADDRESS-OF-THIS-COORDINATOR"
+"""Stands in commands and links for an address that nobody vouches for."""
+
 Next = Annotated[str, Form(alias="next", max_length=2_000)]
 
 
@@ -28,9 +32,14 @@ def _read_browser(request: Request) -> str:
 
 
 def base_url(request: Request) -> str:
-    """The address that people give to their workers: the one in the settings, else the one that they came by."""
+    """The address that people give to their workers: the one in the settings, else the one that they came by, if it
+    names this machine. A request may state any other, and a copied command would send a token there."""
     settings: CoordinatorSettings = request.app.state.settings
-    return (settings.public_url or str(request.base_url)).rstrip("/")
+    if settings.public_url:
+        return settings.base_url
+    machine = socket.gethostname().lower()
+    own = {request.scope["server"][0], settings.host, "localhost", machine, f"{machine}.local"}
+    return str(request.base_url).rstrip("/") if request.base_url.hostname in own else UNKNOWN_ADDRESS
 
 
 @router.get("/sign-in")

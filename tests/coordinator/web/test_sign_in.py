@@ -1,6 +1,7 @@
 """Signing in and out, joining, and the page of one's own account, without a script."""
 
 import re
+import socket
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -347,3 +348,27 @@ class TestOwnPage:
         assert "<bdi>ada/w1</bdi>" in page and "gpu-cellar" not in page
         assert page.count('<a href="/experiments/') >= 2
         assert "None has asked for a job yet" in browse_as(app, "nobody-yet").get("/me").text
+
+
+@ON_ONE_ENGINE
+def test_commands_hold_no_address_of_another_machine(project: str, http: TestClient) -> None:
+    """Without SWARM_PUBLIC_URL: a command that somebody copies sends a token to the address in it."""
+    machine = socket.gethostname()
+    for own in ("testserver", "localhost:8000", "127.0.0.1", f"{machine}:81", f"{machine}.local"):
+        for path in ("/", f"/projects/{project}"):
+            assert f"http://{own.lower()}" in http.get(path, headers={"Host": own}).text.lower()
+    for other in (
+        "evil.example",
+        "localhost.evil.example:80",
+        "9.9.9.9",
+        "127.0.0.1@evil.example",
+        "[evil.example",
+        "",
+    ):
+        for path in ("/", f"/projects/{project}"):
+            page = http.get(path, headers={"Host": other})
+            shown = (
+                "https://ADDRESS-OF-THIS-COORDINATOR" if other[:1].isalnum() and "@" not in other else "//testserver"
+            )
+            assert page.status_code == 200 and shown in page.text, other
+            assert "evil.example" not in page.text and "9.9.9.9" not in page.text
