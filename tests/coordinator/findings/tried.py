@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in "cdefghijklmnopqrstuvw"},
+    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in (*"cdefghijklmnopqrstuvwxyz", "aa")},
 }
 
 
@@ -52,7 +52,8 @@ QUESTION_PARTS = {
     "nineteenth": Goal(0.79, 0.07, at_first=(0.75, 0.111)),
     "twentieth": Goal(0.73, 0.15, at_first=(0.654, 0.163)), "twenty-first": Goal(0.65, 0.12, at_first=(0.563, 0.113)),
     "twenty-second": Goal(0.59, 0.1, at_first=(0.5, 0.096)), "twenty-third": Goal(0.82, 0.18, (0.824, 0.176)),
-    "twenty-fourth": Goal(0.88, 0.12, (0.882, 0.118)),
+    "twenty-fourth": Goal(0.88, 0.12, (0.882, 0.118)), "twenty-fifth": Goal(0.73, 0.02, (0.733, 0.014)),
+    "twenty-sixth": Goal(0.69, 0.02, (0.698, 0.014)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
