@@ -6,7 +6,8 @@ answered with weights of the other sessions'.
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from math import isclose
@@ -29,9 +30,9 @@ from coordinator.findings.steps import (
 from shared.experiments import AxisDirection
 from shared.findings import Likeness
 
-SHORTEST, LONG, MANY = 3, 4, 3
-"""Letters of a word that may stand within others, as hugepages in huge pages; number of words in common from which on
-more say nothing more."""
+SHORTEST, LONG, MANY, MANY_LETTERS = 3, 4, 3, 8
+"""Letters of a word that may stand within others, as hugepages in huge pages; numbers of words in common, and of letters in a
+word, from which on more say nothing more."""
 
 FACTORS = {
     "double": 2.0, "doubled": 2.0, "doubling": 2.0, "twice": 2.0, "triple": 3.0, "tripled": 3.0, "halve": 0.5,
@@ -54,7 +55,8 @@ class ReadText(NamedTuple):
     `listed` are all its words as they stand, `words` those that tell an axis.
     `short` are words that may abbreviate others, by whose first letters `initials` has them. `is_limited`: it says that
     only a part is changed; `is_swap`: that one named thing takes the place of another; `removes`: that something is
-    left out. `clauses` are its parts word by word, without numbers.
+    left out. `clauses` are its parts word by word, without numbers; `amounts` the words and the values of each part
+    that has both.
     """
 
     text: str
@@ -75,6 +77,7 @@ class ReadText(NamedTuple):
     is_swap: bool
     removes: bool
     clauses: tuple[tuple[str, ...], ...]
+    amounts: tuple[tuple[frozenset[str], frozenset[float]], ...]
 
 
 class Features(NamedTuple):
@@ -83,6 +86,8 @@ class Features(NamedTuple):
     `lacked` is the share of the question's words that the experiment lacks and that another one, or the field, uses:
     it would have used them too. `is_limited` is a question that says "only", where the experiment does not;
     `is_removed` an experiment without what the question has; `is_replaced` one that has another thing in its place.
+    `rare` is 1 where both have a word of eight letters and more that no other experiment has; less where it is shorter,
+    or others have it.
     """
 
     always: float
@@ -99,9 +104,10 @@ class Features(NamedTuple):
     is_against: float
     is_removed: float
     is_replaced: float
+    rare: float
 
 
-WEIGHTS = Features(-4.1, 2.8, 1.6, 1.1, -1.6, -2.0, 2.6, 1.5, -5.7, -0.4, -1.4, -2.0, -1.6, -2.0)
+WEIGHTS = Features(-4.4, 2.5, 1.7, 1.0, -1.6, -2.0, 2.7, 1.4, -5.5, -0.2, -1.2, -2.1, -1.6, -2.2, 1.1)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
@@ -113,7 +119,9 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
     """Read a text whose steps are known."""
     words = tuple(dict.fromkeys([*_list_words(text), *DIMENSIONS & {step.axis for step in steps}]))  # wider: the width
     old = {number for step in steps if (number := read_value(step.old)) is not None}
-    factors = {FACTORS[word] for word in re.findall(r"[a-z]+", text.casefold()) if word in FACTORS}
+    factors = {FACTORS[word] for word in re.findall(r"[a-z]+", normalise(text).casefold()) if word in FACTORS}
+    if not old:
+        factors |= {number for value in _TIMES.findall(normalise(said or text)) if (number := read_value(value))}
     new = set(_list_numbers(said or text)) - old
     shifts = {float(found[1] or found[2]) for found in _SHIFT.finditer(normalise(text))}
     return ReadText(
@@ -125,7 +133,7 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
         frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
         _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES, bool(_LIMIT.search(text)),
         any(step.old and step.value and read_value(step.value) is None for step in steps),
-        bool(_REMOVAL.search(first_clause(text))), _list_clauses(text),
+        bool(_REMOVAL.search(first_clause(text))), _list_clauses(text), tuple(_list_amounts(said or text)),
     )  # fmt: skip
 
 
@@ -158,6 +166,12 @@ def _list_clauses(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(tuple(re.findall(r"[a-z]\w*", part)) for part in (clause, *PARTS.split(clause))))
 
 
+def _list_amounts(text: str) -> Iterator[tuple[frozenset[str], frozenset[float]]]:
+    for part in PARTS.split(normalise(text)):
+        if (words := _list_words(part)) and (values := _list_numbers(part)):
+            yield frozenset(words), frozenset(values)
+
+
 @lru_cache(maxsize=20_000)
 def _list_words(text: str) -> tuple[str, ...]:
     """The words of a text, in their order, that name neither a change nor a number; an activation names its axis."""
@@ -173,13 +187,18 @@ def _list_numbers(text: str) -> list[float]:
     return [number for value in VALUE.findall(plain) if (number := read_value(value)) is not None]
 
 
-def list_known(attempts: Iterable[Attempt]) -> frozenset[str]:
-    """The words by which the field and these experiments name what they change."""
-    return NAMES.union(*(read_attempt(attempt).words for attempt in attempts))
+_FIELD = dict.fromkeys(NAMES, 0)
 
 
-def judge(asked: ReadText, attempt: Attempt, known: Container[str] = NAMES) -> Likeness | None:
-    """How an experiment resembles what is asked for; None where it does not. `known` are those of `list_known`."""
+def count_known(attempts: Iterable[Attempt]) -> Counter[str]:
+    """The words by which the field and these experiments name what they change, and how many experiments have each."""
+    known = Counter(_FIELD)
+    known.update(word for attempt in attempts for word in {*read_attempt(attempt).words})
+    return known
+
+
+def judge(asked: ReadText, attempt: Attempt, known: Mapping[str, int] = _FIELD) -> Likeness | None:
+    """How an experiment resembles what is asked for; None where it does not. `known` are those of `count_known`."""
     made = read_attempt(attempt)
     if asked.listed == made.listed:
         return Likeness.SAME_STEP
@@ -197,8 +216,8 @@ def judge(asked: ReadText, attempt: Attempt, known: Container[str] = NAMES) -> L
     return Likeness.ALIKE if features.asked >= PARTLY else None
 
 
-def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> Features:
-    """Compare a question with an experiment. `known` are words as of `list_known`."""
+def compare(asked: ReadText, made: ReadText, known: Mapping[str, int] = _FIELD) -> Features:
+    """Compare a question with an experiment. `known` are words as of `count_known`."""
     asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
     lacked = [word for word in asked.words if not _has(made, word)]
     count, number = len(asked.words) or 1, len(asked.words) - len(lacked)
@@ -207,9 +226,11 @@ def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> F
     # A part of a title says less than the whole.
     shares = [sum(word not in unasked for word in part) / len(part) for part in made.parts]
     of_made = max((share - (PART if number else 0) for number, share in enumerate(shares)), default=0.0)
-    said = made.values | made.factors | made.ratios
+    # Of several values, those that stand beside a word that is asked for.
+    beside = [values for words, values in made.amounts if any(word not in unasked for word in words)]
+    said = (made.values.intersection(*[frozenset().union(*beside)] if beside else []) or made.values) | made.factors
     agreed = sum(any(_is_close(one, other) for other in said) for one in asked.values)
-    by_factor = (*product(asked.factors, said), *product(asked.ratios, made.factors))
+    by_factor = (*product(asked.factors, said | made.ratios), *product(asked.ratios, made.factors))
     is_same = agreed >= max(1, asked.valued) or any(_is_close(one, other) for one, other in by_factor)
     by_shift = (*product(asked.shifts, made.moves), *product(asked.moves, made.shifts))
     is_same = is_same or any(_is_close(one, other) for one, other in by_shift)
@@ -217,12 +238,23 @@ def compare(asked: ReadText, made: ReadText, known: Container[str] = NAMES) -> F
     return Features(
         1, of_asked, of_asked * of_made, min(number, MANY), sum(word in known for word in lacked) / count,
         asked.is_limited and not made.is_limited, is_same, is_same * of_asked * of_made,
-        bool(asked.values and made.values) and not is_same, bool(asked.values) and not made.values,
+        not is_same and (bool(asked.values and made.values) or _is_numbered(lacked, unasked)),
+        bool(asked.values) and not made.values,
         bool(asked.valued) and made.is_swap and not is_same,
         any(up in one.directions and down in two.directions and up not in two.directions for one, two in both_ways),
         made.removes and not asked.removes,
         bool(lacked and unasked) and any(_is_replaced(*two) for two in product(asked.clauses[:1], made.clauses)),
+        0 if asked.is_limited and not made.is_limited else max(
+            (min(1, len(one) / MANY_LETTERS) / max(1, known.get(one, 0)) for one in asked.words if one not in lacked),
+            default=0,
+        ),
     )  # fmt: skip
+
+
+def _is_numbered(lacked: Iterable[str], unasked: Iterable[str]) -> bool:
+    """Whether a word differs from another one in its number only: float2, and float4."""
+    names = {re.sub(r"\d+", "#", word) for word in unasked if re.search(r"[a-z].*\d", word)}
+    return any(re.sub(r"\d+", "#", word) in names for word in lacked if word[-1:].isdigit() or word not in NAMES)
 
 
 def _is_factor(ratio: float) -> bool:
@@ -246,7 +278,7 @@ def _has(text: ReadText, word: str) -> bool:
 def _is_like(word: str, other: str) -> bool:
     """Whether one of two words abbreviates the other (env, attn), or they differ in their last letters only."""
     short, long = sorted((word, other), key=len)
-    if len(short) < SHORTEST or short[0] != long[0] or NAMES & {word, other}:
+    if len(short) < SHORTEST or short[0] != long[0] or NAMES & {word, other} or _is_numbered([word], [other]):
         return False
     if long.startswith(short):
         return long == word or len(short) == SHORTEST
@@ -295,6 +327,7 @@ _REMOVAL = re.compile(
     r"\b(?:(?:remov|drop(?!out|path)|disabl|strip|exclud|delet|omit|ablat|eliminat)|(?:without|no|not|never|off)\b)",
     re.IGNORECASE,
 )
+_TIMES = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)(?:x| times)(?![\w.])")
 _VOWEL = re.compile("[aeiouy]")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SHORT = re.compile(r"(?<![a-z])[a-z]{2,4}(?![a-z])")

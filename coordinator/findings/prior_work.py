@@ -1,14 +1,14 @@
 """Answers whether an idea was tried: search proposes findings, and their steps are compared with what is asked for."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from coordinator.experiments.filters import Filters
 from coordinator.findings import queries, search
-from coordinator.findings.attempts import Attempt, ReadText, judge, list_known, read_question
+from coordinator.findings.attempts import Attempt, ReadText, count_known, judge, read_question
 from coordinator.findings.axes import SURFACE
 from coordinator.findings.search import Ranked
 from coordinator.findings.steps import NamedStep, compare_values, list_steps, read_value
@@ -99,7 +99,7 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     others += queries.list_newest(session, project.id, NEWEST)
     stored = queries.map_attempts(session, list(dict.fromkeys([*ranks, *others])))
     attempts = {number: Attempt(*attempt) for number, attempt in stored.items()}
-    known = list_known(attempts.values())
+    known = count_known(attempts.values())
     judged = {number: judge(asked, attempt, known) for number, attempt in attempts.items()}
     order = [likeness for likeness in Likeness if likeness in judged.values()]
     chosen = [number for likeness in order for number in [*ranks, *others] if judged.get(number) is likeness]
@@ -120,7 +120,7 @@ def _list_surface(asked: ReadText) -> str:
     return " ".join(SURFACE.get(word, word) for word in asked.words)
 
 
-def _find_running(session: Session, project_id: int, asked: ReadText, known: frozenset[str]) -> Iterator[TriedNow]:
+def _find_running(session: Session, project_id: int, asked: ReadText, known: Mapping[str, int]) -> Iterator[TriedNow]:
     for stored in queries.list_running_proposals(session, project_id):
         proposal = Proposal.model_validate(stored)
         attempt = Attempt(proposal.title, proposal.axis, proposal.direction, proposal.value)

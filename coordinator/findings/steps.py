@@ -20,7 +20,7 @@ MAX_WORDS = 4
 """Words of an axis; more are a sentence that only mentions it."""
 
 
-_NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+)?"
+_NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+(?:\.\d+)?)?"
 _UNIT = r"(?:\s?%|\s?percent\b|(?!(?:th|st|nd|rd|d)\b)[A-Za-z\N{MICRO SIGN}]{1,4}\b(?![-+*/^]\w))?"
 _VALUE = rf"(?:{_NUMBER}{_UNIT})"
 VALUE = re.compile(rf"(?<![\w.]){_VALUE}")
@@ -140,6 +140,7 @@ _REWRITES = [
         (r"(?<![\d.,])0,(?=\d)", "0."), (r"(?<=\d) (?=000\b)", ""),
         (r"(?<=\d) ?[x*\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}] ?10(?:\^|\*\*)(?=[-+]?\d)", "e"),
         (r"(?<![\w.])(?<!\d )[x\N{MULTIPLICATION SIGN}] ?(\d+(?:\.\d+)?)(?![\w.])", r"\1x"),
+        (r"(?<![\w.:])(\d+(?:\.\d+)?) ?: ?(\d+(?:\.\d+)?)(?![\w.:])", r"\1/\2"),  # a ratio is one value: 1:8
         # how much or how sure
         (r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|a bit)\b", ""),
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
@@ -166,6 +167,7 @@ _REWRITES = [
         (r"\b(?:turn|switch)(?:ed|ing)? (?:on (.+)|(.+?) on$)", r"enable \1\2"),
         (r"\b(?:turn|switch)(?:ed|ing)? (?:off (.+)|(.+?) off$)", r"disable \1\2"),
         (r"\b(?:twice|two times|2x) as wide\b", "width 2x"), (r"\b(?:twice|two times|2x) as deep\b", "depth 2x"),
+        (r"\b(half|third|quarter|double|triple)-(?=[a-z])", r"\1"),  # third-party: no number
         (r"\bdrop[ -]?(path|connect|head|block|token)s?\b", r"drop\1"),
         # one value, said of the whole: random erasing with probability 0.25
         (rf"^([^\d]+?)\s+with\s+(?:an?\s+)?(?={_VALUE}|{_PARAMETER}\s?(?:of |=\s?)?{_VALUE})", r"\1 "),
@@ -345,7 +347,8 @@ def read_value(text: str) -> float | None:
     """The number that a value is, written with a power, a fraction, a percentage or a thousand's letter."""
     plain = _WORD_NUMBERS.get(text.strip().casefold(), text).replace("_", "").replace(",", "").strip()
     found = re.fullmatch(
-        r"(?P<base>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:(?:\^|\*\*)(?P<power>[-+]?\d+))?(?:/(?P<below>\d+))?\s?"
+        r"(?P<base>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:(?:\^|\*\*)(?P<power>[-+]?\d+))?"
+        r"(?:/(?P<below>\d+(?:\.\d+)?))?\s?"
         r"(?P<unit>%|percent|[a-z\N{MICRO SIGN}]{0,4})", plain, re.IGNORECASE,
     )  # fmt: skip
     if found is None:

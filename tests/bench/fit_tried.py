@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from coordinator.findings.attempts import WEIGHTS, Features, compare, list_known, read_attempt
+from coordinator.findings.attempts import WEIGHTS, Features, compare, count_known, read_attempt
 from coordinator.findings.prior_work import parse_question
 from shared.findings import TriedVerdict
 from tests.bench.report import format_table
@@ -39,7 +39,7 @@ def main() -> None:
     labelled = [one for one in read_questions() if one.session in "".join(SUBJECTS.values())]
     attempts = {letter: read_attempts(letter) for letter in SESSIONS}
     asked = [parse_question(one.text).read() for one in labelled]
-    known = {letter: list_known(of) for letter, of in attempts.items()}
+    known = {letter: count_known(of) for letter, of in attempts.items()}
     questions = [
         np.array([compare(reading, read_attempt(of), known[one.session]) for of in attempts[one.session]], float)
         for one, reading in zip(labelled, asked, strict=True)

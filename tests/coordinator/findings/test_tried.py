@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
-from coordinator.findings.attempts import Attempt, judge, list_known
+from coordinator.findings.attempts import Attempt, count_known, judge
 from coordinator.findings.prior_work import parse_question
 from coordinator.findings.steps import read_change
 from coordinator.projects.service import create_project
@@ -36,9 +36,9 @@ def test_what_was_tried_is_found_and_nothing_else_is_called_so(part: str) -> Non
     assert found.recall >= goal.recall and found.false_tried <= goal.false_tried, found
 
 
-def test_of_all_questions_seven_in_eight_are_found_and_one_in_seventeen_others_is_called_tried() -> None:
+def test_of_all_questions_seven_in_eight_are_found_and_one_in_twenty_others_is_called_tried() -> None:
     found = measure(ALL, judge_all)
-    assert found.recall >= 0.875 and found.false_tried <= 0.058, found
+    assert found.recall >= 0.875 and found.false_tried <= 0.045, found
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_of_all_questions_seven_in_eight_are_found_and_one_in_seventeen_others_i
         ("snake units in the encoder", ["snake units in the decoder", "stride of the encoder 512"], Likeness.SAME_AXIS),
         ("snake units in the encoder", ["snake units, encoder", "stride of the encoder 512"], Likeness.SAME_STEP),
         # only a part is changed
-        ("mixup only in the first half of training", ["mixup alpha=0.2"], Likeness.SAME_AXIS),
+        ("mixup only in the first half of training", ["mixup alpha=0.2"], Likeness.ALIKE),
         ("mixup only in the first half of training", ["mixup only in the first half"], Likeness.SAME_STEP),
         # a number, where one named thing took another's place
         ("MLP 4x -> 6x", ["MLP squared_relu->gelu"], Likeness.SAME_AXIS),
@@ -59,6 +59,17 @@ def test_of_all_questions_seven_in_eight_are_found_and_one_in_seventeen_others_i
         ("LSTM with 4 layers", ["LSTM before the quantiser (2 layers)"], Likeness.SAME_AXIS),
         ("start the warmdown later: ratio 0.3", ["reduce WARMDOWN_RATIO to 0.3"], Likeness.SAME_STEP),
         ("eight gigabytes of shared buffers", ["shared_buffers 128MB -> 8GB"], Likeness.SAME_STEP),
+        # a value beside another name, names that differ in their numbers, proportions, and halves of words
+        ("reach = 3", ["reach=1, density 3"], Likeness.SAME_AXIS),
+        ("reach = 3", ["reach=3, density 1"], Likeness.SAME_STEP),
+        ("float2 loads for A and B", ["vectorised loads, float4 for A and B"], Likeness.SAME_AXIS),
+        ("float4 loads for A and B", ["vectorised loads, float4 for A and B"], Likeness.SAME_STEP),
+        ("task weights 1:1", ["task weights 1:0.3"], Likeness.SAME_AXIS),
+        ("task weights 1:0.3", ["task weights 1 : 0.3"], Likeness.SAME_STEP),
+        ("half-life of 7 days", ["half-life of purchases, 30 days"], Likeness.SAME_AXIS),
+        # a word that one experiment alone has tells more
+        ("pre-heated swizzled loads", ["swizzle loads (xor)", "loads 2", "loads 3"], Likeness.SAME_STEP),
+        ("pre-heated swizzled loads", ["swizzle loads (xor)", *(f"swizzle loads {n}" for n in "2345")], Likeness.ALIKE),
         # one thing in place of another, and what was removed
         ("unlogged accounts table", ["unlogged history table"], Likeness.SAME_AXIS),
         ("chunked prefill with 8192 tokens", ["disable chunked prefill"], Likeness.SAME_AXIS),
@@ -72,7 +83,7 @@ def test_of_all_questions_seven_in_eight_are_found_and_one_in_seventeen_others_i
 def test_what_tells_a_near_miss_from_the_step_itself(question: str, titles: list[str], answer: Likeness) -> None:
     asked = parse_question(question).read()
     attempts = [Attempt(title, *read_change(title)[:3]) for title in titles]
-    known = list_known(attempts)
+    known = count_known(attempts)
     found = {judge(asked, attempt, known) for attempt in attempts} - {None}
     assert next((likeness for likeness in Likeness if likeness in found), None) is answer
 

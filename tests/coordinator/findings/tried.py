@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.findings.attempts import Attempt, judge, list_known
+from coordinator.findings.attempts import Attempt, count_known, judge
 from coordinator.findings.prior_work import parse_question
 from coordinator.findings.steps import read_change
 from coordinator.models import Project
@@ -40,20 +40,20 @@ class Goal(NamedTuple):
 
 
 QUESTION_PARTS = {
-    "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95, 0.07),
+    "tuning": Goal(0.95), "held": Goal(0.95), "second": Goal(0.95),
     "second held": Goal(0.95), "third": Goal(0.95),
-    "fourth": Goal(0.89), "fifth": Goal(0.9), "sixth": Goal(0.95, 0.12), "near misses": Goal(0, 0.13),
-    "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.9, at_first=(0.808, 0.0)),
+    "fourth": Goal(0.89), "fifth": Goal(0.9), "sixth": Goal(0.92, 0.12), "near misses": Goal(0, 0.15),
+    "seventh": Goal(0.9, at_first=(0.68, 0.0)), "eighth": Goal(0.9, 0.08, at_first=(0.808, 0.0)),
     "ninth": Goal(0.83, at_first=(0.796, 0.069)), "tenth": Goal(0.92, at_first=(0.925, 0.0)),
     "eleventh": Goal(0.92, at_first=(0.76, 0.0)), "twelfth": Goal(0.95, 0.09, at_first=(0.732, 0.043)),
     "thirteenth": Goal(0.95, at_first=(0.791, 0.038)), "fourteenth": Goal(0.95, at_first=(0.902, 0.0)),
     "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.75, at_first=(0.792, 0.077)),
     "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.07, at_first=(0.75, 0.217)),
     "nineteenth": Goal(0.79, 0.07, at_first=(0.75, 0.111)),
-    "twentieth": Goal(0.73, 0.15, at_first=(0.654, 0.163)), "twenty-first": Goal(0.65, 0.12, at_first=(0.563, 0.113)),
-    "twenty-second": Goal(0.59, 0.1, at_first=(0.5, 0.096)), "twenty-third": Goal(0.82, 0.18, (0.824, 0.176)),
-    "twenty-fourth": Goal(0.88, 0.12, (0.882, 0.118)), "twenty-fifth": Goal(0.73, 0.02, (0.733, 0.014)),
-    "twenty-sixth": Goal(0.69, 0.02, (0.698, 0.014)),
+    "twentieth": Goal(0.76, 0.09, at_first=(0.654, 0.163)), "twenty-first": Goal(0.62, 0.08, at_first=(0.563, 0.113)),
+    "twenty-second": Goal(0.59, 0.02, at_first=(0.5, 0.096)), "twenty-third": Goal(0.82, 0.18, (0.824, 0.176)),
+    "twenty-fourth": Goal(0.88, 0.06, (0.882, 0.118)), "twenty-fifth": Goal(0.76, 0.03, (0.733, 0.014)),
+    "twenty-sixth": Goal(0.7, 0.02, (0.698, 0.014)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
@@ -111,7 +111,7 @@ def judge_all(question: LabelledQuestion) -> TriedVerdict:
     """The answer where every experiment is compared, as those of a session without a database are."""
     asked = parse_question(question.text).read()
     attempts = read_attempts(question.session)
-    known = list_known(attempts)
+    known = count_known(attempts)
     found = {judge(asked, attempt, known) for attempt in attempts} - {None}
     if Likeness.SAME_STEP in found:
         return TriedVerdict.TRIED
