@@ -31,8 +31,8 @@ from shared.experiments import AxisDirection
 from shared.findings import Likeness
 
 SHORTEST, LONG, MANY, MANY_LETTERS = 3, 4, 3, 8
-"""Letters of a word that may stand within others, as hugepages in huge pages; numbers of words in common, and of letters in a
-word, from which on more say nothing more."""
+"""Letters of a word that may stand within others, as hugepages in huge pages; numbers of words in common, and of
+letters in a word, from which on more say nothing more."""
 
 FACTORS = {
     "double": 2.0, "doubled": 2.0, "doubling": 2.0, "twice": 2.0, "triple": 3.0, "tripled": 3.0, "halve": 0.5,
