@@ -257,7 +257,7 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
         yield "It is as certain as a verified commit, but only its author has measured it."
     elif derived.standing == Standing.SUSPECT:
         why = "an ancestor or its author was contradicted, or it failed where others ran it"
-        yield f"It is suspect: {why}, and nobody else has measured it since."
+        yield f"It is suspect: {why}, and nobody whose word is enough has measured it since."
     if case.is_claim_confirmed:
         sure = _percent(case.chance_of_effect or 0.0)
         yield f"Its finding may claim the gain: the commit is verified, and the probability of a gain is {sure}."

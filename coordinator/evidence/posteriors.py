@@ -43,8 +43,8 @@ find_posterior = queries.find_posterior
 
 ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
-BY_AUTHOR_ALONE = frozenset({Standing.PROVISIONAL, Standing.SINGLE_OWNER})
-"""Standings of a commit that nobody but its author measured, which others' failures make suspect."""
+WITHOUT_ROOTS = frozenset({Standing.PROVISIONAL, Standing.SINGLE_OWNER, Standing.CORROBORATED})
+"""Standings of a commit without a root of trust, which failures elsewhere make suspect."""
 
 ANCHORS_ASKED = 2
 """Number of anchors that measure a held result which a maintainer sent to them."""
@@ -213,9 +213,11 @@ def derive(
             if not is_found_on_machines(contract, model, runs[commit.sha], counted_from):
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
-    unchecked = [sha for sha, one in derived.items() if one.checkers == 0 and one.standing in BY_AUTHOR_ALONE]
-    for sha in queries.list_failing(session, unchecked, hardware_class):
-        derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)  # nobody should build upon it
+    open_ones = [sha for sha, one in derived.items() if one.standing in WITHOUT_ROOTS]
+    may_fail = [sha for sha in open_ones if not agreement.is_run_by_roots(runs[sha])]
+    for sha, is_by_anchor in queries.map_failing(session, may_fail, hardware_class).items():
+        if is_by_anchor or derived[sha].checkers == 0:
+            derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)  # nobody should build upon it
     return derived
 
 

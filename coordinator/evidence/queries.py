@@ -241,11 +241,12 @@ def _batches(shas: Sequence[str], at_once: int = NAMES_AT_ONCE) -> Iterator[list
         yield list(shas[start : start + at_once])
 
 
-def list_failing(session: Conn, shas: Sequence[str], hardware_class: str) -> list[str]:
-    """Those of some commits that failed in their code where an anchor, or CHECKERS volunteers, were given them."""
+def map_failing(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, bool]:
+    """Those of some commits that failed in their code where an anchor, or CHECKERS volunteers, were given them, each
+    with whether an anchor was."""
     given = [{"shas": some, "hardware_class": hardware_class} for some in _batches(shas)]
     rows = [row for some in given for row in session.execute(_FAILED_CHECKS, some)]
-    return [sha for sha, volunteers, is_by_anchor in rows if is_by_anchor or volunteers >= CHECKERS]
+    return {sha: bool(is_by_anchor) for sha, volunteers, is_by_anchor in rows if is_by_anchor or volunteers >= CHECKERS}
 
 
 def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:

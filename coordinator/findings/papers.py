@@ -113,8 +113,8 @@ def list_rival_changes(written: Written, rivals: Iterable[RivalRow], sign: float
 
 
 SUSPECT = (
-    "Weakened: a commit that it builds on was contradicted, or results of its author were, "
-    "and nobody else has measured it since."
+    "Weakened: a commit that it builds on was contradicted, results of its author were, or it failed where others ran "
+    "it, and nobody whose word is enough has measured it since."
 )
 CONTESTED = "Weakened: its runs contradict each other by more than 3 sd."
 REFUTED = "Refuted: those who checked it agree with each other, and not with its author."

@@ -277,7 +277,11 @@ def list_leaders(snapshot: Snapshot) -> list[Candidate]:
         is_doubted = candidate.is_disputed or candidate.is_suspect
         return snapshot.is_anchor and is_doubted, candidate.sha != snapshot.expected, candidate.mean
 
-    some = [one for one in snapshot.candidates if snapshot.is_alone or one.is_settled or one.sha not in snapshot.own]
+    def may_choose(candidate: Candidate) -> bool:
+        is_new = snapshot.is_alone or candidate.sha not in snapshot.own
+        return is_new or candidate.is_settled or _ran_elsewhere(snapshot, candidate)
+
+    some = filter(may_choose, snapshot.candidates)
     return sorted(some, key=order)[:LEADERS]
 
 
@@ -322,11 +326,17 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
     return None
 
 
+def _ran_elsewhere(snapshot: Snapshot, leader: Candidate) -> bool:
+    """Whether a commit whose only run by this anchor failed ran with another since: the anchor runs it once more."""
+    return snapshot.is_anchor and leader.is_suspect and leader.runs > 1 and snapshot.own.get(leader.sha) == 1
+
+
 def _may_add(snapshot: Snapshot, leader: Candidate) -> bool:
     """Whether this worker may add a run to a commit that is not settled: an anchor's own runs are counted (0031)."""
     if snapshot.is_anchor and not snapshot.is_alone:
         own = snapshot.own.get(leader.sha, 0)
-        return own == 0 or (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT)
+        is_again = (leader.is_corroborated and own < MAX_RUNS_OF_ONE_COMMIT) or _ran_elsewhere(snapshot, leader)
+        return own == 0 or is_again
     has_room = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
     return has_room and (snapshot.is_alone or leader.sha not in snapshot.own)
 

@@ -70,6 +70,16 @@ def test_one_of_whom_all_is_known_and_one_of_whom_nothing_is(offset_sd: float) -
     assert estimate(runs, NOISE_SD).mean == pytest.approx(3.3, abs=0.01)
 
 
+def test_a_failure_stands_until_an_anchor_or_two_vouched_volunteers_run_the_code() -> None:
+    strangers = [author(0)._replace(trust=Trust.ANCHOR), *checks(0, 0, 0, 0)]
+    vouched = [run._replace(trust=Trust.VOUCHED) for run in checks(0, 0)]
+    assert not agreement.is_run_by_roots(strangers), "its author's own run is none"
+    assert not agreement.is_run_by_roots([*strangers, vouched[0], vouched[0]])
+    assert not agreement.is_run_by_roots([*strangers, *(run._replace(is_check=False) for run in vouched)])
+    assert agreement.is_run_by_roots([*strangers, *vouched])
+    assert agreement.is_run_by_roots([*strangers, vouched[0]._replace(trust=Trust.ANCHOR)])
+
+
 def test_who_is_known_to_lie_disputes_nothing_unless_nobody_else_checked() -> None:
     honest, liar = checks(0, 2 * LIE)
     doubted, anchor = liar._replace(trust=Trust.DOUBTED), honest._replace(trust=Trust.ANCHOR)

@@ -275,7 +275,8 @@ def test_what_its_author_measured_often_is_suspect_too_where_others_fail(project
 
 @ON_ONE_ENGINE
 def test_no_number_of_strangers_makes_a_result_suspect_while_an_anchor_works(village: Village) -> None:
-    """They say that its code fails. An anchor that finds so is believed, until somebody measures it all the same."""
+    """They say that its code fails. An anchor that finds so is believed, until two vouched volunteers or an anchor can
+    run it; no number of strangers is enough."""
     truth, lie = village.invent("ada", 3.1), village.invent("mal", 3.0)
     below = village.invent("ada", 3.09, parent=truth)
     for number in range(20):
@@ -286,8 +287,12 @@ def test_no_number_of_strangers_makes_a_result_suspect_while_an_anchor_works(vil
     village.measure("dan", lie, None, frame="train.py, line 3")
     assert village.posterior(lie).standing == "suspect"
     village.check_numbers()
-    village.measure("bo", lie, 3.0)
-    assert village.posterior(lie).standing == "provisional"
+    for number in range(6):
+        village.measure(f"sybil-{number}", lie, 3.0)
+    assert village.posterior(lie).standing == "suspect"
+    village.check_numbers()
+    village.measure("dan", lie, 3.0)
+    assert village.posterior(lie).standing == "provisional", "its first failure there was chance"
     with village.at(25):
         for name in ("sybil-1", "sybil-2"):
             village.measure(name, truth, None, frame="train.py, line 3")

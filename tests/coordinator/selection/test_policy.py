@@ -272,6 +272,16 @@ def test_what_fails_for_all_but_its_author_does_not_hide_what_is_behind_it() -> 
         assert isinstance(asked, Decision) and (asked.kind, asked.base_sha) == (JobKind.REPLICATE, "lead")
 
 
+def test_an_anchor_runs_once_more_what_failed_there_and_ran_with_another() -> None:
+    """Its first failure may be chance. Nobody else's word is enough, and the anchor is not asked for ever."""
+    for runs, own, is_asked in ((1, 1, False), (2, 1, True), (2, 2, False), (6, 1, True)):
+        suspect = LEADER._replace(runs=runs, is_suspect=True)
+        asked = decide_in_swarm(7, suspect, is_anchor=True, own={suspect.sha: own})
+        assert isinstance(asked, Decision) and (asked.kind is JobKind.REPLICATE) == is_asked
+    believed = decide_in_swarm(7, LEADER._replace(runs=2), is_anchor=True, own={LEADER.sha: 1})
+    assert isinstance(believed, Decision) and believed.kind is not JobKind.REPLICATE
+
+
 def test_what_leads_elsewhere_keeps_no_anchor_from_verifying() -> None:
     """Whoever invents a class leads there at will."""
     decision = decide_in_swarm(15, LEADER, OTHER, elsewhere="far", is_anchor=True)
