@@ -335,8 +335,8 @@ def is_anchored(measurements: Sequence[Measurement], noise_sd: float, *, vouched
 def is_run_by_roots(measurements: Sequence[Measurement]) -> bool:
     """Whether a commit's code ran on an anchor, or with CHECKERS vouched volunteers: then no failure stands."""
     checks = list_checks(measurements)
-    vouched = {run.volunteer_id for run in checks if run.trust is Trust.VOUCHED}
-    return len(vouched) >= CHECKERS or any(run.trust is Trust.ANCHOR for run in checks)
+    vouched = {run.volunteer_id for run in checks if run.trust == Trust.VOUCHED}
+    return len(vouched) >= CHECKERS or any(run.trust == Trust.ANCHOR for run in checks)
 
 
 class Partner(NamedTuple):
