@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
 from coordinator.accounts.permissions import check_not_suspended
-from coordinator.accounts.service import JoinRules, SignInInvalidError, get_account, is_name, sign_up
+from coordinator.accounts.service import JoinRules, SignInInvalidError, get_account, hash_token, is_name, sign_up
 from coordinator.accounts.sessions import Visit, end_sessions, start_session
 from coordinator.db.database import Database
+from coordinator.db.locks import lock_hashes
 from coordinator.http.addresses import hash_address
 from coordinator.http.errors import SwarmError
 from coordinator.models import Password
@@ -83,6 +84,7 @@ def sign_in(
         raise SignInInvalidError(FAILURE)
     attempts.forget(name, address)
     with database.write() as session:
+        lock_hashes(session, [hash_token(name)])  # a new password ends the sessions that began by the one before
         account = queries.find_volunteer(session, name)
         known = queries.find_password(session, name)
         if account is None or known is None or known.password_hash != known_hash:
@@ -133,8 +135,18 @@ def change_password(
             raise SignInInvalidError("That is not your password.")
     hashed = hash_password(account.name, password)
     with database.write() as session:
-        set_password(session, account.id, hashed, TokenScope(account.scope))
-        end_sessions(session, account.id, but=visit.session_id)
+        replace_password(session, visit, known_hash, hashed)
+
+
+def replace_password(session: Session, visit: Visit, known_hash: str | None, hashed: str) -> None:
+    """Store a hash in place of the known one, and end the account's other sessions. Raises SignInInvalidError where
+    another took its place meanwhile."""
+    lock_hashes(session, [hash_token(visit.account.name)])
+    known = queries.find_password(session, visit.account.name)
+    if (known.password_hash if known else None) != known_hash:
+        raise SignInInvalidError("Your password was changed meanwhile.")
+    set_password(session, visit.account.id, hashed, TokenScope(visit.account.scope))
+    end_sessions(session, visit.account.id, but=visit.session_id)
 
 
 def is_fresh(visit: Visit) -> bool:

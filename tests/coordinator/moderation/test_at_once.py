@@ -6,20 +6,23 @@ from time import sleep
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
+from coordinator.accounts import passwords, sessions
 from coordinator.accounts import service as accounts
 from coordinator.accounts.service import JoinRules, read_sign_up, sign_up
 from coordinator.db.database import Database
 from coordinator.events.audit import Actor
+from coordinator.models import Password
 from coordinator.moderation import branches, queue, service
 from coordinator.projects.service import request_branch
 from coordinator.settings import Joining
 from shared.moderation import QueueAction, QueueRequest
 from shared.projects import BranchRequest
-from shared.workers import Role
-from tests.support.accounts import Person, code_of, make_person
+from shared.workers import Role, TokenScope
+from tests.support.accounts import Browsing, Person, code_of, make_person
 from tests.support.databases import IS_WAITED_FOR
 
 WHY = {"reason": "because"}
@@ -140,3 +143,25 @@ def test_a_name_is_given_once_to_two_at_once(at_once: AtOnce, project: str, boss
         lambda: boss.post(path, {"name": "b", "theme": "A way."}),
     )
     assert code_of(taken) == (409, "changed-meanwhile") and taken.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/me/password"])
+def test_a_password_that_is_replaced_at_that_moment_lets_nobody_in(
+    at_once: AtOnce, app: FastAPI, database: Database, path: str
+) -> None:
+    """Who knows the old one would keep a session that the change has not seen, or set another password after it."""
+    old, new = (passwords.hash_password("ada", f"correct horse {word}") for word in ("battery", "staple"))
+    with database.write() as session:
+        account = accounts.find_or_add_volunteer(session, "ada").id
+        passwords.set_password(session, account, old, TokenScope.DUTIES)
+        own, stolen = (sessions.start_session(session, account, TokenScope.DUTIES, "test") for _ in range(2))
+    visit = sessions.find_visit(database, own)
+    assert visit is not None
+    thief = Browsing(app, stolen if path == "/me/password" else "of nobody")
+    at_once(
+        lambda session: passwords.replace_password(session, visit, old, new),
+        lambda: thief.post(path, name="ada", password="correct horse battery"),
+    )
+    with database.read() as session:
+        assert [one.id for one in sessions.list_sessions(session, account)] == [visit.session_id]
+        assert session.get_one(Password, account).password_hash == new
