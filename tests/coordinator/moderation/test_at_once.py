@@ -149,7 +149,7 @@ def test_a_name_is_given_once_to_two_at_once(at_once: AtOnce, project: str, boss
 def test_a_password_that_is_replaced_at_that_moment_lets_nobody_in(
     at_once: AtOnce, app: FastAPI, database: Database, path: str
 ) -> None:
-    """Who knows the old one would keep a session that the change has not seen, or set another password after it."""
+    """A thief with the old one would keep a session that the change has not seen, or set another password after it."""
     old, new = (passwords.hash_password("ada", f"correct horse {word}") for word in ("battery", "staple"))
     with database.write() as session:
         account = accounts.find_or_add_volunteer(session, "ada").id
