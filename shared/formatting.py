@@ -37,6 +37,11 @@ def format_measure(mean: float, sd: float) -> str:
     return f"{mean:.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
 
 
+def format_run(metric: float | None) -> str:
+    """`3.27123`: one run's metric, which has no uncertainty of its own, to six significant digits; `–` without one."""
+    return "–" if metric is None else f"{metric:.6g}".replace("-", MINUS)
+
+
 def format_effect(mean: float | None, sd: float | None, unknown: str = "–") -> str:
     """`−0.0312 ± 0.0061`: as `format_measure`, always with a sign; `unknown` where one of them is."""
     if mean is None or sd is None:

@@ -22,6 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shared.formatting import format_run
 from shared.leases import LeaseView, Phase
 from swarm.client import Client
 from swarm.listing import CommandError
@@ -242,7 +243,7 @@ class _Demo:
         progress = self._client.get_progress(self._project, self._seen_runs + 1)
         for point in progress.points:
             name = f"experiment {point.experiment_id}" if point.experiment_id else "measurement"
-            result = f"{self._metric} {point.metric:.4f}" if point.metric is not None else str(point.outcome)
+            result = f"{self._metric} {format_run(point.metric)}" if point.metric is not None else str(point.outcome)
             clock = f"{point.finished_at:%H:%M:%S}" if point.finished_at else "--:--:--"
             self._console.print(Text(f"{clock}  {name}: {point.title}: {result}"))
         self._seen_runs = max(self._seen_runs, progress.runs)

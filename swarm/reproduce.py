@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from shared.commits import CommitError, check_path
 from shared.experiments import Posterior
-from shared.formatting import format_effect, format_measure
+from shared.formatting import format_effect, format_measure, format_run
 from shared.projects import CommitFiles
 from shared.records import ExperimentDetail, Record
 from shared.runs import RunReport
@@ -57,7 +57,7 @@ def reproduce(
         published = f"{format_effect(mean, sd)}, n = {posterior.runs}"
     else:
         mean, sd, counted = find_published(experiment, posterior, client.list_records(experiment.project))
-        measured, published = f"{here:.6g}, one run", f"{format_measure(mean, sd)}, {counted}"
+        measured, published = f"{format_run(here)}, one run", f"{format_measure(mean, sd)}, {counted}"
     lines = [f"here       {measured} with seed {seed}", f"published  {published}"]
     if hardware_class != experiment.hardware_class:
         lines += [

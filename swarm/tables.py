@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.findings import FindingSummary, Paper, SearchHit, Tried
-from shared.formatting import format_effect, format_measure, format_ratio
+from shared.formatting import format_effect, format_measure, format_ratio, format_run
 from shared.projects import ProjectView
 from shared.records import Comparison, ExperimentDetail, LineageStep, PromotionView, Record, RecordCommit
 from shared.runs import RunView
@@ -118,10 +118,7 @@ def show_experiment(experiment: ExperimentDetail, paper: Paper | None, console: 
     console.print(grid)
     if paper is not None:
         _show_text(paper, console)
-    runs = (
-        [run.id, run.worker, run.outcome, f"{run.metric:.6g}" if run.metric is not None else NOTHING, run.reason]
-        for run in experiment.runs
-    )
+    runs = ([run.id, run.worker, run.outcome, format_run(run.metric), run.reason] for run in experiment.runs)
     console.print(make_table([">run", "worker", "outcome", ">metric", "*reason"], runs))
 
 
@@ -176,7 +173,7 @@ def tabulate_runs(runs: Iterable[RunView]) -> Table:
     rows = (
         [
             run.id, run.experiment_id or "seed", run.kind, run.worker, run.outcome,
-            f"{run.metric:.6g}" if run.metric is not None else NOTHING,
+            format_run(run.metric),
             f"{run.finished_at:%Y-%m-%d %H:%M}" if run.finished_at else NOTHING,
         ]
         for run in runs

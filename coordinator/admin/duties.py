@@ -12,6 +12,7 @@ import typer
 
 from coordinator.admin.console import Number, open_database, open_reading, read_values
 from shared.experiments import HeldDecisionKind
+from shared.formatting import format_measure
 from shared.moderation import (
     AuditView,
     InvitationRequest,
@@ -332,7 +333,7 @@ def list_held(as_json: Json = False) -> None:
     with open_reading() as session:
         results = held.list_held(session, None)
     for one in results:
-        number = f"{one.posterior.metric_mean:.4f}" if one.posterior else "no number"
+        number = format_measure(one.posterior.metric_mean, one.posterior.metric_sd) if one.posterior else "no number"
         name = f"{one.project}  {one.sha[:12]}  #{one.experiment_id} by {one.volunteer}  {number}  {one.hardware_class}"
         print_view(one, f"{name}  {one.decision or 'waits'}", as_json=as_json)
 

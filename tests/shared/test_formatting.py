@@ -1,8 +1,11 @@
 """Numbers as people read them."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from shared.formatting import format_effect, format_measure, list_ticks
+from shared.formatting import format_effect, format_measure, format_run, list_ticks
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,24 @@ from shared.formatting import format_effect, format_measure, list_ticks
 )
 def test_a_mean_shows_the_decimals_that_its_sd_has(mean: float, sd: float, text: str) -> None:
     assert format_measure(mean, sd) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [(3.271234, "3.27123"), (0.0000123456, "1.23456e−05"), (-0.25, "−0.25"), (98765.4, "98765.4"), (None, "–")],
+)
+def test_a_run_shows_six_significant_digits(metric: float | None, text: str) -> None:
+    assert format_run(metric) == text
+
+
+def test_nothing_that_people_read_shows_a_metric_with_digits_of_its_own() -> None:
+    root = Path(__file__).parents[2]
+    folders = ("swarm", "worker/ui", "worker/agents", "coordinator/admin", "coordinator/web")
+    files = [file for folder in folders for file in (root / folder).rglob("*")]
+    own = re.compile(r"""metric(_mean)?(:[.#]\d|\.to(Fixed|Precision))|%\.\d[fg]['"]\s*\|\s*format\([\w.]*metric""")
+    texts = {file: file.read_text() for file in files if file.suffix in (".py", ".html", ".js")}
+    found = [str(file.relative_to(root)) for file, text in texts.items() for _ in own.finditer(text)]
+    assert found == ["coordinator/web/static/plotting.js"], "where one run's metric is written for plots"
 
 
 def test_an_effect_always_has_a_sign() -> None:

@@ -8,6 +8,7 @@ from shared.claims import REPLICATION, RESULT
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, Step, Trial
 from shared.findings import FindingDraft
+from shared.formatting import format_run
 from shared.leases import BaseCommit
 from shared.runs import ModelUsage, RunOutcome, RunReport
 from worker.agents.search_space import read_settings
@@ -176,14 +177,14 @@ def describe_measurement(task: Task, report: RunReport) -> str:
     metric = task.contract.objective.metric
     if report.outcome is not RunOutcome.OK or report.metric is None:
         return f"the run gave no {metric}: {report.outcome.value}" + (f" ({report.reason})" if report.reason else "")
-    measured = f"one run gave {metric} {report.metric:.4f}"
+    measured = f"one run gave {metric} {format_run(report.metric)}"
     parent = task.base.posterior
     if parent is None:
         return f"{measured}; the parent has not been measured yet"
     difference = report.metric - parent.metric_mean
     is_better = difference * task.contract.objective.sign < 0
     word = "the same as" if difference == 0 else "better than" if is_better else "worse than"
-    return f"{measured}, {word} the parent's {parent.metric_mean:.4f} by {abs(difference):.4f}"
+    return f"{measured}, {word} the parent's {format_run(parent.metric_mean)} by {format_run(abs(difference))}"
 
 
 def state_claim(task: Task, draft: Draft) -> str:

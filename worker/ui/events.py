@@ -9,7 +9,7 @@ from typing import Protocol
 
 from shared.contract import Contract
 from shared.experiments import Posterior, Proposal, Verdict
-from shared.formatting import format_effect, format_measure
+from shared.formatting import format_effect, format_measure, format_run
 from shared.leases import GrantedLease
 from shared.runs import RunOutcome, RunReport
 from worker.runs.spec import RunProgress
@@ -36,7 +36,7 @@ class RunSummary:
     def metric(self) -> str:
         """`val_bpb 2.1034`, or the outcome of a run without a metric."""
         if self.report.outcome is RunOutcome.OK and self.report.metric is not None:
-            return f"{self.contract.objective.metric} {self.report.metric:.4f}"
+            return f"{self.contract.objective.metric} {format_run(self.report.metric)}"
         return self.report.outcome.value.replace("_", " ")
 
     @property

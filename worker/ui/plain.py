@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from shared.formatting import format_run
 from shared.leases import GrantedLease, Phase
 from worker.ui import events
 from worker.ui.events import RunSummary
@@ -78,7 +79,7 @@ class PlainView:
             **({"agent": summary.agent} if summary.agent else {}),
             sha=report.commit_sha[:10],
             outcome=report.outcome.value,
-            **({} if report.metric is None else {summary.contract.objective.metric: f"{report.metric:.4f}"}),
+            **({} if report.metric is None else {summary.contract.objective.metric: format_run(report.metric)}),
             **({"effect": summary.effect} if summary.effect else {}),
             parent=summary.parent,
             seconds=f"{report.seconds.total:.1f}",

@@ -72,3 +72,8 @@ export function measure(mean, sd, isSigned = false) {
   const sign = isSigned && mean >= 0 ? "+" : "";
   return `${sign}${mean.toFixed(places)} ± ${sd.toFixed(places)}`.replaceAll("-", "−");
 }
+
+// `3.27123`: one run's metric, to six significant digits (shared/formatting.py).
+export function oneRun(metric) {
+  return String(Number(metric.toPrecision(6))).replaceAll("-", "−");
+}

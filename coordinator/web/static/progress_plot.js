@@ -3,7 +3,7 @@
 // Dragging chooses a range, of which the server is asked for narrower marks, down to single runs. Failed runs have no
 // value; their share stands at the edge of bad values. Marks beyond the scale are triangles at its edge.
 
-import { axis, colours, frame, makeLabel, measure } from "./plotting.js";
+import { axis, colours, frame, makeLabel, measure, oneRun } from "./plotting.js";
 
 const EDGE_PX = 7;
 const DETAIL_MS = 120; // the pointer rests so long on a mark before its words are asked for
@@ -149,13 +149,13 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
     const led = shown.leading[index] === null ? [] : [`led then: ${shown.leading[index]}`];
     if (shown.width === 1) {
       const experiment = shown.experiments[index];
-      const result = best === null ? "no measurement that counts" : `this run: ${metric} ${best.toFixed(4)}`;
+      const result = best === null ? "no measurement that counts" : `this run: ${metric} ${oneRun(best)}`;
       return [experiment === 0 ? `run ${numberOf(index)}: the baseline` : `#${experiment}, run ${numberOf(index)}`, result, ...led];
     }
     const failed = shown.failed[index];
     return [
       `runs ${numberOf(index).toLocaleString("en")} to ${lastOf(index).toLocaleString("en")}`,
-      best === null ? "no measurement that counts" : `best of them: ${metric} ${best.toFixed(4)}`,
+      best === null ? "no measurement that counts" : `best of them: ${metric} ${oneRun(best)}`,
       ...(failed ? [`${failed} without a measurement`] : []),
       ...led,
     ];
@@ -166,7 +166,7 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
     if (run === null || index !== pointedAt || numberOf(index) !== run.number) return;
     const lines = [run.experiment_id === null ? "the baseline" : `#${run.experiment_id} ${run.title}`.slice(0, 180)];
     if (run.metric === null) lines.push(`${run.outcome.replaceAll("_", " ")}: ${run.reason || "no reason given"}`.slice(0, 180));
-    else lines.push(`this run: ${element.dataset.metric} ${run.metric.toFixed(4)}`);
+    else lines.push(`this run: ${element.dataset.metric} ${oneRun(run.metric)}`);
     const posterior = run.posterior;
     if (posterior !== null) {
       lines.push(`posterior ${measure(posterior.metric_mean, posterior.metric_sd)}, n = ${posterior.runs}`);
