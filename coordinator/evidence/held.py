@@ -25,6 +25,10 @@ class NotHeldError(SwarmError, status=409, title="The result waits for nobody's 
     pass
 
 
+class AlreadyDecidedError(SwarmError, status=409, title="Somebody decided on this result before"):
+    """The decision that stands was made first. It is taken back before another one is made."""
+
+
 def find_decision(session: Session, sha: str, hardware_class: str) -> str | None:
     """The decision on a commit's results in a class, its row locked until the transaction ends."""
     row = session.get(HeldDecision, (sha, hardware_class), with_for_update={"key_share": True})
@@ -39,6 +43,13 @@ def check_decidable(session: Session, project: Project, sha: str, hardware_class
         raise NotFoundError(f"{project.name} has no experiment {sha} that was measured on {hardware_class}.")
     if posterior.standing != Standing.HELD and find_decision(session, sha, hardware_class) is None:
         raise NotHeldError(f"It is {posterior.standing}.")
+
+
+def check_undecided(session: Session, sha: str, hardware_class: str) -> None:
+    """Raise AlreadyDecidedError where a decision stands."""
+    if row := session.get(HeldDecision, (sha, hardware_class)):
+        what = f"{row.decided_by} decided to {row.decision} it at {row.decided_at:%Y-%m-%d %H:%M} UTC: {row.reason}"
+        raise AlreadyDecidedError(f"{what.rstrip('.')}. Undo that to decide otherwise.")
 
 
 def set_decision(

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from coordinator.background import TaskHealth
 from coordinator.db.locks import lock_hashes
 from coordinator.events.audit import Actor
+from coordinator.evidence import held
 from coordinator.findings.papers import get_shown, view_words
 from coordinator.http.addresses import hash_address
 from coordinator.http.errors import SwarmError
@@ -83,12 +84,16 @@ def count_items(session: Session) -> int:
 
 
 def act(session: Session, actor: Actor, asked: QueueRequest, tasks: Sequence[TaskHealth] = ()) -> list[AuditEntry]:
-    """Do the same about some things. Raises ItemSettledError, ActionUnfitError, and what the actions raise."""
+    """Do the same about some things. Raises ItemSettledError, AlreadyDecidedError, ActionUnfitError, and what the
+    actions raise."""
     service.take_turn(session)
     items = {item.name: item for item in list_items(session, tasks)}
     done: dict[tuple[str, ...], AuditEntry] = {}
     for name in dict.fromkeys(asked.items):
         if name not in items:
+            kind, _, key = name.partition(":")
+            if kind == QueueKind.HELD and key.count("/") > 1:
+                held.check_undecided(session, *key.split("/", 2)[1:])
             raise ItemSettledError(f"{name} does not wait any more: somebody settled or dismissed it.")
         item = items[name]
         if asked.action not in item.actions:

@@ -270,9 +270,12 @@ def decide_held(
     session: Session, actor: Actor, project: str, sha: str, hardware_class: str, decision: HeldDecisionKind | None,
     reason: str,
 ) -> AuditEntry:  # fmt: skip
-    """Decide on a result that is held; None takes a decision back. Raises NotHeldError."""
+    """Decide on a result that is held; None takes a decision back. Raises NotHeldError, and AlreadyDecidedError where
+    a decision stands: of several maintainers at once the first decides."""
     check_role(actor.role, PERMISSIONS[AuditAction.DECIDE_HELD])
     take_turn(session)
     held.check_decidable(session, projects.get_project(session, project), sha, hardware_class)
+    if decision is not None:
+        held.check_undecided(session, sha, hardware_class)
     key, changes = f"{project}/{sha}/{hardware_class}", {"decision": decision}
     return change(session, actor, AuditAction.DECIDE_HELD, SubjectKind.HELD, key, changes, reason)

@@ -208,3 +208,23 @@ def test_only_what_is_held_is_decided_upon(case: Case) -> None:
     assert code_of(refused) == (409, "not-held")
     eve = make_person(case.database, case.http, "eve")
     assert code_of(eve.post(f"/projects/tiny/held/{case.sha}/decision", body)) == (403, "not-allowed")
+
+
+def test_the_first_decision_stands_until_it_is_taken_back(case: Case) -> None:
+    """Whoever decides later is told whose decision stands, at the route and in the queue."""
+    first = case.decide("reject")
+    other = make_person(case.database, case.http, "other", Role.MAINTAINER)
+    path = f"/projects/tiny/held/{case.sha}/decision"
+    late = {"hardware_class": CLASS, "reason": "it repeats"}
+    items = {"items": [f"held:tiny/{case.sha}/{CLASS}"], "reason": "it repeats"}
+    for decision in ("accept", "check", "reject"):
+        for refused in (other.post(path, late | {"decision": decision}),
+                        other.post("/queue/actions", items | {"action": decision})):  # fmt: skip
+            assert code_of(refused) == (409, "already-decided")
+            assert "boss decided to reject it at " in refused.json()["detail"]
+            assert "looked at its log" in refused.json()["detail"]
+    assert case.standing() == "rejected"
+    assert other.post(f"/audit/{first['id']}/undo", {"reason": "it repeats"}).status_code == 201
+    assert other.post(path, late | {"decision": "accept"}).status_code == 200
+    assert other.post(path, late | {"decision": None}).status_code == 200, "or with null"
+    assert other.post(path, late | {"decision": "check"}).status_code == 200
