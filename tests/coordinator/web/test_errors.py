@@ -9,9 +9,9 @@ pytestmark = ON_ONE_ENGINE  # no answer needs data
 
 CODES = """
 account-pending account-quarantined account-stopped account-suspended action-unfit already-decided bad-request
-body-too-large body-too-slow branch-exists branch-not-empty branch-state changed-meanwhile code-lost commit-invalid commit-mismatch
-comparison-invalid cursor-invalid database-unavailable feed-busy feed-closed fetch-refused file-not-editable
-file-too-large finding-hidden finding-state form-invalid http-error internal invitation-invalid item-settled
+body-too-large body-too-slow branch-exists branch-not-empty branch-state changed-meanwhile code-lost commit-invalid
+commit-mismatch comparison-invalid cursor-invalid database-unavailable feed-busy feed-closed fetch-refused
+file-not-editable file-too-large finding-hidden finding-state form-invalid http-error internal invitation-invalid item-settled
 last-maintainer lease-ended lease-foreign lease-token-wrong lease-transition lease-unknown method-not-allowed
 name-invalid name-reserved name-taken not-allowed not-found not-held not-undoable nothing-changes order-invalid
 password-unsuitable path-not-allowed project-archived project-exists protocol-unsupported reports-busy
