@@ -11,10 +11,10 @@ CODES = """
 account-pending account-quarantined account-stopped account-suspended action-unfit already-decided bad-request
 body-too-large body-too-slow branch-exists branch-not-empty branch-state changed-meanwhile code-lost commit-invalid
 commit-mismatch comparison-invalid cursor-invalid database-unavailable feed-busy feed-closed fetch-refused
-file-not-editable file-too-large finding-hidden finding-state form-invalid http-error internal invitation-invalid item-settled
-last-maintainer lease-ended lease-foreign lease-token-wrong lease-transition lease-unknown method-not-allowed
-name-invalid name-reserved name-taken not-allowed not-found not-held not-undoable nothing-changes order-invalid
-password-unsuitable path-not-allowed project-archived project-exists protocol-unsupported reports-busy
+file-not-editable file-too-large finding-hidden finding-state form-invalid http-error internal invitation-invalid
+item-settled last-maintainer lease-ended lease-foreign lease-token-wrong lease-transition lease-unknown
+method-not-allowed name-invalid name-reserved name-taken not-allowed not-found not-held not-undoable nothing-changes
+order-invalid password-unsuitable path-not-allowed project-archived project-exists protocol-unsupported reports-busy
 repository-invalid request-invalid result-conflict result-unfit results-invalid seed-invalid session-changed
 settings-invalid settings-outdated sha-ambiguous shares-exceeded sign-in-busy sign-in-invalid sign-in-needed
 sign-up-busy sign-up-closed snapshot-impossible snapshot-read-only steps-not-told too-many-branches unauthorized
