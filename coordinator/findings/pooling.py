@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 from math import inf, isclose, sqrt
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ PRECISION = 1e-9
 """Relative precision of the spread, after which the search for it ends."""
 
 Numbers = NDArray[np.float64]
+Parent = tuple[Hashable, float]
+"""A key of the commit that an effect was counted from, and the sd of its metric, which is part of the effect's."""
 
 
 class Pooled(NamedTuple):
@@ -51,33 +53,76 @@ class Pooled(NamedTuple):
     outliers: int
 
 
-def pool(effects: Sequence[tuple[float, float]]) -> Pooled:
+class _Errors(NamedTuple):
+    """Variances of effects: what is each one's `own`, and what it has in `common` with others of its `family`, the
+    effects that were counted from the same parent."""
+
+    own: Numbers
+    common: Numbers
+    family: NDArray[np.intp]
+
+    def sum_families(self, values: Numbers) -> Numbers:
+        """For each effect the sum over its family."""
+        return np.bincount(self.family, values)[self.family].astype(np.float64)
+
+    def weigh(self, between: float, kept: Numbers | float = 1.0) -> Numbers:
+        """Weights of generalised least squares, by true effects that differ by `between`. Their sum is the mean's
+        precision; `kept` scales the precision of what is each effect's own."""
+        precisions = kept / (self.own + between**2)
+        return precisions / (1 + self.common * self.sum_families(precisions))
+
+    def spread(self, between: float) -> Numbers:
+        """Sds of the effects around their mean, from which most of what a family has in common falls out."""
+        weights = self.weigh(between)
+        weights /= weights.sum()
+        of_others = self.common * (self.sum_families(weights) - weights)
+        least = self.own + between**2
+        return np.sqrt(np.maximum(least + self.common - 2 * of_others + weights @ of_others, least))
+
+
+def _split(sds: Numbers, parents: Sequence[Parent]) -> _Errors:
+    """The errors of effects with these sds; without parents none is shared."""
+    if not parents:
+        return _Errors(sds**2, np.zeros(len(sds)), np.arange(len(sds)))
+    numbers = {key: at for at, key in enumerate(dict.fromkeys(key for key, _ in parents))}
+    family = np.array([numbers[key] for key, _ in parents])
+    is_alone = np.bincount(family)[family] == 1
+    common = np.where(is_alone, 0.0, np.array([sd for _, sd in parents]) ** 2)
+    return _Errors(sds**2 - common, common, family)
+
+
+def pool(effects: Sequence[tuple[float, float]], parents: Sequence[Parent] = ()) -> Pooled:
     """Means and sds of effects, at least two, as one that a minority of them cannot move far.
 
     A random-effects mean by MM-estimation (Yohai, Annals of Statistics 15, 1987): first centre and spread that half of
     the effects decide, then, with that spread, a mean weighted by precision and by Tukey's biweight. The spread solves
     Paule and Mandel's equation (Journal of Research of the NBS 87, 1982), in which a median stands for the mean of
     squares; the centre is the weighted median, as in Hartwig and others (Research Synthesis Methods 11, 2020).
+
+    Effects of one parent share its error, which no number of them makes smaller (generalised least squares).
     """
-    values, sds = np.array(sorted(effects)).T
-    between = _find_between_sd(values, sds)
-    mean, variances = _find_centre(values, sds**2 + between**2), sds**2 + between**2
+    order = sorted(range(len(effects)), key=effects.__getitem__)
+    values, sds = np.array([effects[at] for at in order]).T
+    errors = _split(sds, [parents[at] for at in order] if parents else ())
+    between = _find_between_sd(values, errors)
+    spread, mean = errors.spread(between), _find_centre(values, errors.weigh(between))
     for _ in range(STEPS):
-        weights = _weigh((values - mean) / np.sqrt(variances)) / variances
+        kept = _weigh((values - mean) / spread)
+        weights = errors.weigh(between, kept)
         before, mean = mean, float(weights @ values / weights.sum())
         if abs(mean - before) < 1e-9 * between + 1e-9 * sds.min():
             break
-    return Pooled(mean, sqrt(1 / weights.sum()), between, int((weights == 0).sum()))
+    return Pooled(mean, sqrt(1 / weights.sum()), between, int((kept == 0).sum()))
 
 
-def _find_between_sd(values: Numbers, sds: Numbers) -> float:
+def _find_between_sd(values: Numbers, errors: _Errors) -> float:
     """By how much the true effects differ: as far as makes the median deviation what it is of normal values."""
     count = len(values)
     expected = 1 / MAD / MAD_OF_FEW.get(count, count / (count - 0.8))
 
     def is_too_small(between: float) -> bool:
-        variances = sds**2 + between**2
-        deviations = np.sort(np.abs(values - _find_centre(values, variances)) / np.sqrt(variances))
+        centre = _find_centre(values, errors.weigh(between))
+        deviations = np.sort(np.abs(values - centre) / errors.spread(between))
         return bool((deviations[(count - 1) // 2] + deviations[count // 2]) / 2 > expected)
 
     if not is_too_small(0.0):
@@ -91,9 +136,9 @@ def _find_between_sd(values: Numbers, sds: Numbers) -> float:
     return high
 
 
-def _find_centre(values: Numbers, variances: Numbers) -> float:
-    """The weighted median of ascending values: on either side of it is at most half of the precision."""
-    below = np.cumsum(1 / variances)
+def _find_centre(values: Numbers, weights: Numbers) -> float:
+    """The weighted median of ascending values: on either side of it is at most half of the weight."""
+    below = np.cumsum(weights)
     half = below[-1] / 2
     at = int(np.searchsorted(below, half * (1 - PRECISION)))
     if isclose(below[at], half):
@@ -121,12 +166,14 @@ def find_old(title: str, value: str) -> str:
 
 
 class Shift(NamedTuple):
-    """A change of an axis: from `old`, None where that is not known, to `new`, with its effect on the metric."""
+    """A change of an axis: from `old`, None where that is not known, to `new`, with its effect on the metric; without
+    a parent it shares nothing with others."""
 
     old: float | None
     new: float
     effect: float
     sd: float
+    parent: Parent | None = None
 
 
 class ValueLevel(NamedTuple):
@@ -141,9 +188,9 @@ class ValueLevel(NamedTuple):
 def estimate_levels(shifts: Sequence[Shift]) -> list[ValueLevel]:
     """The levels that all steps together tell, by value, for the values that steps connect with the reference.
 
-    Weighted least squares on the graph of values, whose edges are steps: as a network meta-analysis does (Lumley,
-    Statistics in Medicine 21, 2002). The reference is the value that most steps began from. Where steps contradict each
-    other, sds grow by the root of chi-square over its degrees of freedom.
+    Generalised least squares on the graph of values, whose edges are steps: as a network meta-analysis does (Lumley,
+    Statistics in Medicine 21, 2002); steps from one parent share its error. The reference is the value that most steps
+    began from. Where steps contradict each other, sds grow by the root of chi-square over its degrees of freedom.
     """
     return _solve_levels(tuple(shifts))
 
@@ -174,12 +221,15 @@ def _solve_levels(shifts: tuple[Shift, ...]) -> list[ValueLevel]:
         for value, side in ((shift.new, 1.0), (shift.old, -1.0)):
             if value in free:
                 design[row, free[value]] += side
-    weights = 1 / np.array([shift.sd for shift in told]) ** 2
+    parents = [shift.parent or (at, 0.0) for at, shift in enumerate(told)]
+    errors = _split(np.array([shift.sd for shift in told]), parents)
+    shared = (errors.family[:, None] == errors.family) * errors.common
+    weights = np.linalg.inv(np.diag(errors.own) + shared)
     effects = np.array([shift.effect for shift in told])
-    covariance = np.linalg.inv(design.T @ (weights[:, None] * design))  # the graph is connected
-    means = covariance @ (design.T @ (weights * effects))
-    spare = len(told) - len(free)
-    misfit = float(weights @ (effects - design @ means) ** 2) / spare if spare else 1.0
+    covariance = np.linalg.inv(design.T @ weights @ design)  # the graph is connected
+    means = covariance @ (design.T @ weights @ effects)
+    spare, left = len(told) - len(free), effects - design @ means
+    misfit = float(left @ weights @ left) / spare if spare else 1.0
     sds = np.sqrt(np.diag(covariance) * max(1.0, misfit))
     steps = Counter(end for shift in told for end in (shift.old, shift.new))
     levels = [ValueLevel(v, float(means[at]), float(sds[at]), steps[v]) for v, at in free.items() if v is not None]
@@ -196,12 +246,12 @@ def list_untested(effects: Sequence[TopicEffect], sign: float, failed: Iterable[
     yield from _elsewhere(effects)
 
 
-def list_shifts(effects: Iterable[TopicEffect]) -> Iterator[Shift]:
+def list_shifts(effects: Iterable[TopicEffect], parents: Iterable[Parent | None] = repeat(None)) -> Iterator[Shift]:
     """The effects whose values are numbers; those that are held or rejected count for nothing."""
-    for effect in effects:
+    for effect, parent in zip(effects, parents, strict=False):
         new = read_number(effect.value)
         if new is not None and effect.sd > 0 and effect.standing not in DOUBTED:
-            yield Shift(read_number(effect.old_value), new, effect.mean, effect.sd)
+            yield Shift(read_number(effect.old_value), new, effect.mean, effect.sd, parent)
 
 
 def list_gaps(known: Mapping[float, float]) -> Iterator[UntestedValue]:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from math import hypot
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Query
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from coordinator.findings.candidates import trace_values
 from coordinator.findings.pooling import (
     DOUBTED,
     MIN_POOLED,
+    Parent,
     estimate_levels,
     find_old,
     list_shifts,
@@ -81,6 +82,13 @@ class TopicQuery(FilterQuery):
         if self.sort == TopicSort.DONE:
             return row.newest_at.timestamp() if row.newest_at else None, row.newest_id
         return getattr(row, "newest_id" if self.sort == TopicSort.NEWEST else self.sort.value), row.newest_id
+
+
+class _Measured(NamedTuple):
+    """An effect as runs tell it, with a key of its parent and the sd of that one's metric, which it holds."""
+
+    effect: TopicEffect
+    parent: Parent
 
 
 def list_sorted(
@@ -166,12 +174,12 @@ def _view_effects(session: Session, slug: str, rows: Sequence[LabelledRow]) -> l
     return [view_of(TopicEffect, row, old_value=old) for row, old in olds]
 
 
-def _estimate_levels(effects: Sequence[TopicEffect]) -> Iterator[TopicLevel]:
+def _estimate_levels(effects: Sequence[_Measured]) -> Iterator[TopicLevel]:
     """The levels in each hardware class, and in all of them where there are several."""
-    classes = sorted({effect.hardware_class for effect in effects})
+    classes = sorted({one.effect.hardware_class for one in effects})
     for name in (*classes, *([None] if len(classes) > 1 else [])):
-        some = [effect for effect in effects if name in (None, effect.hardware_class)]
-        for level in estimate_levels(list(list_shifts(some))):
+        some = [one for one in effects if name in (None, one.effect.hardware_class)]
+        for level in estimate_levels(list(list_shifts(*zip(*some, strict=True)))):
             yield view_of(TopicLevel, level, hardware_class=name)
 
 
@@ -201,29 +209,31 @@ def _side_of(outcome: LabelledRow) -> bool | None:
     return False if outcome.verdict in (Verdict.WORSE, Verdict.NO_CHANGE) or outcome.failure is not None else None
 
 
-def _measure_effects(rows: Sequence[LabelledRow], effects: Sequence[TopicEffect]) -> Iterator[TopicEffect]:
+def _measure_effects(rows: Sequence[LabelledRow], effects: Sequence[TopicEffect]) -> Iterator[_Measured]:
     """The effects as their own runs tell them, of those whose parents were measured, too.
 
     Each posterior holds what was expected of its effect: many of them taken together would say that as often as they
     are, and these do not.
     """
     for row, effect in zip(rows, effects, strict=True):
-        if row.measured_sd is not None and row.parent_sd is not None and row.parent_standing != Standing.REJECTED:
+        if row.measured_sd and row.parent_sd is not None and row.parent_standing != Standing.REJECTED:
             mean, sd = row.measured_mean - row.parent_mean, hypot(row.measured_sd, row.parent_sd)
-            yield effect.model_copy(update={"mean": mean, "sd": sd})
+            parent = (row.parent_sha, row.hardware_class), row.parent_sd
+            yield _Measured(effect.model_copy(update={"mean": mean, "sd": sd}), parent)
 
 
-def _pool_effects(effects: Iterable[TopicEffect]) -> Iterator[TopicPool]:
+def _pool_effects(effects: Iterable[_Measured]) -> Iterator[TopicPool]:
     """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
-    groups: defaultdict[tuple[str | None, AxisDirection], list[TopicEffect]] = defaultdict(list)
-    for effect in effects:
-        if effect.standing not in DOUBTED and effect.sd > 0:
-            for name in (effect.hardware_class, None):
-                groups[name, effect.direction].append(effect)
+    groups: defaultdict[tuple[str | None, AxisDirection], list[_Measured]] = defaultdict(list)
+    for one in effects:
+        if one.effect.standing not in DOUBTED and one.effect.sd > 0:
+            for name in (one.effect.hardware_class, None):
+                groups[name, one.effect.direction].append(one)
     for (name, direction), members in sorted(groups.items(), key=_by_class):
         if len(members) >= MIN_POOLED:
-            counts = {"hardware_class": name, "experiments": len({one.experiment_id for one in members})}
-            yield view_of(TopicPool, pool([(one.mean, one.sd) for one in members]), direction=direction, **counts)
+            counts = {"hardware_class": name, "experiments": len({one.effect.experiment_id for one in members})}
+            pooled = pool([(one.effect.mean, one.effect.sd) for one in members], [one.parent for one in members])
+            yield view_of(TopicPool, pooled, direction=direction, **counts)
 
 
 def _by_class(group: tuple[tuple[str | None, AxisDirection], object]) -> tuple[bool, str, str]:
