@@ -21,7 +21,6 @@ from random import Random
 from typing import Any
 
 import httpx
-from sqlalchemy import text
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
@@ -36,7 +35,7 @@ from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentenc
 from tests.bench.report import append_table, format_table
 from tests.coordinator.findings.relevance import read_queries
 from tests.coordinator.findings.tried import ALL, QUESTION_PARTS, SESSIONS, LabelledQuestion, measure, write_session
-from tests.support.databases import run_postgres
+from tests.support.databases import analyze, run_postgres
 from tests.support.in_process import open_client
 from tests.support.messages import HARDWARE
 from tests.support.seeds import write_seed
@@ -183,8 +182,7 @@ def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Clie
         FindingsStore(database, folder).fill(findings)
         follow_runs(database)
         sys.stderr.write(f"{engine}: {findings:,} findings made in {time.monotonic() - began:.0f} s\n")
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("analyze"))
+        analyze(database)
         database.close()
         settings = CoordinatorSettings(database_url=url, meaning_check_seconds=1e6, epoch_check_seconds=1e6)
         http = stack.enter_context(open_client(create_app(settings)))

@@ -39,7 +39,7 @@ from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.commits import CommitWords
 from tests.bench.report import append_table, format_table
 from tests.bench.synthetic import Growth, Leaf, Row, edit, write_program
-from tests.support.databases import run_postgres
+from tests.support.databases import analyze, run_postgres
 from tests.support.messages import AUTHOR, make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
@@ -96,8 +96,7 @@ class Store:
 
     def measure(self, growth: Growth) -> Measurement:
         """Sizes, then reads, then writes; what those add is not counted."""
-        with self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("analyze"))
+        analyze(self.database)
         random = Random(2)
         bytes_by_table = {table: size - self.empty[table] for table, size in self.measure_tables().items()}
         chosen = [random.choice(growth.shas) for _ in range(READS)]

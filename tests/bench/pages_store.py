@@ -44,6 +44,7 @@ from shared.protocol import now
 from shared.runs import RunOutcome
 from shared.topics import name_topic
 from tests.bench.findings_store import KNOBS, PARTS, Row, read_sentences
+from tests.support.databases import analyze
 from tests.support.messages import make_proposal
 from tests.support.page_table import Things
 from tests.support.seeds import write_seed
@@ -83,8 +84,7 @@ def fill(database: Database, folder: Path, experiments: int) -> None:
         of_branch = select(func.count()).where(Experiment.branch_id == Branch.id).scalar_subquery()
         session.execute(update(Branch).values(experiments=of_branch))
     digest.make_due(database)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("analyze"))
+    analyze(database)
 
 
 def name_things(number: int, experiments: int) -> Things:

@@ -252,6 +252,14 @@ def _copy(template: Path, folder: Path) -> str:
     return f"sqlite:///{folder}/coordinator.db"
 
 
+def analyze(database: Database) -> None:
+    """Have PostgreSQL count its rows, as it does by itself within minutes. A coordinator's SQLite never does, so its plans
+    stay as they are."""
+    if database.backend == "postgresql":
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("analyze"))
+
+
 def count_rows(database: Database) -> dict[str, int]:
     """Rows of every table, but for that of embeddings, which the coordinator fills by itself."""
     tables = [table for table in Base.metadata.sorted_tables if table.name != "embeddings"]
