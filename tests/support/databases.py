@@ -253,7 +253,7 @@ def _copy(template: Path, folder: Path) -> str:
 
 
 def analyze(database: Database) -> None:
-    """Have PostgreSQL count its rows, as it does by itself within minutes. A coordinator's SQLite never does, so its plans
+    """Have PostgreSQL count its rows, as it does by itself within minutes. A coordinator's SQLite never does, so plans
     stay as they are."""
     if database.backend == "postgresql":
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
