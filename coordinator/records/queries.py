@@ -79,8 +79,8 @@ def find_best(session: Session, project_id: int, hardware_class: str, *, verifie
 def find_commits(session: Session, prefix: str, project_id: int | None) -> Sequence[Commit]:
     """Commits whose sha begins so, at most two: more than one is no answer."""
     query = select(Commit).where(Commit.sha >= prefix, Commit.sha < prefix + "g")
-    if project_id is not None:
-        query = query.where(Commit.project_id == project_id)
+    if project_id is not None:  # compared afterwards: else SQLite would go through all of the project's commits
+        query = query.where(Commit.project_id + 0 == project_id)
     return session.scalars(query.order_by(Commit.sha).limit(2)).all()
 
 
