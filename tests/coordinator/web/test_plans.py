@@ -33,7 +33,7 @@ SORT = "USE TEMP B-TREE FOR ORDER BY"
 def list_wasteful(
     connection: Connection, statements: Statements, find: Callable[[Steps], Iterable[str]]
 ) -> Iterator[str]:
-    """What `find` yields of the statements' plans, with the statements."""
+    """The steps that `find` yields of the statements' plans, with the statements."""
     for statement, parameters in statements.items():
         if re.match(r"\s*(select|with|update|delete)\b", statement, re.IGNORECASE):
             plan = connection.exec_driver_sql(f"explain query plan {statement}", parameters)
