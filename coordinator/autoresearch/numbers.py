@@ -84,6 +84,11 @@ def read_number(text: str, *, decimal_comma: bool = False) -> ReadNumber | None:
     return ReadNumber(value, (match["unit"] or "").lower()) if isfinite(value) else None
 
 
+def has_remark(text: str) -> bool:
+    """Whether more stands beside a number than its unit: that it is about so much, its error, or words."""
+    return re.search(r"[~\N{ALMOST EQUAL TO}\N{PLUS-MINUS SIGN}(]|\+/-", text) is not None
+
+
 def read_memory(text: str, column: str) -> int | None:
     """Memory in MiB, in the unit beside the number or in the column's name; None where it is not known, or zero."""
     number = read_number(text)

@@ -18,6 +18,7 @@ from coordinator.autoresearch.numbers import (
     find_sentinels,
     find_unit,
     has_decimal_commas,
+    has_remark,
     read_memory,
     read_number,
     read_time,
@@ -251,6 +252,10 @@ class _Reader:
             lines.append("A comma begins the fraction of a number.")
         elif any("," in self._cell(record, ColumnRole.METRIC) for record in self._records):
             lines.append("A comma parts the thousands of a number.")
+        cells = (self._cell(record, ColumnRole.METRIC) for record in self._records)
+        remarks = [cell for cell in cells if has_remark(cell) and read_number(cell, decimal_comma=self._decimal_comma)]
+        if remarks:
+            lines.append(f"Read as its number alone: {', '.join(remarks[:3])}{', ...' if len(remarks) > 3 else ''}.")
         lines += [f"{value:g} stands for no result, and is read as a failure." for value in sorted(self._sentinels)]
         times = [cell for record in self._records if (cell := self._cell(record, ColumnRole.TIME))]
         if odd := sum(read_time(cell) is None for cell in times):

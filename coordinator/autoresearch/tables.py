@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from typing import NamedTuple
 
@@ -108,11 +109,12 @@ def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]
             unread[number] = "it is not a JSON document on one line"
     form = "JSON, one object a line"
     if unread or len(found) < 2:
+        _refuse_columns("\n".join(texts.values()))
         whole = list(_list_objects("\n".join(texts.get(number, "") for number in range(1, len(lines) + 1))))
         is_apart = len({line for line, _ in whole}) == len(whole)
         if not is_apart and len(found) < 2:
             raise ResultsInvalidError(
-                "A line has several JSON objects. Write each on a line of its own, as `jq -c '.[]' FILE` does."
+                "A line has several JSON objects. Write each on lines of its own, as `jq . FILE` does."
             )
         if is_apart and len(whole) > len(found):
             found, unread, form = whole, {}, "JSON, a list of objects"
@@ -126,6 +128,17 @@ def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]
     blank = dict.fromkeys(names.values(), "")
     records = [LogRow(line, blank | {names[path]: cell for path, cell in cells.items()}) for line, cells in found]
     return LogTable(form, lines, list(blank), records, [], unread)
+
+
+def _refuse_columns(text: str) -> None:
+    """Raises ResultsInvalidError where a document has a list for each column."""
+    with suppress(ValueError, RecursionError):
+        document = json.loads(text)
+        if isinstance(document, dict) and _holds_columns(document):
+            raise ResultsInvalidError(
+                "Its JSON holds columns. Write an object for each row, as "
+                "`pandas.read_json(FILE).to_json(OTHER, orient='records', lines=True)` does."
+            )
 
 
 def _list_objects(text: str) -> Iterator[_Found]:
@@ -142,12 +155,28 @@ def _list_objects(text: str) -> Iterator[_Found]:
             continue
         if _has_named_rows(found):
             is_named = True
-        elif not any(
-            isinstance(value, list) and any(isinstance(one, dict) for one in value) for value in found.values()
-        ):
+        elif not _holds_rows(found):
             name = _KEY.search(text, max(0, start - MAX_NAME), start) if is_named else None
             yield line, ({("label",): name[1]} if name else {}) | cells
             line, at = line + text.count("\n", start, end), end
+
+
+def _holds_rows(found: dict[str, object]) -> bool:
+    """Whether rows stand in an object's lists, or in those of the objects that it has nothing but, as of days."""
+    values = found.values()
+    if any(isinstance(value, list) and any(isinstance(one, dict) for one in value) for value in values):
+        return True
+    objects = [value for value in values if isinstance(value, dict)]
+    return len(objects) == len(found) and any(map(_holds_rows, objects))
+
+
+def _holds_columns(found: dict[str, object]) -> bool:
+    """Whether an object has nothing but columns: lists of one length, or objects whose fields are rows' numbers."""
+    lengths = {len(value) if isinstance(value, list) else 0 for value in found.values()}
+    if len(found) > 1 and len(lengths) == 1 and lengths.pop() > 1:
+        return True
+    columns = [value for value in found.values() if isinstance(value, dict) and value]
+    return len(columns) == len(found) > 1 and all(name.isdecimal() for column in columns for name in column)
 
 
 def _has_named_rows(found: dict[str, object]) -> bool:

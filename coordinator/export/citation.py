@@ -91,8 +91,10 @@ def write_cff(view: SnapshotView, url: str) -> str:
 
 
 def _split_name(name: str) -> dict[str, str]:
-    """A person's given and family names; a name of one word, and that of a group, is a name."""
-    given, _, family = name.rpartition(" ")
+    """A person's given and family names, also of `Family, Given`; one word, and the name of a group, is a name."""
+    family, comma, given = (part.strip() for part in name.partition(","))
+    if not comma:
+        given, _, family = name.rpartition(" ")
     return {"name": name} if not given or name.startswith("The ") else {"given-names": given, "family-names": family}
 
 

@@ -109,7 +109,8 @@ def _arrow_type(arrow: ModuleType, annotation: Any) -> Any:
 
 _ESCAPES = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+        "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}",
+        "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
         "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     }
 )  # fmt: skip
@@ -142,5 +143,5 @@ def write_entry(key: str, fields: Mapping[str, str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Text as LaTeX prints it. BibTeX counts braces with a backslash before them, too, so they have names."""
     return " ".join(text.split()).translate(_ESCAPES)

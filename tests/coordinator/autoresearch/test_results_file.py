@@ -471,6 +471,35 @@ def test_rows_of_json_may_have_names() -> None:
         parse_results(json.dumps(named).encode())
 
 
+def test_json_by_day_is_read_and_json_by_column_is_refused_with_advice_that_fits() -> None:
+    rows = [{"commit": f"a{n}", "loss": n + 0.5, "status": "keep"} for n in range(3)]
+    by_day = {"2026-03-01": rows[:2], "2026-03-02": rows[2:]}
+    for document in (by_day, {"days": by_day}, {"log": {day: {"runs": some} for day, some in by_day.items()}}):
+        read = parse_results(json.dumps(document, indent=1).encode())
+        assert [row.metric for row in read.rows] == [0.5, 1.5, 2.5] and not read.unreadable
+    with pytest.raises(ResultsInvalidError, match=re.escape("as `jq . FILE` does")):
+        parse_results(json.dumps(by_day).encode())
+    lists = {name: [row[name] for row in rows] for name in rows[0]}
+    for columns in (lists, {name: {str(at): cell for at, cell in enumerate(lists[name])} for name in lists}):
+        for indent in (None, 1):
+            with pytest.raises(ResultsInvalidError, match="holds columns"):
+                parse_results(json.dumps(columns, indent=indent).encode())
+
+
+def test_a_number_with_more_beside_it_is_named() -> None:
+    results = parse_results(
+        (
+            HEADER
+            + "".join(
+                f"a{n}\t{cell}\t1\tkeep\tx\n"
+                for n, cell in enumerate(("~0.99", "0.98", "0.97 \u00b1 0.01", "0.96 (ema)"))
+            )
+        ).encode()
+    )
+    assert [row.metric for row in results.rows] == [0.99, 0.98, 0.97, 0.96]
+    assert "Read as its number alone: ~0.99, 0.97 \u00b1 0.01, 0.96 (ema)." in results.account
+
+
 @pytest.mark.parametrize(
     ("header", "rows", "metric", "direction"),
     [

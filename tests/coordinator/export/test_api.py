@@ -102,7 +102,11 @@ def test_a_finding_is_cited(past: None, http: TestClient) -> None:
     entry = http.get("/api/v1/findings/7/bibtex")
     assert entry.headers["content-type"].startswith("application/x-bibtex")
     assert entry.text.startswith("@misc{swarm-tiny-7,\n") and "/findings/7}" in entry.text
-    assert r"\& 100 \%\{x\}" in entry.text and "commit " in entry.text and "; numbers as of 20" in entry.text
+    assert (
+        r"\& 100 \%\textbraceleft{}x\textbraceright{}" in entry.text
+        and "commit " in entry.text
+        and "; numbers as of 20" in entry.text
+    )
     assert http.get("/api/v1/findings/999/bibtex").status_code == 404
 
 

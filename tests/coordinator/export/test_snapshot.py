@@ -208,6 +208,20 @@ def test_it_describes_itself_as_archives_ask(snapshot: Path, tmp_path: Path) -> 
 
 
 @ON_ONE_ENGINE
+def test_names_and_braces_of_all_kinds_are_cited_as_they_are(snapshot: Path) -> None:
+    view = SnapshotView.model_validate_json((snapshot / "snapshot.json").read_bytes())
+    people = ["Lovelace, Ada", "Grace and Hopper", "Zo\u00eb }{ O'Neil", "root"]
+    view = view.model_copy(update={"title": "A { b \\} c", "people": people})
+    creators = [one["name"] for one in json.loads(citation.write_zenodo(view))["creators"]]
+    assert creators == ["Lovelace, Ada", "Hopper, Grace and", "O'Neil, Zo\u00eb }{", "root"]
+    assert {"given-names": "Ada", "family-names": "Lovelace"} in yaml.safe_load(citation.write_cff(view, ""))["authors"]
+    bibtex = citation.write_bibtex(view, "https://swarm.example.org")
+    deep = [bibtex[:at].count("{") - bibtex[:at].count("}") for at in range(1, len(bibtex) + 1)]
+    ends = [at for at in range(1, len(deep)) if deep[at] == 0 and deep[at - 1] > 0]
+    assert ends == [len(bibtex) - 2], "BibTeX counts braces, those with a backslash before them, too"
+
+
+@ON_ONE_ENGINE
 def test_a_project_without_a_licence_has_none(database: Database, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="states no licence"):
         write_snapshot(database, "tiny", "tiny-2026", tmp_path / "snapshot", "", lambda line: None)
