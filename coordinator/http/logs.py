@@ -15,7 +15,10 @@ def configure_logs(log_format: Literal["text", "json"]) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render: Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True)
+    # The default formatter writes all local variables, secrets among them, and takes a second for each error.
+    render: Processor = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), repr_native_str=True, exception_formatter=structlog.dev.plain_traceback
+    )
     if log_format == "json":
         shared += [structlog.processors.format_exc_info]
         render = structlog.processors.JSONRenderer(sort_keys=True)

@@ -3,6 +3,7 @@
 import tomllib
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,35 +27,40 @@ _REFERENCE = "#/components/schemas/"
 
 def describe_api(app: FastAPI) -> None:
     """Have the application make its document here, at the first request for it."""
-    app.openapi = partial(_describe, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.openapi = partial(_describe, app, Lock())  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
-def _describe(app: FastAPI) -> Json:
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes,
-            license_info=app.license_info, contact=app.contact,
-        )  # fmt: skip
-        schemas = document["components"]["schemas"]
-        schemas["Problem"] = Problem.model_json_schema()
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
-        examples = Examples(words["examples"], schemas)
-        for name, schema in schemas.items():
-            _explain(words, name, schema)
-            for field, described in schema.get("properties", {}).items():
-                if (example := examples.find(name, field, described)) is not None:
-                    described.setdefault("examples", [example])
-        for path, methods in document["paths"].items():
-            for method, operation in methods.items():
-                for parameter in operation.get("parameters", []):
-                    parameter.setdefault("description", words["parameters"].get(parameter["name"], ""))
-                    parameter.setdefault("example", examples.find(path, parameter["name"], parameter["schema"]))
-                _complete(method, operation)
-        _link(document["paths"])
-        app.openapi_schema = document
+def _describe(app: FastAPI, making: Lock) -> Json:
+    with making:  # FastAPI raises KeyError where two threads do
+        if app.openapi_schema is None:
+            app.openapi_schema = _make_document(app)
     return app.openapi_schema
+
+
+def _make_document(app: FastAPI) -> Json:
+    document = get_openapi(
+        title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes,
+        license_info=app.license_info, contact=app.contact,
+    )  # fmt: skip
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema()
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
+    examples = Examples(words["examples"], schemas)
+    for name, schema in schemas.items():
+        _explain(words, name, schema)
+        for field, described in schema.get("properties", {}).items():
+            if (example := examples.find(name, field, described)) is not None:
+                described.setdefault("examples", [example])
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for parameter in operation.get("parameters", []):
+                parameter.setdefault("description", words["parameters"].get(parameter["name"], ""))
+                parameter.setdefault("example", examples.find(path, parameter["name"], parameter["schema"]))
+            _complete(method, operation)
+    _link(document["paths"])
+    return document
 
 
 def _explain(words: Json, name: str, schema: Json) -> None:

@@ -21,12 +21,10 @@ VECTORS_SECONDS = 120.0
 class RunningServer:
     """The server and its address; `stop` returns how many seconds it took."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, http: type[BoundedHeads] = BoundedHeads) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, http=BoundedHeads
-        )
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, http=http)
         self._server = CoordinatorServer(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
 
@@ -54,8 +52,8 @@ def wait_for_vectors(url: str) -> None:
 
 
 @contextmanager
-def serve(app: FastAPI) -> Iterator[RunningServer]:
-    server = RunningServer(app)
+def serve(app: FastAPI, http: type[BoundedHeads] = BoundedHeads) -> Iterator[RunningServer]:
+    server = RunningServer(app, http)
     server.start()
     try:
         yield server

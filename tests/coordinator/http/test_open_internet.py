@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from coordinator.app import create_app
-from coordinator.http.heads import MAX_HEAD_BYTES
+from coordinator.http.heads import MAX_HEAD_BYTES, BoundedHeads
 from coordinator.settings import MIB, CoordinatorSettings
 from tests.support.databases import SqliteFolder
 from tests.support.servers import RunningServer, serve
@@ -83,6 +83,27 @@ def test_a_head_without_end_is_ended(server: RunningServer, lines: tuple[str, ..
         except ConnectionError:  # it was closed while more came
             answer = b""
         assert answer in (b"", b"HTTP/1.1 400")
+
+
+class ShortHeads(BoundedHeads):
+    pass
+
+
+def test_a_head_that_does_not_come_holds_no_connection(tmp_path: Path, sqlite_folder: SqliteFolder) -> None:
+    """A stranger with a thousand of them must not use up the files that the coordinator may open."""
+    settings = CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path))
+    whole = ("GET /healthz HTTP/1.1", "Host: x", "", "")
+    with serve(create_app(settings), ShortHeads) as server, ExitStack() as stack:
+        kept = stack.enter_context(connect(server, *whole))
+        assert kept.recv(12) == b"HTTP/1.1 200"
+        stream = stack.enter_context(httpx.stream("GET", f"{server.url}/api/v1/events", timeout=SECONDS))
+        ShortHeads.head_seconds = 0.2
+        slow = [kept, *(stack.enter_context(connect(server, *sent)) for sent in ((), ("GET / HTTP/1.1", "X-Slow: ")))]
+        kept.sendall(b"GET /")
+        for connection in slow:
+            while connection.recv(65_536):  # until the server ends it
+                pass
+        assert next(stream.iter_raw()), "an answer may take longer"
 
 
 def test_heads_have_room_for_what_browsers_and_git_send(server: RunningServer) -> None:

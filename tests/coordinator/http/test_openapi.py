@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -32,6 +33,13 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -
         with app.state.database.write() as session:
             write_history(session, create_project(session, write_seed(folder / "seed"))[0], 6)
         yield server.url
+
+
+def test_two_first_readers_at_once_get_one_document(settings: CoordinatorSettings) -> None:
+    app = create_app(settings)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: app.openapi(), range(2))
+    assert first is second
 
 
 def test_the_server_keeps_to_the_document(url: str) -> None:

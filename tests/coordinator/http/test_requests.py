@@ -127,6 +127,18 @@ def test_an_address_cannot_write_lines_of_its_own(
     assert said.count("\n") == 1 and "forged" in said and "\x1b" not in said
 
 
+def test_a_traceback_tells_no_value_of_a_variable(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    assert log.read() == []
+    configure_logs("text")
+    token = "swarm-" + "1234567890"
+    try:
+        raise ValueError("inner")
+    except ValueError:
+        logging.getLogger("a.library").exception("a bug")
+    said = capsys.readouterr().err
+    assert 'raise ValueError("inner")' in said and token not in said
+
+
 def read_metrics(http: TestClient) -> dict[tuple[str, ...], float]:
     """Each sample: its name and the values of its labels in order, and its value."""
     answer = http.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
