@@ -23,6 +23,7 @@ from coordinator.admin.console import CommandFailed, clear_errors, open_database
 from shared.command_options import CommandGroup
 from shared.contract import Direction
 from shared.export import SNAPSHOT_DATABASE, SNAPSHOT_FILE, SnapshotView
+from shared.formatting import clean
 from shared.seeds import SEEDS_FOLDER, resolve_seed
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def import_autoresearch(
             with database.write() as write:
                 lines = autoresearch.describe(autoresearch.import_session(read, write, options))
     for line in lines:
-        typer.echo(line)
+        typer.echo(clean(line))
 
 
 @app.command()

@@ -7,6 +7,16 @@ MAX_DECIMALS = 8
 MINUS = "\N{MINUS SIGN}"
 
 
+def clean(text: str) -> str:
+    """The text on one line, without control characters: strangers wrote much of what terminals show."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def clean_lines(text: str) -> str:
+    """As `clean`, with its tabs and line ends; other characters that nobody sees stand as `<U+202E>`."""
+    return "".join(c if c.isprintable() or c in "\t\n" else f"<U+{ord(c):04X}>" for c in text)
+
+
 def format_local(moment: datetime) -> str:
     """`2026-01-01 12:00 CET`: a moment in this machine's time zone, as all that people read at it."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"

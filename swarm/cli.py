@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from shared.export import ExportFormat
+from shared.formatting import clean
 from swarm.client import DEFAULT_URL
 from swarm.commands import app
 from swarm.demo import DemoOptions, run_demo
@@ -109,9 +110,9 @@ def verify(
     with expected_errors():
         verdict = verify_folder(folder, since, key)
     for line in verdict.notes:
-        typer.echo(line)
+        typer.echo(clean(line))
     for problem in verdict.problems:
-        typer.echo(f"wrong      {problem}.")
+        typer.echo(clean(f"wrong      {problem}."))
     typer.echo("Not verified." if verdict.problems else "Verified: all results and papers are those of the log.")
     raise typer.Exit(1 if verdict.problems else 0)
 
@@ -127,7 +128,7 @@ def publish(
     """
     with expected_errors(OSError):
         for line in prepare(snapshot, folder):
-            typer.echo(line)
+            typer.echo(clean(line))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from shared.command_options import CommandGroup
 from shared.findings import FindingSummary, SearchHit, Tried
+from shared.formatting import clean_lines
 from shared.projects import ProjectMode, ProjectView
 from shared.records import Comparison, ExperimentDetail, ExperimentSort, ExperimentSummary, LineageStep, Record
 from shared.runs import RunOutcome, RunView
@@ -223,7 +224,7 @@ def show(
         if bibtex:
             if detail.finding is None:
                 raise CoordinatorError(f"#{experiment} has no finding.")
-            typer.echo(client.cite(detail.finding.id), nl=False)
+            typer.echo(clean_lines(client.cite(detail.finding.id)), nl=False)
         else:
             paper = client.get_paper(detail.finding.id) if detail.finding and json is None else None
             write(ExperimentDetail, [detail], json, lambda: show_experiment(detail, paper, Console()))

@@ -20,7 +20,7 @@ from shared.command_options import Command, with_options
 from shared.environment import WORKER_NAMES, describe_unknown
 from shared.experiments import JobKind, Posterior, Standing, Verdict
 from shared.findings import FailureClass
-from shared.formatting import format_effect, format_measure
+from shared.formatting import clean_lines, format_effect, format_measure
 from shared.mistakes import describe_first
 from shared.protocol import Message
 from shared.records import ExperimentSummary
@@ -69,7 +69,7 @@ def expected_errors(*more: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         said = describe_first(error) if isinstance(error, ValidationError) else error
-        typer.echo(f"swarm: {said}", err=True)
+        typer.echo(clean_lines(f"swarm: {said}"), err=True)
         raise typer.Exit(1) from error
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.findings import FindingSummary, Paper, SearchHit, Tried
-from shared.formatting import format_effect, format_measure, format_ratio, format_run
+from shared.formatting import clean_lines, format_effect, format_measure, format_ratio, format_run
 from shared.projects import ProjectView
 from shared.records import Comparison, ExperimentDetail, LineageStep, PromotionView, Record, RecordCommit
 from shared.runs import RunView
@@ -156,7 +156,7 @@ def show_comparison(comparison: Comparison, console: Console, errors: Console) -
             measured = f"{format_metric(known.a)} → {format_metric(known.b)}"
             errors.print(Text(f"{difference}  ({measured})  on {known.hardware_class}"), soft_wrap=True)
     if console.is_terminal:
-        console.print(Syntax(comparison.diff, "diff", background_color="default", word_wrap=True))
+        console.print(Syntax(clean_lines(comparison.diff), "diff", background_color="default", word_wrap=True))
     else:
         typer.echo(comparison.diff, nl=False)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from shared.command_options import CommandGroup
+from shared.formatting import clean_lines
 from shared.mistakes import suggest
 from worker.authoring.cli import app as authoring
 from worker.commands import options
@@ -149,7 +150,7 @@ def main() -> None:
         if (error.name or "worker").partition(".")[0] in ("worker", "shared"):
             raise  # one of our own modules: a fault of this program
         line, status = f"{error.name} is not installed: pip install 'research-swarm[worker]'", options.ExitStatus.ERROR
-    typer.echo(f"swarm-worker: {line}", err=True)
+    typer.echo(clean_lines(f"swarm-worker: {line}"), err=True)
     sys.exit(status)
 
 

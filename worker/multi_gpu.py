@@ -20,11 +20,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from shared.formatting import clean
 from worker.api.retry import Backoff
 from worker.commands.options import ExitStatus
 from worker.loop.stop import Stop
 from worker.settings import RunOptions, WorkerSettings
-from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
+from worker.ui.plain import STOP_AFTER, STOP_NOW
 from worker.ui.status import read_status
 from worker.ui.terminal import find_terminal
 

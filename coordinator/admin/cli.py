@@ -12,7 +12,7 @@ from coordinator.admin import duties
 from coordinator.admin import projects as project_commands
 from coordinator.admin.console import CommandFailed, clear_errors, open_database, progress_bars, read_values
 from shared.export import SnapshotRequest
-from shared.formatting import count_noun
+from shared.formatting import clean, count_noun
 
 if TYPE_CHECKING:
     from coordinator.db.database import Database
@@ -105,12 +105,12 @@ def _verify(database: "Database", as_json: bool) -> None:
         for problem in find_problems(session, show):
             problems.append(problem)
             if not as_json:
-                typer.echo(problem)
+                typer.echo(clean(problem))
         commits, runs = queries.count_rows(session, Commit), queries.count_rows(session, Run)
         left_out = list(epochs.list_left_out(session)) if not problems else []
         to_look_at = [*left_out, *epochs.list_disputed_noise(session)] if not problems else []
     for line in [] if as_json else to_look_at:
-        typer.echo(f"To look at: {line}")
+        typer.echo(clean(f"To look at: {line}"))
     if as_json:
         typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems, "to_look_at": to_look_at}))
     elif problems:
@@ -166,7 +166,7 @@ def recompute(
             left_out = list(epochs.list_left_out(session))
             differences = [*epochs.find_differences(session), *progress.find_differences(session)]
         for line in [*left_out, *differences]:
-            typer.echo(line)
+            typer.echo(clean(line))
         if differences:
             typer.echo(f"{count_noun(len(differences), 'number')} did not follow from the runs.")
             raise typer.Exit(1)

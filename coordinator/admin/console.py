@@ -11,6 +11,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from shared.formatting import clean
 from shared.mistakes import describe_mistake
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def clear_errors() -> Iterator[None]:
         problem = f"the database is damaged or is none: {error.orig}."
     else:
         return
-    typer.echo(f"swarm-coordinator: {' '.join(problem.split())}", err=True)  # some databases explain at length
+    typer.echo(clean(f"swarm-coordinator: {' '.join(problem.split())}"), err=True)  # some databases explain at length
     raise typer.Exit(1)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from coordinator.admin.console import Number, open_database, open_reading, read_values
 from shared.experiments import HeldDecisionKind
-from shared.formatting import format_measure
+from shared.formatting import clean, format_measure
 from shared.moderation import (
     AuditView,
     InvitationRequest,
@@ -61,7 +61,7 @@ def say(entry: "AuditEntry") -> None:
     """Print what was done."""
     from coordinator.events.audit import view_entry
 
-    typer.echo(describe(view_entry(entry)))
+    typer.echo(clean(describe(view_entry(entry))))
 
 
 def describe(entry: AuditView) -> str:
@@ -399,4 +399,4 @@ def act_on_queue(
 
 def print_view(view: Message, line: str, *, as_json: bool) -> None:
     """Print a line of a list."""
-    typer.echo(json.dumps(view.model_dump(mode="json")) if as_json else line)
+    typer.echo(json.dumps(view.model_dump(mode="json")) if as_json else clean(line))

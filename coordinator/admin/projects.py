@@ -7,6 +7,7 @@ import typer
 
 from coordinator.admin.console import CommandFailed, Number, clear_errors, open_reading, read_values
 from coordinator.admin.duties import Action, Json, Reason, act, add_actions, print_view, say
+from shared.formatting import clean
 from shared.moderation import SettingsChange
 from shared.projects import DataLicence, ProjectJoining, ProjectMode
 
@@ -70,7 +71,7 @@ def set_settings(
         with open_reading() as session:
             found = projects.preview(session, project, asked)
         for one in found.changes:
-            typer.echo(f"{one.name}: {one.before or 'none'} -> {one.after or 'none'}")
+            typer.echo(clean(f"{one.name}: {one.before or 'none'} -> {one.after or 'none'}"))
         for sentence in found.consequences or ["Nothing follows from it."]:
             typer.echo(sentence)
         return

@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
+from rich.console import Console
 from typer.testing import CliRunner
 
 from swarm.cli import app
+from swarm.client import Client
+from swarm.tables import show_comparison
 from tests.support.git import Git, run_git
 from tests.swarm.conftest import EXPERIMENTS, Swarm
 
@@ -137,6 +141,16 @@ def test_a_question_may_be_a_file_or_come_through_a_pipe(swarm: Swarm, tmp_path:
     piped = swarm("tried", "-", "--json", "kind", input=patch).stdout
     assert from_file == piped == '{"kind": "diff"}\n'
     assert swarm("tried", "larger steps", "--json", "kind").stdout == '{"kind": "sentence"}\n'
+
+
+def test_a_diff_at_a_terminal_shows_what_nobody_would_see(url: str) -> None:
+    """Code is kept as it is: sequences that move a cursor or write the clipboard, and overrides of direction."""
+    with Client(url) as client:
+        hostile = client.compare("1", "3").model_copy(update={"diff": "+a = 1  # \x1b]52;c;eA==\x07\u202e\rb\n"})
+    screen = io.StringIO()
+    show_comparison(hostile, Console(file=screen, force_terminal=True, width=120), Console(file=io.StringIO()))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    assert "+a = 1  # <U+001B>]52;c;eA==<U+0007><U+202E><U+000D>b" in shown and "\x1b" not in shown
 
 
 def test_a_diff_can_be_applied(swarm: Swarm, tmp_path: Path) -> None:

@@ -178,6 +178,12 @@ def test_it_is_said_what_only_the_checksums_of_the_folder_speak_for(folder: Path
     )
 
 
+def test_a_foreign_folder_sends_nothing_to_the_terminal(swarm: Swarm, folder: Path) -> None:
+    (folder / "extra\x1b]0;title\x07\nVerified: all is well").touch()
+    said = swarm("verify", folder).stdout
+    assert "extra ]0;title" in said and "\x1b" not in said and "\nVerified: all is well" not in said
+
+
 def test_columns_of_a_newer_coordinator_are_no_fault(folder: Path) -> None:
     edit(folder, "runs.csv", lambda rows: [f"{row},{'new' if row == rows[0] else 1}" for row in rows])
     assert verify_folder(seal(folder), None, KEY).problems == []

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from shared.formatting import clean
 from shared.leases import Phase
 from worker.data.download import DataProgress
 from worker.runs.runner import each_once
 from worker.runs.spec import RunProgress
-from worker.ui.plain import clean
 
 SHARE_BETWEEN_LINES = 0.1
 """Share of the budget between two lines if stderr is not a terminal."""

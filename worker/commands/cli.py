@@ -108,13 +108,14 @@ def doctor(
     """
     if not as_json:
         typer.echo("checking this machine ...", err=True)  # the imports take a while
+    from shared.formatting import clean_lines
     from worker.commands.doctor import examine
 
     found = []
     for check in examine(flags, checks or (), deep=deep):
         found.append(check)
         if not as_json:
-            typer.echo(check.describe())
+            typer.echo(clean_lines(check.describe()))
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in found], indent=1))
     raise typer.Exit(options.ExitStatus.OK if all(check.ok for check in found) else options.ExitStatus.ERROR)
@@ -205,13 +206,14 @@ def logs(
     worker: options.Worker = None,
 ) -> None:
     """Print the last events of each worker on this machine."""
+    from shared.formatting import clean
     from worker.ui.status import tail_logs
 
     tails = tail_logs(_data_dir(data_dir), worker, lines)
     if not tails:
         raise options.WorkerCommandError("no worker has run with this data folder: name another, --data-dir")
     for name, tail in tails.items():
-        typer.echo("\n".join((f"==> {name}", *tail)))
+        typer.echo("\n".join(map(clean, (f"==> {name}", *tail))))
 
 
 service = typer.Typer(help="Run the worker as a systemd user unit.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from shared.formatting import format_run
+from shared.formatting import clean, format_run
 from shared.leases import GrantedLease, Phase
 from worker.ui import events
 from worker.ui.events import RunSummary
@@ -90,11 +90,6 @@ class PlainView:
 
 def _short_id(lease: GrantedLease) -> str:
     return str(lease.id)[:8]
-
-
-def clean(text: str) -> str:
-    """The text on one line, without control characters: strangers wrote much of it."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _clean_values(_log: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from shared.formatting import format_local
+from shared.formatting import clean, format_local
 from shared.protocol import Message, Timestamp, now
 from worker.loop.lock import is_held, list_folders
 
@@ -119,7 +119,7 @@ class WorkerReport:
             lines.append(f"  pace    {status.pace:.2f} of the project's training budget")
         lines.append(f"  in all  {status.totals.describe()}")
         lines.append(f"  so far  {status.runs} runs · {status.outbox} in the outbox · {status.agent} · {status.device}")
-        return "\n".join(lines)
+        return "\n".join(map(clean, lines))
 
 
 def list_reports(data_dir: Path, worker: str | None) -> list[WorkerReport]:

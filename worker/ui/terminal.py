@@ -16,13 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shared.formatting import MINUS
+from shared.formatting import MINUS, clean
 from shared.leases import Phase
 from shared.runs import RunOutcome
 from worker.ui import events
 from worker.ui.active_jobs import ActiveJobs, JobView
 from worker.ui.events import RunSummary, describe_posterior
-from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
+from worker.ui.plain import STOP_AFTER, STOP_NOW
 from worker.ui.status import Totals
 
 INDENT = 16

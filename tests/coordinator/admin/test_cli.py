@@ -44,6 +44,17 @@ def test_a_maintainers_day(filled: Database, empty_url: str, tmp_path: Path, pg_
     assert any("metric_mean is 1.0, the runs give 3.3" in problem for problem in problems)
 
 
+def test_a_reason_forges_no_entry_of_the_printed_log(filled: Database) -> None:
+    url = filled.url.render_as_string(hide_password=False)
+    forged = "spam\n99  2026-01-01 00:00  boss (web)  release account eve"
+    done = [run(url, "create-maintainer", "eve"), run(url, "suspend", "eve", "--reason", forged)]
+    assert [one.exit_code for one in done] == [0, 0], done[-1].output
+    assert done[-1].stdout.count("\n") == 1
+    log = run(url, "audit", "--subject", "account", "--key", "eve").stdout.splitlines()
+    assert not [line for line in log if line.startswith("99 ")] and "spam 99" in log[0]
+    assert not [line for line in run(url, "accounts").stdout.splitlines() if line.startswith("99 ")]
+
+
 @pytest.mark.parametrize("command", ["backup", "restore", "verify"])
 def test_a_database_that_does_not_answer(command: str, tmp_path: Path) -> None:
     file = tmp_path / "swarm.backup"

@@ -71,6 +71,14 @@ def test_what_is_wrong_with_the_agent_stays_until_it_works_again(tmp_path: Path)
     assert read(tmp_path).trouble is None
 
 
+def test_what_an_agent_says_moves_no_cursor_and_writes_no_clipboard(tmp_path: Path) -> None:
+    view = StatusFile(tmp_path)
+    view.handle(STARTED)
+    view.handle(AgentTrouble("it says\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\r\nother: running"))
+    said = WorkerReport("box", True, read(tmp_path)).describe()
+    assert all(line.isprintable() for line in said.split("\n")) and "\nother" not in said
+
+
 def test_a_worker_that_ended_long_ago_is_shown_only_by_its_name(tmp_path: Path) -> None:
     for name, days in (("new", 1), ("old", 30)):
         (tmp_path / "workers" / name).mkdir(parents=True)
