@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from coordinator.selection.combinations import Importance
-from shared.experiments import AxisDirection
+from shared.experiments import AxisDirection, Standing
 from shared.findings import FindingSummary
 from shared.formatting import count_noun, format_effect, format_measure, list_ticks
 from shared.records import Estimate, ExperimentEvidence, ExperimentSummary, LineageStep
@@ -196,23 +196,34 @@ class Waterfall(NamedTuple):
 
 
 def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | None:
-    """The chart of a line of descent; None without a measured step. `sign` is as in `draw_topic`."""
+    """The chart of a line of descent; None without a measured step. `sign` is as in `draw_topic`.
+
+    Effects are those that all pages give. Their sum is not the last commit's metric, as a step's runs tell of earlier
+    ones, too: the last bar leads from the one to the other. A rejected commit is what no effect is counted from.
+    """
     found: list[tuple[LineageStep, float, float, float]] = []
     before: float | None = None
+    whole: tuple[float, float] | None = None
     for step in steps:
         posterior = step.posterior
-        if posterior is None:
+        if posterior is None or posterior.standing == Standing.REJECTED:
             continue
         effect, sd = posterior.effect_mean or 0.0, posterior.effect_sd or 0.0
         start = before if before is not None and step.experiment_id else posterior.metric_mean - effect
         before = start + effect if step.experiment_id else posterior.metric_mean
         found.append((step, start, before, sd))
-    if not found:
+        whole = posterior.metric_mean, posterior.metric_sd
+    if whole is None or before is None:
         return None
-    scale = Scale.around(
-        [value for _, start, end, sd in found for value in (start, end - SPREAD * sd, end + SPREAD * sd)]
-    )
+    spans = [(start, end, sd) for _, start, end, sd in found] + [(before, *whole)]
+    scale = Scale.around([value for start, end, sd in spans for value in (start, end - SPREAD * sd, end + SPREAD * sd)])
     rows = [_draw_step(step, scale, start, end, sd, sign) for step, start, end, sd in found]
+    if len(found) > 1:
+        left, right = sorted((scale.place(before), scale.place(whole[0])))
+        bar = scale.draw("as all runs tell it", format_measure(*whole), "before", *whole)
+        rows.append(
+            FloatingBar(bar.name, bar.value, bar.role, left, round(right - left, 2), bar.middle, bar.low, bar.high, 0)
+        )
     return Waterfall(rows, _list_ticks(scale))
 
 

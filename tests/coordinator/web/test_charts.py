@@ -1,9 +1,9 @@
 """The charts of an experiment's evidence and of a topic's effects."""
 
-from coordinator.web.charts import draw_evidence, draw_topic
+from coordinator.web.charts import draw_evidence, draw_topic, draw_waterfall
 from shared.experiments import AxisDirection, JobKind, Posterior, Standing, Verdict
 from shared.protocol import now
-from shared.records import Estimate, EvidenceRun, ExperimentEvidence, Trust
+from shared.records import Estimate, EvidenceRun, ExperimentEvidence, LineageStep, Trust
 from shared.topics import Topic, TopicEffect, TopicSummary
 
 
@@ -67,3 +67,26 @@ def test_a_topic_is_one_strip_for_each_class_and_bars_for_some() -> None:
     assert chart is not None and len(chart.rows) == 5 and chart.effects == 30
     assert {name: strip["worse"].count("M") for name, strip in chart.strips.items()} == {"cpu": 15, "gpu": 15}
     assert 0 < chart.zero < 100 and chart.better == "left"
+
+
+def make_step(number: int, metric: float, effect: float | None, standing: Standing = Standing.VERIFIED) -> LineageStep:
+    posterior = Posterior(
+        metric_mean=metric, metric_sd=0.004, effect_mean=effect, effect_sd=effect and 0.005, runs=3, standing=standing
+    )
+    return LineageStep(
+        sha=str(number) * 40, parent_sha=None, depth=number, project="tiny", experiment_id=number or None, title="t",
+        axis="", value="", worker="w", hardware_class="cpu", posterior=posterior, created_at=now(),
+    )  # fmt: skip
+
+
+def test_a_waterfall_ends_at_the_metric_whatever_its_steps_add_up_to() -> None:
+    rejected = make_step(2, 3.9, 0.7, Standing.REJECTED)
+    chart = draw_waterfall([make_step(0, 3.3, None), make_step(1, 3.2, -0.1), rejected, make_step(3, 3.12, -0.09)], 1.0)
+    assert chart is not None
+    root, first, last, whole = chart.rows
+    assert [row.experiment_id for row in chart.rows] == [0, 1, 3, 0], "no effect is counted from what was rejected"
+    assert root.end == first.start + first.width and first.end == last.start + last.width
+    assert (whole.name, whole.value) == ("as all runs tell it", "3.1200 \u00b1 0.0040")
+    assert whole.start == last.end < whole.end == round(whole.start + whole.width, 2)
+    alone = draw_waterfall([make_step(0, 3.3, None)], 1.0)
+    assert alone is not None and [row.value for row in alone.rows] == ["3.3000"]
