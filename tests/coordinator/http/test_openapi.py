@@ -16,7 +16,7 @@ from coordinator.app import create_app
 from coordinator.http.openapi import WORDS_FILE
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
-from tests.support.databases import SqliteFolder
+from tests.support.databases import ON_ONE_ENGINE, SqliteFolder
 from tests.support.examples import choose_examples
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
@@ -35,6 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -
         yield server.url
 
 
+@ON_ONE_ENGINE
 def test_two_first_readers_at_once_get_one_document(settings: CoordinatorSettings) -> None:
     app = create_app(settings)
     with ThreadPoolExecutor(2) as threads:
