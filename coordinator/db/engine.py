@@ -1,10 +1,10 @@
 """Opens each kind of database: SQLite in WAL mode, or PostgreSQL."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, Pool, Row, create_engine, event
@@ -39,6 +39,11 @@ POSTGRESQL_DISK_FULL = "53100"
 POSTGRESQL_DEADLOCK = "40P01"
 POSTGRESQL_TAKEN = "23505"
 _IS_WRITING = "swarm_is_writing"
+
+VALUES_AT_ONCE = 500
+"""Number of values that one statement takes for a list parameter."""
+
+Value = TypeVar("Value")
 
 
 class WritersBusyError(Exception):
@@ -88,6 +93,12 @@ def objects_of(connection: Conn) -> Iterator[Session]:
 def engine_of(session: Conn) -> Engine:
     """The engine of a connection or session."""
     return session.engine if isinstance(session, Connection) else session.get_bind().engine
+
+
+def batches(values: Sequence[Value]) -> Iterator[list[Value]]:
+    """Values in parts that one statement takes."""
+    for start in range(0, len(values), VALUES_AT_ONCE):
+        yield list(values[start : start + VALUES_AT_ONCE])
 
 
 def pool_of(session: Conn) -> Pool:

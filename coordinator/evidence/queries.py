@@ -1,11 +1,11 @@
 """Questions about runs and posteriors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
 
-from coordinator.db.engine import Conn, LabelledRow
+from coordinator.db.engine import Conn, LabelledRow, batches
 from coordinator.evidence.calibration_queries import find_unknown
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.confirmation import ConfirmationRun
@@ -53,7 +53,6 @@ class PosteriorRow(NamedTuple):
     rank_score: float
 
 
-NAMES_AT_ONCE = 500
 RESPONSE = len(RESPONSE_COLUMNS)
 MAX_WORK = 32
 """Number of newest runs from which a commit's pace is measured."""
@@ -150,7 +149,7 @@ def map_measurements(
     throughput as `reference` for that of the class's epoch."""
     found: dict[str, list[Measurement]] = {}
     query = _MEASUREMENTS if through_run_id is None else _MEASUREMENTS.where(_RUNS.c.id <= through_run_id)
-    for some in _batches(shas):
+    for some in batches(shas):
         rows = session.execute(query, {"shas": some, "hardware_class": hardware_class})
         for sha, *row in map(tuple, rows):
             found.setdefault(sha, []).append(_read_measurement(row, contract, reference))
@@ -211,7 +210,7 @@ def map_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -> d
     """The stored posteriors of commits, by commit."""
     return {
         row[0]: PosteriorRow._make(row)
-        for some in _batches(shas)
+        for some in batches(shas)
         for row in session.execute(_POSTERIORS_OF, {"shas": some, "hardware_class": hardware_class}).all()
     }
 
@@ -231,20 +230,14 @@ def change_posteriors(session: Conn, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def remove_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -> None:
     record_changed(session, shas)
-    for some in _batches(shas):
+    for some in batches(shas):
         session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
-
-
-def _batches(shas: Sequence[str], at_once: int = NAMES_AT_ONCE) -> Iterator[list[str]]:
-    """Names in parts that one statement takes."""
-    for start in range(0, len(shas), at_once):
-        yield list(shas[start : start + at_once])
 
 
 def map_failing(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, bool]:
     """Those of some commits that failed in their code where an anchor, or CHECKERS volunteers, were given them, each
     with whether an anchor was."""
-    given = [{"shas": some, "hardware_class": hardware_class} for some in _batches(shas)]
+    given = [{"shas": some, "hardware_class": hardware_class} for some in batches(shas)]
     rows = [row for some in given for row in session.execute(_FAILED_CHECKS, some)]
     return {sha: bool(is_by_anchor) for sha, volunteers, is_by_anchor in rows if is_by_anchor or volunteers >= CHECKERS}
 

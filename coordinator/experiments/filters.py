@@ -108,21 +108,13 @@ class Filters(NamedTuple):
 class Order(NamedTuple):
     """The order of a list. Orders by numbers are within one project and hardware class."""
 
-    sort: ExperimentSort = ExperimentSort.NEWEST
-    ascending: bool = False
-
-
-def read_order(
     sort: Annotated[
         ExperimentSort, Query(description="by numbers in `hardware_class`, by default the one with the most runs")
-    ] = ExperimentSort.NEWEST,
-    ascending: Annotated[bool, Query(description="oldest or lowest first; the worst first by `best`")] = False,
-) -> Order:
-    """The order that an address asks for."""
-    return Order(sort, ascending)
+    ] = ExperimentSort.NEWEST
+    ascending: Annotated[bool, Query(description="oldest or lowest first; the worst first by `best`")] = False
 
 
-AskedOrder = Annotated[Order, Depends(read_order)]
+AskedOrder = Annotated[Order, Depends()]
 
 
 def _failed_as(failure: str) -> ColumnElement[bool]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import batches
 from coordinator.models import (
     ClassProgress,
     CommitPosterior,
@@ -38,9 +39,6 @@ _VERDICTS = {
 }  # fmt: skip
 ADDED = ("experiments", *_VERDICTS, "failed")
 """Columns that add up."""
-
-AT_ONCE = 1_000
-"""Number of findings whose topics one statement looks for."""
 
 
 class TopicRow(NamedTuple):
@@ -172,8 +170,7 @@ def recount_of(session: Session, finding_ids: Sequence[int], limit: int) -> None
     own = _EXPERIMENTS.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id)
     query = select(_EXPERIMENTS.c.project_id, _EXPERIMENTS.c.topic).distinct().select_from(own)
     topics: set[tuple[int, str]] = set()
-    for start in range(0, len(finding_ids), AT_ONCE):
-        some = finding_ids[start : start + AT_ONCE]
+    for some in batches(finding_ids):
         topics |= {(row.project_id, row.topic) for row in session.execute(query.where(_FINDINGS.c.id.in_(some)))}
     for project_id, topic in sorted(topics)[:limit]:
         its = _COUNTS.c.project_id == project_id, _COUNTS.c.topic == topic

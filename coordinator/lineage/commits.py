@@ -6,15 +6,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import CTE, ColumnElement, Integer, Select, String, bindparam, insert, select
 
 from coordinator.db.cache import CachePerDatabase
-from coordinator.db.engine import Conn
+from coordinator.db.engine import Conn, batches
 from coordinator.models import Commit, table_of
 
 MAX_CACHED_LINE = 16
 """Maximum number of commits in a cached line of ancestors."""
-
-
-COMMITS_AT_ONCE = 1_000
-"""Number of commits that one statement reads."""
 
 
 class CommitRow(NamedTuple):
@@ -92,8 +88,7 @@ def get_commit(session: Conn, sha: str) -> CommitRow:
 
 def list_commits(session: Conn, shas: Sequence[str]) -> list[CommitRow]:
     """Commits that exist, in whatever order."""
-    starts = range(0, len(shas), COMMITS_AT_ONCE)
-    parts = (session.execute(_COMMITS_OF, {"shas": shas[at : at + COMMITS_AT_ONCE]}) for at in starts)
+    parts = (session.execute(_COMMITS_OF, {"shas": some}) for some in batches(shas))
     return [CommitRow._make(row) for rows in parts for row in rows]
 
 

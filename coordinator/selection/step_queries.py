@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BindParameter, Executable, Float, Select, bindparam, func, select
 from sqlalchemy.orm import aliased
 
-from coordinator.db.engine import Conn, LabelledRow
+from coordinator.db.engine import Conn, LabelledRow, batches
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, Run, table_of
 from coordinator.models.base import is_of_class
 from coordinator.models.experiments import IS_MEASUREMENT
@@ -21,7 +21,6 @@ MODELLED_RUNS = 1024  # newest experiments, and runs of experiments, that the ad
 MODELLED_SEED_RUNS = 256  # newest runs of the seed likewise: those of many newcomers must not take the others' place
 PROMISING_SD = 2.0  # a step is considered if its effect may be a gain that matters within this many sd
 TRIES_LOOKED_AT = 2_000
-NAMES_AT_ONCE = 500
 RELIED_UPON = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 
 _EXPERIMENTS, _POSTERIORS, _STEPS, _RUNS = map(table_of, (Experiment, CommitPosterior, AssembledStep, Run))
@@ -247,6 +246,6 @@ def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
 def _run_batches(
     session: Conn, statement: Executable, name: str, values: Sequence[Any], **given: Any
 ) -> Iterator[Sequence[Any]]:
-    """The rows of a statement that takes at most NAMES_AT_ONCE values for its list parameter `name`."""
-    for start in range(0, len(values), NAMES_AT_ONCE):
-        yield from session.execute(statement, given | {name: list(values[start : start + NAMES_AT_ONCE])})
+    """The rows of a statement whose list parameter `name` takes these values."""
+    for some in batches(values):
+        yield from session.execute(statement, given | {name: some})
