@@ -49,7 +49,7 @@ def format_measure(mean: float, sd: float) -> str:
 
 def format_run(metric: float | None) -> str:
     """`3.27123`: one run's metric, which has no uncertainty of its own, to six significant digits; `–` without one."""
-    return "–" if metric is None else f"{metric:.6g}".replace("-", MINUS)
+    return "–" if metric is None else f"{metric:#.6g}".rstrip(".").replace("-", MINUS)
 
 
 def format_effect(mean: float | None, sd: float | None, unknown: str = "–") -> str:

@@ -140,7 +140,7 @@ def pause_and_resume(machine: Machine) -> None:
 
 def close_terminal(machine: Machine, flags: str, environment: dict[str, str]) -> None:
     program = Path(sys.executable).with_name("swarm-worker")
-    command = f"exec {program} --device cpu --cores 1 --data-dir {machine.data_dir} {flags}"
+    command = f"exec env --default-signal=HUP {program} --device cpu --cores 1 --data-dir {machine.data_dir} {flags}"
     environment = {**os.environ, **environment, "COLUMNS": "100", "TERM": "xterm"}
     with subprocess.Popen(
         ["script", "--quiet", "--command", command, "/dev/null"],

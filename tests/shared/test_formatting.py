@@ -25,7 +25,14 @@ def test_a_mean_shows_the_decimals_that_its_sd_has(mean: float, sd: float, text:
 
 @pytest.mark.parametrize(
     ("metric", "text"),
-    [(3.271234, "3.27123"), (0.0000123456, "1.23456e−05"), (-0.25, "−0.25"), (98765.4, "98765.4"), (None, "–")],
+    [
+        (3.271234, "3.27123"),
+        (0.0000123456, "1.23456e−05"),
+        (3.2, "3.20000"),
+        (-0.25, "−0.250000"),
+        (123456.0, "123456"),
+        (None, "–"),
+    ],
 )
 def test_a_run_shows_six_significant_digits(metric: float | None, text: str) -> None:
     assert format_run(metric) == text

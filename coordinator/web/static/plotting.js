@@ -75,5 +75,5 @@ export function measure(mean, sd, isSigned = false) {
 
 // `3.27123`: one run's metric, to six significant digits (shared/formatting.py).
 export function oneRun(metric) {
-  return String(Number(metric.toPrecision(6))).replaceAll("-", "−");
+  return metric.toPrecision(6).replaceAll("-", "−");
 }

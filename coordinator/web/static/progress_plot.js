@@ -146,7 +146,7 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
   function describe(index) {
     const best = shown.best[index];
     const metric = element.dataset.metric;
-    const led = shown.leading[index] === null ? [] : [`led then: ${shown.leading[index]}`];
+    const led = shown.leading[index] === null ? [] : [`led then: ${oneRun(shown.leading[index])}`];
     if (shown.width === 1) {
       const experiment = shown.experiments[index];
       const result = best === null ? "no measurement that counts" : `this run: ${metric} ${oneRun(best)}`;

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from coordinator.projects.service import create_project
 from coordinator.web.project_page import PAGE_ROWS
+from shared.formatting import format_run
 from tests.coordinator.web.conftest import EXPERIMENTS, Swarm
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import HOSTILE_TITLE
@@ -60,7 +61,7 @@ def test_every_run_is_a_mark_and_pointing_at_it_names_it(page: Page, swarm: Swar
     measured = next(point for point in progress["points"] if point["experiment_id"] == 8)
     point_at(page, 8)
     label = page.locator(".plot-label")
-    expect(label).to_contain_text(f"{measured['metric']:.4f}")
+    expect(label).to_contain_text(format_run(measured["metric"]))
     expect(label).to_contain_text(measured["title"])
     expect(label).to_contain_text("n = 1")
     point_at(page, 11)

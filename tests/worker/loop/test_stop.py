@@ -18,6 +18,8 @@ from worker.loop.stop import ControlFiles, Stop, follow_control_files, list_runn
 
 _PROGRAM = """
 import signal, sys, time
+if "hangup" in sys.argv:  # whoever started the tests may have it ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from worker.loop.stop import Stop
 def say(line):  # in one piece, for two threads speak
     sys.stdout.write(line + "\\n")
@@ -69,7 +71,7 @@ def test_a_third_ctrl_c_ends_a_worker_that_hangs(third: signal.Signals, dies: bo
 
 
 def test_a_closed_terminal_asks_once() -> None:
-    with subprocess.Popen([sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM, "hangup"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)

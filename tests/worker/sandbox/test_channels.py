@@ -89,7 +89,7 @@ def test_the_counters_of_the_machine_carry_nothing(bubblewrap: Worker) -> None:
         return int(worker.run(count).log_tail) - before
 
     if bubblewrap.shows_attacks:
-        assert told(bubblewrap.without("counters")) >= 10_000, "many are missed when others empty its core's batch"
+        assert told(bubblewrap.without("counters")) >= 1_000, "most are missed when others empty its core's batch"
     assert told(bubblewrap) == 0
 
 
