@@ -50,7 +50,7 @@ def test_what_repeats_agrees_with_what_is_published() -> None:
 def test_what_does_not_repeat_is_said_and_is_an_error() -> None:
     done = CliRunner().invoke(app, ["reproduce", "2", "--seed", "7"])
     assert done.exit_code == 1 and "it does not agree" in done.stdout
-    assert "here       1.99, one run with seed 7" in done.stdout and "--with-parent" in done.stdout
+    assert "here       1.99000, one run with seed 7" in done.stdout and "--with-parent" in done.stdout
 
 
 def test_what_has_no_code_is_not_run() -> None:

@@ -55,7 +55,7 @@ def test_the_desk_shows_what_waits_and_the_evidence_beside_it(app: FastAPI, held
     chosen = boss.get(f"/admin/queue?kind=held&item={held}").text
     assert (
         "mallory/m1" in chosen
-        and ">0.3</td>" in chosen
+        and ">0.300000</td>" in chosen
         and "Send to two anchors" in chosen
         and "newcomer" not in chosen
     )

@@ -51,7 +51,7 @@ def test_the_status_follows_the_job_on_the_device_and_names_the_next(tmp_path: P
     status = read(tmp_path)
     assert (status.state, status.job, status.runs) == ("asking for a job", None, 1)
     assert status.last == (
-        "val_bpb 3.25 · −0.0488 ± 0.0072 (improved, provisional) · DEPTH 4 -> [6] · https://swarm.test/experiments/1"
+        "val_bpb 3.25000 · −0.0488 ± 0.0072 (improved, provisional) · DEPTH 4 -> [6] · https://swarm.test/experiments/1"
     )
     view.handle(WorkerStopped())
     assert read(tmp_path).state == "stopped"
