@@ -29,7 +29,7 @@ from shared.workers import Role
 from tests.bench.bench_pages import Bench, open_bench
 from tests.bench.report import append_table, format_table
 from tests.support.accounts import make_person
-from tests.support.messages import make_result, make_run
+from tests.support.messages import describe_change, make_result, make_run
 from tests.support.volunteers import MiniWorker
 
 HEADINGS = (
@@ -111,7 +111,9 @@ class Others:
         upload = ResultUpload(run=make_run(lease.base.sha, 3.3))
         if lease.kind.makes_experiment:
             files = {"train.py": f"DEPTH = {number}\n"}
-            if not worker.propose(lease, files).accepted:
+            change = describe_change(lease.base.files, files, "another depth")
+            change = change.model_copy(update={"insists": "The cost of others' jobs is measured."})
+            if not worker.propose(lease, files, proposal=change).accepted:
                 return
             upload = make_result(lease, worker.files_of(lease), files, 3.3)
         self._time("result", lambda: worker.deliver(lease, upload))
