@@ -148,7 +148,9 @@ class _Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else `nohup` keeps the demo at work
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._count_signal) for number in numbers}
         try:
             yield

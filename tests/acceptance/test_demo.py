@@ -61,7 +61,8 @@ def read_rows(output: str) -> list[list[str]]:
 
 @pytest.mark.timeout(600)
 def test_ctrl_c_leaves_no_process_and_the_next_demo_goes_on(seed: Path, folder: Path, tmp_path: Path) -> None:
-    """Stopped at once by two Ctrl-C, then after its run by one; test_installed.py has one that ends by itself."""
+    """Stopped at once by two Ctrl-C, then after its run by one, never by SIGHUP under `nohup`; test_installed.py has
+    one that ends by itself."""
     second = tmp_path / "second"
     given_back = interrupt(seed, folder, tmp_path / "first", presses=2)
     finished = interrupt(seed, folder, second, presses=1)
@@ -81,8 +82,8 @@ def interrupt(seed: Path, folder: Path, output: Path, presses: int) -> list[str]
     """Start a demo, press Ctrl-C while it runs an experiment after its first; the numbers of all experiments."""
     with output.open("w") as file:
         process = subprocess.Popen(
-            arguments(seed, folder, "--port", "0"),
-            env={**os.environ, "COLUMNS": "80"}, stdout=file, stderr=subprocess.STDOUT,
+            ["nohup", *arguments(seed, folder, "--port", "0")],
+            env={**os.environ, "COLUMNS": "80"}, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     deadline = time.monotonic() + TIMEOUT_SECONDS
 
@@ -93,6 +94,7 @@ def interrupt(seed: Path, folder: Path, output: Path, presses: int) -> list[str]
 
     said = r"(?s)is an anchor.*experiment \d+:"
     wait_until(lambda: re.search(said, output.read_text()) and is_measuring(folder))
+    process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGINT)
     if presses == 2:
         wait_until(lambda: "Ctrl-C again stops now" in output.read_text())
