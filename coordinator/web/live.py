@@ -2,8 +2,8 @@
 
 A page names the state that it shows. Its stream begins with what differs between that state and now, and goes on with
 what changes, at most once a second; the parts of a page are rendered once a second for all viewers of this replica,
-less often where that takes long, and only if something happened. Those who open the page within a second get what was
-made for the first of them, and so do those who look at it already. States that are not known here any more, or never
+less often where that takes long, and only if something happened. Those who open the page as soon after another get what
+was made for the first of them, and so do those who look at it already. States that are not known here any more, or never
 were (another replica's), get all parts.
 """
 
@@ -24,8 +24,11 @@ RENDER_SECONDS = 1.0
 """Shortest time between two renderings of a page."""
 
 RENDER_SHARE = 1 / 50
-"""Largest part of a replica's time in which it renders one page: workers' requests wait behind that, and behind sending
-the changes to all who look."""
+"""Largest part of a replica's time in which it renders one page for those who look at it, and as much for those who
+open it: workers' requests wait behind that, and behind sending the changes to all who look."""
+
+SELDOM_SECONDS = 10.0
+"""Time between two renderings, however long they take."""
 
 NO_EVENT = -1
 """Stands for the newest event of a page that was opened: which one it was is not known."""
@@ -55,16 +58,17 @@ class LivePages:
         self._messages = Cache[tuple[str, str], str](STATES_KEPT)
         self._opened = Cache[Key, _Opened](STATES_KEPT)
         self._opening = Lock()
-        self.opened_seconds = RENDER_SECONDS
+        self.rest_factor = 1.0  # 0 where a page is read right after something was stored
 
     def open(self, key: Key, make: Callable[[], tuple[Context, Parts]]) -> tuple[Context, Parts]:
-        """A page with its parts: what `make` made for whoever opened it within the last second, or makes now."""
+        """A page with its parts: what `make` made for whoever opened it a moment before, or makes now."""
         with self._opening:
             opened = self._opened.find(key) or self._opened.store(key, _Opened())
         with opened.lock:
-            if opened.made is None or monotonic() - opened.at >= self.opened_seconds:
-                moment = monotonic()
-                opened.made, opened.at = make(), monotonic()
+            moment = monotonic()
+            if opened.made is None or moment >= opened.at + opened.rest * self.rest_factor:
+                opened.made = make()
+                opened.at, opened.rest = moment, _rest_seconds(moment)
                 self.keep(opened.made[1])
                 if key in self._viewers:
                     self._newest[key] = _Rendered(opened.made[1], NO_EVENT, moment)
@@ -126,10 +130,10 @@ class LivePages:
 
 
 class _Opened:
-    """A page that was made for somebody, and when."""
+    """A page that was made for somebody, when, and for how long others get it, too."""
 
     def __init__(self) -> None:
-        self.lock, self.at = Lock(), 0.0
+        self.lock, self.at, self.rest = Lock(), 0.0, 0.0
         self.made: tuple[Context, Parts] | None = None
 
 
@@ -139,4 +143,9 @@ class _Rendered:
     def __init__(self, parts: Parts, event_id: int, changed_at: float) -> None:
         """Just rendered, from what was read since `changed_at`."""
         self.parts, self.event_id, self.changed_at = parts, event_id, changed_at
-        self.fresh_until = changed_at + max(RENDER_SECONDS, (monotonic() - changed_at) / RENDER_SHARE)
+        self.fresh_until = changed_at + _rest_seconds(changed_at)
+
+
+def _rest_seconds(moment: float) -> float:
+    """How long what was rendered since `moment` is not rendered again."""
+    return min(max(RENDER_SECONDS, (monotonic() - moment) / RENDER_SHARE), SELDOM_SECONDS)

@@ -29,7 +29,7 @@ def settings(database_url: str) -> CoordinatorSettings:
 @pytest.fixture
 def app(settings: CoordinatorSettings) -> FastAPI:
     app = create_app(settings)
-    app.state.live_pages.opened_seconds = 0.0  # a page is read right after something was stored
+    app.state.live_pages.rest_factor = 0.0  # a page is read right after something was stored
     return app
 
 

@@ -87,15 +87,34 @@ def test_who_opens_a_page_within_a_second_gets_what_was_made_for_the_first(
         with database.read() as session:
             return project_page.view_page(session, project_page.choose(session, project, None), None)
 
-    live.opened_seconds = PATIENCE_SECONDS
+    live.rest_factor = PATIENCE_SECONDS
     with ThreadPoolExecutor(4) as pool:
         pages = list(pool.map(lambda _: live.open((project, None), make), range(8)))
     assert len(made) == 1 and all(page is pages[0] for page in pages)
     pages_of_project = [http.get(f"/projects/{project}").text for _ in range(2)]
     assert pages_of_project[0] == pages_of_project[1] and "BEFORE" in pages_of_project[0]
     live.open((project, "another class"), make)
-    live.opened_seconds = 0.0
+    live.rest_factor = 0.0
     assert live.open((project, None), make) is not pages[0] and len(made) == 3
+
+
+def test_a_page_that_takes_long_is_made_more_seldom_for_those_who_open_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty times as long as it takes, which on a busy machine is more than a second."""
+    live, made = LivePages(database), [(project_page.Context(), project_page.make_parts({}, {}, {}))] * 2
+    monkeypatch.setattr("coordinator.web.live.RENDER_SECONDS", 0.0)
+    monkeypatch.setattr("coordinator.web.live.SELDOM_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("coordinator.web.live.RENDER_SHARE", 1e-9)
+    for _ in range(2):
+        assert live.open(("a project", None), made.pop) is not None
+    assert len(made) == 1
+    monkeypatch.setattr("coordinator.web.live.SELDOM_SECONDS", 0.0)
+    other = LivePages(database)
+    made = [made[0]] * 2
+    for _ in range(2):
+        other.open(("a project", None), made.pop)
+    assert not made
 
 
 def test_a_page_is_rendered_once_for_viewers_who_come_one_after_another(
@@ -103,7 +122,7 @@ def test_a_page_is_rendered_once_for_viewers_who_come_one_after_another(
 ) -> None:
     """Not once for each, and never back to what it showed before somebody opened it anew."""
     live, renderings, read_parts = LivePages(database), [], project_page.read_parts
-    live.opened_seconds = 0.0
+    live.rest_factor = 0.0
     monkeypatch.setattr("coordinator.web.live.RENDER_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(project_page, "read_parts", lambda *args: renderings.append(1) or read_parts(*args))
 
