@@ -3,8 +3,8 @@
 A page names the state that it shows. Its stream begins with what differs between that state and now, and goes on with
 what changes, at most once a second; the parts of a page are rendered once a second for all viewers of this replica,
 less often where that takes long, and only if something happened. Those who open the page as soon after another get what
-was made for the first of them, and so do those who look at it already. States that are not known here any more, or never
-were (another replica's), get all parts.
+was made for the first of them, and so do those who look at it already. States that are not known here any more, or
+never were (another replica's), get all parts.
 """
 
 import asyncio
