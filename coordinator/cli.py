@@ -6,6 +6,7 @@ Commands import what they need, so that `--help` is quick.
 import errno
 import gc
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -35,6 +36,12 @@ HEALTH_CHECK_SECONDS = 60
 """Seconds without an answer after which one of several server processes is replaced; starting takes some of them."""
 
 BACKLOG = 2048
+MOST_FILES = 65_536
+"""Number of files, connections among them, that a server process may open where the system lets it."""
+
+UNREAD_SECONDS = 120
+"""Seconds after which the kernel ends a connection whose client takes nothing of what was sent."""
+
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable by which prometheus-client finds the files in which server processes count together."""
 
@@ -79,7 +86,7 @@ def serve(
     with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = CoordinatorSettings().model_copy(update=given)
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         if snapshot is not None:
             _serve_snapshot(settings, listener, snapshot)
@@ -128,6 +135,7 @@ def _serve(settings: "CoordinatorSettings", listener: socket.socket, snapshot: s
         forwarded_allow_ips=settings.trusted_proxies,
         access_log=False,
         http=BoundedHeads,
+        limit_concurrency=_limit_connections(),
     )
     search_garbage_seldom()
     _announce(settings.base_url, f"{snapshot}, read only, " if snapshot else "")
@@ -158,7 +166,7 @@ def _serve_processes(settings: "CoordinatorSettings", listener: socket.socket, p
         "coordinator.app:create_replica", factory=True, workers=processes, log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         forwarded_allow_ips=settings.trusted_proxies, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
-        http=BoundedHeads,
+        http=BoundedHeads, limit_concurrency=_limit_connections(),
     )  # fmt: skip
     configure_logs(settings.log_format)
     with TemporaryDirectory(prefix="swarm-metrics-") as folder:
@@ -168,6 +176,17 @@ def _serve_processes(settings: "CoordinatorSettings", listener: socket.socket, p
         supervisor.run()
     if supervisor.was_interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _limit_connections() -> int:
+    """Let this process and its children open as many files as they may. Returns how many of them connections may be in
+    each: half, since a git clone may take a second one, and a database some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a further limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def _tell_database(database: "Database", *, is_new: bool) -> None:
@@ -181,7 +200,7 @@ def _announce(url: str, details: str = "") -> None:
     sys.stdout.flush()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, unread_seconds: float = UNREAD_SECONDS) -> socket.socket:
     """Open the port first, so that a port in use is reported at once. Raises CommandFailed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
@@ -198,6 +217,8 @@ def _listen(host: str, port: int) -> socket.socket:
     # Accepted connections inherit this. Without it an answer's second packet waits 40 ms for the client's delayed ACK;
     # asyncio sets it only on sockets that name their protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_seconds * 1000))
     return listener
 
 

@@ -1,7 +1,9 @@
 """`swarm-coordinator`: what it says when something is wrong, and as a process that it serves and stops."""
 
+import errno
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from coordinator.cli import app
+from coordinator.cli import app, listen
 from coordinator.db.database import Database
 from shared import seeds
 from shared.seeds import SEEDS_FOLDER
@@ -128,6 +130,17 @@ def test_port_in_use(database_url: str) -> None:
     assert "--port" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="its kernel counts the time")
+def test_who_takes_nothing_of_an_answer_holds_no_connection() -> None:
+    """An answer that nobody reads would otherwise be kept for ever, with its files."""
+    with listen("127.0.0.1", 0, 0.2) as listener, socket.create_connection(listener.getsockname()):
+        answering, _ = listener.accept()
+        with answering, pytest.raises(OSError, match="timed out") as ended:
+            while True:
+                answering.sendall(b"a" * 2**20)
+    assert ended.value.errno == errno.ETIMEDOUT
+
+
 def test_an_address_that_cannot_be_listened_on() -> None:
     assert_one_clear_line(run("serve", "--host", "a..b"), "there is no host 'a..b'")
     assert_one_clear_line(run("serve", SWARM_PORT="65536"), "SWARM_PORT: must be at most 65535")
@@ -159,6 +172,7 @@ def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
         process = subprocess.Popen(
             [COMMAND, "serve", "--port", "0"], env={**os.environ, "SWARM_DATABASE_URL": database_url},
             stdout=output, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4_000)),
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
@@ -166,6 +180,8 @@ def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
             assert time.monotonic() < deadline and process.poll() is None, log.read_text()
             time.sleep(0.05)
         url = found.group(1)
+        allowed = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert allowed == (4_000, 4_000), "it may open as many files as the system lets it"
         with httpx.Client(base_url=url, timeout=60) as http:
             assert http.get("/api/v1/projects").json() == {"items": [], "next_cursor": None}
             assert "/api/v1/leases" in http.get("/openapi.json").json()["paths"]

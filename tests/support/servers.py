@@ -21,10 +21,12 @@ VECTORS_SECONDS = 120.0
 class RunningServer:
     """The server and its address; `stop` returns how many seconds it took."""
 
-    def __init__(self, app: FastAPI, http: type[BoundedHeads] = BoundedHeads) -> None:
+    def __init__(self, app: FastAPI, http: type[BoundedHeads] = BoundedHeads, limit: int | None = None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, http=http)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, http=http, limit_concurrency=limit
+        )
         self._server = CoordinatorServer(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
 
@@ -52,8 +54,9 @@ def wait_for_vectors(url: str) -> None:
 
 
 @contextmanager
-def serve(app: FastAPI, http: type[BoundedHeads] = BoundedHeads) -> Iterator[RunningServer]:
-    server = RunningServer(app, http)
+def serve(app: FastAPI, http: type[BoundedHeads] = BoundedHeads, limit: int | None = None) -> Iterator[RunningServer]:
+    """Serve an application during the block, with at most `limit` connections."""
+    server = RunningServer(app, http, limit)
     server.start()
     try:
         yield server

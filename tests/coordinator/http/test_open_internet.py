@@ -2,10 +2,11 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from select import select
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -104,6 +105,36 @@ def test_a_head_that_does_not_come_holds_no_connection(tmp_path: Path, sqlite_fo
             while connection.recv(65_536):  # until the server ends it
                 pass
         assert next(stream.iter_raw()), "an answer may take longer"
+
+
+class FewConnections(BoundedHeads):
+    _waiting: ClassVar[dict[BoundedHeads, None]] = {}
+
+
+def test_connections_that_wait_make_room_for_new_ones(tmp_path: Path, sqlite_folder: SqliteFolder) -> None:
+    """Strangers who hold all connections must not shut others out; who is being answered keeps its own."""
+    settings = CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path))
+    whole = ("GET /healthz HTTP/1.1", "Host: x", "", "")
+    stream = ("GET /api/v1/events HTTP/1.1", "Host: x", "", "")
+    with serve(create_app(settings), FewConnections, PLACES + 4) as server, ExitStack() as stack:
+        answered = [stack.enter_context(connect(server, *stream)) for _ in range(PLACES)]
+        idle = stack.enter_context(connect(server, *whole))
+        assert {connection.recv(12) for connection in (*answered, idle)} == {b"HTTP/1.1 200"}
+        slow = [stack.enter_context(connect(server, "GET / HTTP/1.1", "X-Slow: ")) for _ in range(SLOW_CLIENTS)]
+        for _ in range(3):
+            assert httpx.get(f"{server.url}/healthz", timeout=SECONDS).status_code == 200
+        for connection in (idle, *slow[:-4]):
+            with suppress(ConnectionResetError):
+                while connection.recv(65_536):  # until the server ends it
+                    pass
+        more = [stack.enter_context(connect(server, *stream)) for _ in range(5)]
+        assert {connection.recv(12) for connection in more} == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        for connection in answered:
+            connection.setblocking(False)
+            with suppress(BlockingIOError):
+                while connection.recv(65_536):
+                    pass
+                pytest.fail("a stream was ended for others")
 
 
 def test_heads_have_room_for_what_browsers_and_git_send(server: RunningServer) -> None:
