@@ -25,6 +25,9 @@ from shared.formatting import count_noun
 SEED_WORKERS = 8
 """Number of workers of a class whose first job measures the seed."""
 
+SEED_VOLUNTEERS = 3
+"""Number of volunteers who measure the seed, however many workers they name: one of them may be wrong."""
+
 JOBS_BEFORE_CONTROL = 4
 """A worker that shares no commit with others after so many jobs gets a control before its turn."""
 
@@ -59,9 +62,9 @@ class Snapshot:
     `kinds` are those that the worker can do, `shares` the project's shares of them; `chosen` is the branch that the
     volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs under way, `fleet` all jobs, and
     `volunteers` those who hold them. `seed_workers` are the class's other workers that measured the seed or do so now;
-    `seed_waits` for an anchor, which this worker is; `needs_control` says that the worker shares no commit with others,
-    and should. While the class has no posterior, it has no results. While the project
-    `is_draining`, it has no experiments.
+    `seed_lacks_votes` while fewer than SEED_VOLUNTEERS have, its own volunteer not among them; it waits (`seed_waits`)
+    for an anchor, which this worker is; `needs_control` says that the worker shares no commit with others, and should.
+    While the class has no posterior, it has no results. While the project `is_draining`, it has no experiments.
     """
 
     root_sha: str
@@ -93,6 +96,7 @@ class Snapshot:
     fleet: int = 0
     volunteers: int = 1
     seed_workers: int = 0
+    seed_lacks_votes: bool = False
     seed_waits: bool = False
     needs_control: bool = False
     has_results: bool = True
@@ -145,7 +149,7 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
 
 def _needs_baseline(snapshot: Snapshot) -> bool:
     """Whether a worker that never measured the seed should."""
-    if snapshot.seed_workers < SEED_WORKERS or snapshot.chosen is not None:
+    if snapshot.seed_workers < SEED_WORKERS or snapshot.seed_lacks_votes or snapshot.chosen is not None:
         return True
     return snapshot.root_failed > 0 or snapshot.failures_in_row >= FAILURES_EXPLAINED_BY_SEED
 

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CompoundSelect,
+    Integer,
     Select,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
+    null,
     or_,
     select,
     union_all,
@@ -55,6 +58,9 @@ MAX_FAILURES_READ = 32  # of one commit
 
 LOST_TRIES, LOST_WITHIN = 2, timedelta(days=1)
 """Leases for one commit that a volunteer may let come to nothing within this time, before others measure it."""
+
+MOST_CLASSES = 8
+"""Number of other hardware classes whose leaders a claim looks at: anybody can invent one more."""
 
 UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED, Standing.REJECTED})
 """Standings of commits that are no parents: a maintainer must decide first or rejected it, or the code is lost."""
@@ -182,13 +188,19 @@ _HISTORY = (
     .outerjoin(_CALIBRATIONS, and_(_CALIBRATIONS.c.worker_id == _WORKERS.c.id, is_of_class(_CALIBRATIONS.c)))
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
-_MEASURED_SEED = (
-    select(_CALIBRATIONS.c.worker_id)
-    .where(is_of_class(_CALIBRATIONS.c), _CALIBRATIONS.c.seed_measured > 0)
-    .limit(bindparam("most"))
+_SEED_MEASURED = select(_CALIBRATIONS.c.worker_id, _CALIBRATIONS.c.volunteer_id).where(
+    is_of_class(_CALIBRATIONS.c), _CALIBRATIONS.c.seed_measured > 0
 )
-_MEASURE_SEED = select(func.count()).where(
-    is_of_class(_LEASES.c), _LEASES.c.base_sha == bindparam("root_sha"), _LEASES.c.kind == JobKind.REPLICATE, IS_LIVE
+_SEED_VOLUNTEERS = _SEED_MEASURED.with_only_columns(cast(null(), Integer), _CALIBRATIONS.c.volunteer_id).distinct()
+_MEASURED_SEED = union_all(
+    select(*_SEED_MEASURED.limit(bindparam("workers")).subquery().c),
+    select(*_SEED_VOLUNTEERS.limit(bindparam("volunteers")).subquery().c),
+)
+_MEASURE_SEED = (
+    select(_LEASES.c.worker_id, _WORKERS.c.volunteer_id)
+    .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
+    .where(is_of_class(_LEASES.c), _LEASES.c.base_sha == bindparam("root_sha"))
+    .where(_LEASES.c.kind == JobKind.REPLICATE, IS_LIVE)
 )
 _HELD = (
     # The project is compared afterwards: with it as a condition, SQLite would go through all of its live leases.
@@ -249,8 +261,11 @@ _FAILED_BY_ITSELF = (
     .order_by(_RUNS.c.id)
     .limit(MAX_FAILURES_READ)
 )
-_CLASSES = select(_EPOCHS.c.hardware_class).where(
-    _EPOCHS.c.project_id == PROJECT, _EPOCHS.c.hardware_class != HARDWARE_CLASS
+_CLASSES = (
+    select(_EPOCHS.c.hardware_class)
+    .where(_EPOCHS.c.project_id == PROJECT, _EPOCHS.c.hardware_class != HARDWARE_CLASS)
+    .order_by(_EPOCHS.c.runs.desc(), _EPOCHS.c.hardware_class)
+    .limit(MOST_CLASSES)
 )
 _SCORE = select(_POSTERIORS.c.rank_score).where(is_of_commit(_POSTERIORS.c))
 _PROMISES = select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
@@ -330,13 +345,19 @@ def find_history(session: Conn, project_id: int, hardware_class: str, worker_id:
     )  # fmt: skip
 
 
-def count_seed_workers(session: Conn, project_id: int, hardware_class: str, root_sha: str, most: int) -> int:
-    """Workers of a class that measured the seed, and jobs that do so now; from `most` on not all are counted."""
-    given = {"project_id": project_id, "hardware_class": hardware_class, "most": most}
-    count = len(session.scalars(_MEASURED_SEED, given).all())
-    if count < most:
-        count += session.scalar(_MEASURE_SEED, given | {"root_sha": root_sha, "moment": now()}) or 0
-    return count
+def find_seed_workers(
+    session: Conn, project_id: int, hardware_class: str, root_sha: str, workers: int, volunteers: int
+) -> tuple[int, set[int]]:
+    """How many workers of a class measured the seed or do so now, and their volunteers; from so many `workers` and
+    `volunteers` on not all are found."""
+    given = {"project_id": project_id, "hardware_class": hardware_class}
+    rows = session.execute(_MEASURED_SEED, given | {"workers": workers, "volunteers": volunteers}).all()
+    found, owners = {worker_id for worker_id, _ in rows if worker_id}, {volunteer_id for _, volunteer_id in rows}
+    if len(found) < workers or len(owners) < volunteers:
+        for worker_id, volunteer_id in session.execute(_MEASURE_SEED, given | {"root_sha": root_sha, "moment": now()}):
+            found.add(worker_id)
+            owners.add(volunteer_id)
+    return len(found), owners
 
 
 def has_other_volunteer(session: Conn, project_id: int, hardware_class: str, volunteer_id: int) -> bool:
@@ -370,6 +391,7 @@ def has_crashed_by_itself(session: Conn, sha: str, hardware_class: str) -> bool:
 
 
 def list_other_classes(session: Conn, project_id: int, hardware_class: str) -> list[str]:
+    """The other classes of a project, at most MOST_CLASSES: those with the most runs when their epochs began."""
     return list(session.scalars(_CLASSES, {"project_id": project_id, "hardware_class": hardware_class}))
 
 

@@ -111,10 +111,15 @@ def _take_snapshot(
         needs_control=not history.is_calibrated and history.jobs_done >= policy.JOBS_BEFORE_CONTROL,
     )
     if history.seed_measured == 0:
-        of_class = project.id, hardware_class, project.root_sha
-        count = queries.count_seed_workers(session, *of_class, policy.SEED_WORKERS)
+        of_class, enough = (project.id, hardware_class, project.root_sha), (policy.SEED_WORKERS, policy.SEED_VOLUNTEERS)
+        count, volunteers = queries.find_seed_workers(session, *of_class, *enough)
         root_score = queries.find_score(session, project.root_sha, hardware_class)
-        snapshot = replace(snapshot, seed_workers=count, has_results=root_score is not None)
+        snapshot = replace(
+            snapshot,
+            seed_workers=count,
+            seed_lacks_votes=volunteer_id not in volunteers and len(volunteers) < policy.SEED_VOLUNTEERS,
+            has_results=root_score is not None,
+        )
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, under_way.fleet)
     is_asked = snapshot.is_anchor or snapshot.needs_control or not snapshot.kinds
     is_turn = is_asked or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None

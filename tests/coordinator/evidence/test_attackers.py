@@ -14,6 +14,7 @@ from coordinator.evidence.quarantine import set_anchor
 from coordinator.evidence.throughput import choose_pace
 from coordinator.models import CommitPosterior, EvidenceEpoch, Project
 from coordinator.projects.service import create_project
+from coordinator.selection.policy import SEED_WORKERS
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, ResultUpload
 from tests.support.databases import ON_ONE_ENGINE
@@ -202,6 +203,20 @@ def test_one_newcomer_moves_nothing_that_is_shown(project: str, database: Databa
         assert commit.verdict == "improved" or (commit.verdict == "unresolved" and not ends)
         assert epoch.noise_sd == NOISE_SD and choose_pace(epoch.seed_throughput, 1e9) == 1.0
     village.check_numbers()
+
+
+def test_the_seed_rests_on_no_one_account_however_many_workers_it_names(
+    project: str, make_worker: Callable[..., MiniWorker]
+) -> None:
+    """Its workers come first and measure it wrongly. Others then measure the seed too; an honest owner of many machines
+    does so once."""
+    for number in range(SEED_WORKERS):
+        make_worker(f"w{number}", "mal").measure_root(3.4)
+    for owner in ("ada", "bo"):
+        lease = make_worker("w1", owner).claim_job()
+        assert (lease.kind, lease.base.sha) == (JobKind.REPLICATE, lease.root_sha)
+    for name, owner in (("w2", "ada"), ("w9", "mal"), ("w1", "cy")):
+        assert make_worker(name, owner).claim_job().kind.makes_experiment
 
 
 @ON_ONE_ENGINE

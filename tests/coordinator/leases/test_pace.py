@@ -105,6 +105,7 @@ def test_later_workers_of_a_class_probe_the_seed_before_their_first_job(
 ) -> None:
     """The seed's run is the first job of the first workers only; it needs no probe."""
     monkeypatch.setattr(policy, "SEED_WORKERS", 2)
+    monkeypatch.setattr(policy, "SEED_VOLUNTEERS", 2)
     root = measure(make_worker("w", "first"), clock, 20_000)[0].root_sha
     assert make_worker("w", "second").claim_job().base.sha == root
     late = make_worker("w", "late")

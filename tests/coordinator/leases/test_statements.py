@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, event, func, literal, select, text, true
+from sqlalchemy import Table, event, func, literal, select, text, true, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.leases import heartbeats
-from coordinator.models import Calibration, Lease, Run, TrustRecord, Volunteer, Worker, table_of
+from coordinator.models import Calibration, EvidenceEpoch, Lease, Run, TrustRecord, Volunteer, Worker, table_of
 from coordinator.selection import running_jobs
+from coordinator.selection.queries import MOST_CLASSES, list_other_classes
 from shared.leases import Phase, ResultUpload
 from tests.support.databases import SqliteFolder
 from tests.support.messages import make_result, make_run
@@ -78,6 +79,37 @@ def copy_rows(session: Session, table: Table, **changed: Any) -> None:
     columns = [values.get(column.name, newest.c[column.name]) for column in table.columns]
     copies = select(*columns).select_from(newest.join(numbers, true()))
     session.execute(table.insert().from_select(list(table.columns.keys()), copies))
+
+
+def test_a_claim_looks_at_few_hardware_classes_however_many_strangers_invent(
+    project: str, database: Database, make_worker: Callable[..., MiniWorker]
+) -> None:
+    """Those with the most runs, so that what others found in a real one is looked at all the same."""
+    make_worker("w1", "bo").measure_root()
+    worker = make_worker()
+    worker.measure_root()
+    seen: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        seen.append(statement)
+
+    def count() -> int:
+        seen.clear()
+        reply = worker.claim(kinds=[])
+        assert reply.lease is None and len(seen) > 0
+        return len(seen)
+
+    alone = count()
+    with database.write() as session:
+        epochs = table_of(EvidenceEpoch)
+        copy_rows(session, epochs, hardware_class=func.hex(func.randomblob(8)))
+        newest = select(epochs.c.hardware_class).order_by(text("rowid desc")).limit(1).scalar_subquery()
+        real = {"hardware_class": "a real one", "runs": 9}
+        session.execute(update(epochs).where(epochs.c.hardware_class == newest).values(real))
+        project_id = session.scalars(select(epochs.c.project_id)).first()
+        assert project_id is not None and "a real one" in list_other_classes(session, project_id, "here")
+    assert count() <= alone + 2 * MOST_CLASSES
 
 
 @pytest.mark.usefixtures("project")
