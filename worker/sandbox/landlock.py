@@ -15,7 +15,7 @@ Not covered, or not possible, besides the list in worker/sandbox/bubblewrap.py, 
  * What others left open to everybody in /dev/shm, if its name is guessed.
  * The scratch folder lies on the disk, under the worker's temporary folder. What it holds is counted four times a
    second. Files that are mapped, and neither named nor open, are not counted.
- * The buffers of sockets count for no process, and are bounded by the number of descriptors alone.
+ * The buffers of sockets that no process has open are bounded by the number of descriptors alone.
  * No program can listen on a socket, as multiprocessing's forkserver does.
  * Before Linux 6.2, files that everybody may write to could be shortened.
 """

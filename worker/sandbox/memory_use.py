@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from worker.sandbox.base import MIB, ProcessLimits
 
-_FIELDS = (b"VmRSS:", b"VmPTE:", b"Threads:")
+_FIELDS = (b"VmRSS:", b"VmPTE:", b"VmSwap:", b"Threads:", b"FDSize:")
+PROC = Path("/proc")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked into, not written to
 SCRATCH = ("tmp", "dev/shm")  # as in the sandboxes
 INODE_BYTES = 2048
@@ -33,52 +34,71 @@ WATCH_BYTES = 200
 
 
 class ProcessUse(NamedTuple):
-    """Resident memory and page tables of a process, and its threads."""
+    """Memory of a process with its page tables, its threads, and the room of its table of descriptors."""
 
     bytes: int = 0
     threads: int = 0
+    descriptors: int = 0
 
 
-def read_use(pid: int) -> ProcessUse:
+def read_use(pid: int, proc: Path = PROC) -> ProcessUse:
     """The use of a process; nothing if it has just ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_bytes()
-    except OSError:
-        return ProcessUse()
-    found = {line[:6]: int(line.split()[1]) for line in status.splitlines() if line.startswith(_FIELDS)}
-    return ProcessUse(1024 * (found.get(b"VmRSS:", 0) + found.get(b"VmPTE:", 0)), found.get(b"Thread", 0))
+    found: dict[bytes, int] = {}
+    for folder in _list_threads(pid, proc):
+        with contextlib.suppress(OSError):
+            lines = (folder / "status").read_bytes().splitlines()
+            found = {line.split(b":")[0]: int(line.split()[1]) for line in lines if line.startswith(_FIELDS)}
+        if b"VmRSS" in found or found.get(b"Threads", 0) < 2:
+            break
+    used = sum(found.get(name, 0) for name in (b"VmRSS", b"VmPTE", b"VmSwap"))
+    return ProcessUse(1024 * used, found.get(b"Threads", 0), found.get(b"FDSize", 0))
+
+
+def _list_threads(pid: int, proc: Path = PROC) -> Iterator[Path]:
+    """The folders that tell of a process, its own first, which tells nothing once its first thread has ended."""
+    yield proc / str(pid)
+    with contextlib.suppress(OSError):
+        yield from (proc / str(pid) / "task").iterdir()
 
 
 def uncounted_bytes(pids: Collection[int], limits: ProcessLimits) -> int:
     """About the most that the kernel holds for files, sockets and pipes of the sandbox with these processes.
 
-    The limits say which file systems are its own. 0 if none is: outside of a sandbox.
+    Its files count here if its file systems are its own, which the limits say, else in `scratch_bytes`.
     """
+    links = [link for descriptor in _list_open(pids) if (link := _read_link(descriptor))]
+    # A process may hide from a plain user's worker what it has open, and not what it has room for.
+    hidden = sum(read_use(pid).descriptors for pid in pids if not os.access(PROC / str(pid) / "fd", os.R_OK))
+    descriptors, watchers = len(links) + hidden, links.count("anon_inode:[eventpoll]") + hidden
+    sockets = sum(link.startswith("socket:") for link in links)
+    inodes = 0
     for pid in pids:
-        root = Path(f"/proc/{pid}/root")
-        try:
-            scratch = [os.statvfs(root / folder) for folder in SCRATCH]
-        except OSError:
-            continue
-        own = [found for found in scratch if found.f_blocks * found.f_frsize == limits.disk_mib * MIB]
-        if own:
-            inodes = sum(found.f_files - found.f_ffree for found in own)
-            descriptors = [*_list_open(pids)]
-            watched = WATCH_BYTES * sum(map(_is_epoll, descriptors))
-            return inodes * INODE_BYTES + _socket_bytes(pid) + len(descriptors) * (DESCRIPTOR_BYTES + watched)
-    return 0
+        with contextlib.suppress(OSError):
+            scratch = [os.statvfs(PROC / str(pid) / "root" / folder) for folder in SCRATCH]
+            own = [found for found in scratch if found.f_blocks * found.f_frsize == limits.disk_mib * MIB]
+            if own:
+                inodes = sum(found.f_files - found.f_ffree for found in own)
+                sockets = max(sockets, _count_sockets(pid))
+                break
+    return (
+        inodes * INODE_BYTES
+        + sockets * SOCKET_BUFFERS * _read_socket_buffer()
+        + descriptors * (DESCRIPTOR_BYTES + WATCH_BYTES * watchers)
+    )
 
 
-def _socket_bytes(pid: int) -> int:
-    """At most the buffers of the Unix sockets in the network that only the sandbox has."""
-    try:
-        if Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"):
-            return 0
-        rows = [line.split() for line in Path(f"/proc/{pid}/net/protocols").read_text().splitlines()]
-        buffer = int(SOCKET_BUFFER.read_text())
-    except OSError:
+def _count_sockets(pid: int) -> int:
+    """The Unix sockets in the network that only the sandbox has, those that nobody has open included; else 0."""
+    if (PROC / str(pid) / "ns/net").samefile("/proc/self/ns/net"):
         return 0
-    return sum(int(row[2]) for row in rows if row[0].startswith("UNIX")) * SOCKET_BUFFERS * buffer
+    rows = [line.split() for line in (PROC / str(pid) / "net/protocols").read_text().splitlines()]
+    return sum(int(row[2]) for row in rows if row[0].startswith("UNIX"))
+
+
+def _read_socket_buffer() -> int:
+    with contextlib.suppress(OSError):  # older kernels do not show it in a container
+        return int(SOCKET_BUFFER.read_text())
+    return 212_992  # their default
 
 
 def scratch_bytes(folder: Path, pids: Iterable[int]) -> float:
@@ -120,11 +140,16 @@ def list_shared_memory(uid: int) -> list[Path]:
 
 def _list_open(pids: Iterable[int]) -> Iterator[Path]:
     for pid in pids:
-        with contextlib.suppress(OSError):
-            yield from Path(f"/proc/{pid}/fd").iterdir()
+        for folder in _list_threads(pid):
+            found: list[Path] = []
+            with contextlib.suppress(OSError):
+                found += (folder / "fd").iterdir()
+            yield from found
+            if found:
+                break
 
 
-def _is_epoll(descriptor: Path) -> bool:
+def _read_link(descriptor: Path) -> str:
     with contextlib.suppress(OSError):  # it is closed
-        return str(descriptor.readlink()) == "anon_inode:[eventpoll]"
-    return False
+        return str(descriptor.readlink())
+    return ""

@@ -76,6 +76,10 @@ UNCOUNTED_MEMORY: dict[str, Numbers] = {
     "mq_timedsend": (242, 182), "mq_unlink": (241, 181), "msgctl": (71, 187), "msgget": (68, 186), "msgrcv": (70, 188),
     "msgsnd": (69, 189), "semctl": (66, 191), "semget": (64, 190), "semop": (65, 193), "semtimedop": (220, 192),
     "shmat": (30, 196), "shmctl": (31, 195), "shmdt": (67, 197), "shmget": (29, 194), "vmsplice": (278, 75),
+    # Access lists of files in memory, 128 KiB for each folder. Without namespaces: what one writes, no other may open.
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    # Filters of one's own.
+    "seccomp": (317, 277),
 }
 MEMFD: dict[str, Numbers] = {"memfd_create": (319, 279)}
 CHECKED: dict[str, Numbers] = {
@@ -84,7 +88,7 @@ CHECKED: dict[str, Numbers] = {
     "pwritev2": (328, 287), "rt_sigaction": (13, 134), "setsockopt": (54, 208), "socket": (41, 198),
     "socketpair": (53, 199), "umask": (95, 166), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
     "fchmodat2": (452, 452), "futimesat": (261, None), "utime": (132, None), "utimensat": (280, 88),
-    "utimes": (235, None), "setsid": (112, 157),
+    "utimes": (235, None), "setsid": (112, 157), "close_range": (436, 436),
 }
 # fmt: on
 # CUDA does not start without memfd_create: https://github.com/NVIDIA/OpenShell/issues/1696
@@ -124,8 +128,10 @@ FOR_TOOLS = {
 FOR_RUNS = {
     "socket": ArgumentRule(0, {UNIX: ALLOW}),
     "socketpair": ArgumentRule(0, {UNIX: ALLOW}),
-    # Not as it is for all: CLONE_PIDFD.
-    "clone": replace(NO_NAMESPACES, mask=NEW_NAMESPACES | 0x1000),
+    # Not as it is for all: CLONE_PIDFD, nor a thread (CLONE_THREAD) without CLONE_FILES: descriptors of its own, which
+    # nobody counts. So could CLOSE_RANGE_UNSHARE have them; CLOSE_RANGE_CLOEXEC may pass.
+    "clone": ArgumentRule(0, dict.fromkeys((0, 0x400, 0x10400), ALLOW), mask=NEW_NAMESPACES | 0x11400),
+    "close_range": ArgumentRule(2, dict.fromkeys((0, 4), ALLOW)),
     # /proc/self/autogroup numbers the sessions of the whole machine.
     "setsid": ArgumentRule(0, {}, PRETEND),
     # SO_SNDBUF and SO_SNDBUFFORCE: the memory that a socket holds; SO_PASSPIDFD. SO_COOKIE numbers the sockets of all
@@ -153,8 +159,8 @@ FOR_RUNS = {
     # Files' pages, and private ones. Not MAP_HUGETLB, nor shared memory without a file: its pages stay when the process
     # that wrote them has ended, and then count for none.
     "mmap": ArgumentRule(3, dict.fromkeys((1, 2, 3, 0x22), ALLOW), FAIL | errno.ENOMEM, mask=0x4002F),
-    # PR_SET_MEMORY_MERGE: pages equal to others' are merged, and writing to them takes longer.
-    "prctl": ArgumentRule(0, {67: DENY}, ALLOW),
+    # PR_SET_MEMORY_MERGE: pages equal to others' are merged, and writing to them takes longer. PR_SET_SECCOMP.
+    "prctl": ArgumentRule(0, {67: DENY, 22: DENY}, ALLOW),
 }
 
 # SIGCHLD: the kernel forgets the CPU time of children whose parent ignores it.
@@ -170,8 +176,6 @@ WITHOUT_NAMESPACES = {
     "fchmodat2": replace(NOT_FOR_OTHERS, argument=2),
 }
 """For sandboxes that share file systems with others: what one writes, no other may open."""
-
-ACCESS_LISTS: dict[str, Numbers] = {"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)}
 
 WITH_GPU = {"mmap": ArgumentRule(3, {0: ALLOW}, FAIL | errno.ENOMEM, mask=0x40000)}
 """The driver may share memory with the GPU."""
@@ -194,7 +198,7 @@ def filter_of_run(
     denied = KERNEL | SHARED_STATE | UNCOUNTED_MEMORY | ({} if gpu else MEMFD)
     checks = FOR_ALL | FOR_RUNS | (WITH_GPU if gpu else {}) | (WHERE_CPU_TIME_COUNTS if counts_cpu_time else {})
     if not has_namespaces:
-        denied, checks = denied | ACCESS_LISTS, checks | WITHOUT_NAMESPACES
+        checks |= WITHOUT_NAMESPACES
     return _assemble(denied, checks, machine)
 
 

@@ -20,7 +20,7 @@ BURNT, OVERHEAD = 1.0, 0.9
 LIMITS = ProcessLimits(memory_mib=4096, processes=128, disk_mib=8)
 
 PRELUDE = """
-import os, resource, signal, socket, subprocess, sys, threading, time
+import ctypes, os, resource, signal, socket, subprocess, sys, threading, time
 
 def burn(seconds=1.0):
     begun = time.process_time()
@@ -41,6 +41,9 @@ PROGRAMS = {
     "a child of a child that has ended": "in_child(lambda: in_child(burn)); os.wait(); time.sleep(600)",
     "another session": "in_child(lambda: (os.setsid(), in_child(burn))); os.wait(); time.sleep(600)",
     "a thread": "thread = threading.Thread(target=burn); thread.start(); thread.join()",
+    "a thread that outlives the first": (
+        "threading.Thread(target=lambda: (burn(), time.sleep(600))).start()\nctypes.CDLL(None).pthread_exit(None)"
+    ),
     "another program": "subprocess.run([sys.executable, '-c', PRELUDE + 'burn()'])",
     "many short ones": "for _ in range(20):\n    in_child(lambda: burn(0.05))\n    os.wait()",
 }

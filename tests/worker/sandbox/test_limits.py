@@ -7,15 +7,18 @@ from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
 from tests.support.forks import fork
-from tests.worker.sandbox.conftest import USERS, Worker, choose_seconds
+from tests.worker.sandbox.conftest import CONFINED, USERS, Worker, choose_seconds
 from tests.worker.sandbox.test_escapes import wait_until
 from worker.commands.options import allow_more_open_files
+from worker.sandbox.memory_use import read_use
 
 MEMORY_MIB = 96
+LANDLOCK = ("landlock", None)
 
 FILES = """
     import os, time
@@ -66,8 +69,8 @@ FULL_PIPES = """
 """
 WATCHES = """
     import os, select, time
-    files = [os.eventfd(0) for _ in range(450)]
     def watch():
+        files = [os.eventfd(0) for _ in range(450)]
         held = [select.epoll() for _ in range(450)]
         for watcher in held:
             for file in files:
@@ -79,6 +82,59 @@ WATCHES = """
             time.sleep(600)
     held = watch()
     time.sleep({rest})
+    print("took it")
+"""
+HIDDEN_WATCHES = """
+    import ctypes, threading
+    libc = ctypes.CDLL(None)
+    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: a plain user's worker may not see what is open
+    def work():
+{watches}
+        os._exit(0)
+    threading.Thread(target=work).start()
+    libc.syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # the first thread ends, and shows nothing
+""".replace("{watches}", indent(WATCHES, "    ")).replace("import ctypes,", "import ctypes, os,")
+UNSEEN_MEMORY = """
+    import ctypes, os, threading, time
+    def work():
+        held = [b"x" * (8 << 20) for _ in range(20)]
+        time.sleep(60)
+    threading.Thread(target=work).start()
+    ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+OWN_DESCRIPTORS = """
+    import ctypes, os, threading
+    libc, close_range, UNSHARE = ctypes.CDLL(None), 436, 2
+    def open_some():
+        if libc.syscall(close_range, 900, 1000, UNSHARE) == 0:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+            done.append(str(held[0]) not in os.listdir("/proc/self/fd"))
+    held, done = [], []
+    thread = threading.Thread(target=open_some)
+    thread.start()
+    thread.join()
+    if done != [True]:
+        raise SystemExit("refused")
+    print("took it")
+"""
+ACCESS_LISTS = """
+    import os, struct
+    entries = [(1, 7, 0), *[(2, 7, os.getuid())] * 8000, (4, 7, 0), (16, 7, 0), (32, 0, 0)]
+    several = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    for number in range(2_000):
+        os.mkdir(f"/tmp/{number}")
+        os.setxattr(f"/tmp/{number}", "system.posix_acl_access", several)
+    print("took it")
+"""
+FILTERS = """
+    import ctypes, struct
+    libc, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER = ctypes.CDLL(None), 38, 22, 2
+    code = struct.pack("HBBI", 0x04, 0, 0, 1) * 4000 + struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
+    held = ctypes.create_string_buffer(code)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for _ in range(7):
+        if libc.prctl(PR_SET_SECCOMP, FILTER, struct.pack("HxxxxxxQ", 4001, ctypes.addressof(held)), 0, 0) != 0:
+            raise SystemExit("refused")
     print("took it")
 """
 MEMFD = """
@@ -134,7 +190,9 @@ TERMINALS = """
 
 
 @pytest.mark.parametrize(
-    "code", [FILES, SOCKETS, FULL_PIPES, WATCHES], ids=["empty files", "socket buffers", "full pipes", "watches"]
+    "code",
+    [FILES, SOCKETS, FULL_PIPES, WATCHES, HIDDEN_WATCHES],
+    ids=["empty files", "socket buffers", "full pipes", "watches", "watches that are hidden"],
 )
 def test_memory_that_counts_for_no_process_counts_against_the_limit(volunteer: Worker, code: str) -> None:
     at_once, later = code.replace("{rest}", "0"), code.replace("{rest}", "120")
@@ -146,8 +204,16 @@ def test_memory_that_counts_for_no_process_counts_against_the_limit(volunteer: W
 
 @pytest.mark.parametrize(
     "code",
-    [MEMFD, SEGMENTS, PIPES, SHARED_ANONYMOUS],
-    ids=["memfd", "System V segments", "pages in pipes", "shared memory"],
+    [MEMFD, SEGMENTS, PIPES, SHARED_ANONYMOUS, OWN_DESCRIPTORS, ACCESS_LISTS, FILTERS],
+    ids=[
+        "memfd",
+        "System V segments",
+        "pages in pipes",
+        "shared memory",
+        "descriptors of a thread",
+        "access lists",
+        "filters",
+    ],
 )
 def test_memory_that_nothing_can_count_is_refused(volunteer: Worker, code: str) -> None:
     assert volunteer.without("filter").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
@@ -161,6 +227,25 @@ def test_devices_that_hold_memory_are_covered(bubblewrap: Worker, code: str) -> 
     outcome = bubblewrap.run(code, memory_mib=MEMORY_MIB)
     assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
     assert bubblewrap.run("print(open('/dev/zero', 'rb').read(3))").log_tail == repr(bytes(3))
+
+
+def test_memory_counts_where_the_first_thread_has_ended(volunteer: Worker) -> None:
+    """The kernel then shows none of it for the process, and all of it for its other threads."""
+    outcome = volunteer.run(UNSEEN_MEMORY, timeout=120, memory_mib=MEMORY_MIB)
+    assert outcome.killed_for == f"it used more than {MEMORY_MIB} MiB of memory"
+    assert outcome.peak_memory_mib > MEMORY_MIB // 2
+
+
+@pytest.mark.skipif(LANDLOCK not in CONFINED, reason="only root has it, and not on every kernel")
+def test_socket_buffers_count_without_a_network_of_ones_own(project: Path) -> None:
+    outcome = Worker(*LANDLOCK, project).run(SOCKETS.replace("{rest}", "120"), timeout=120, memory_mib=MEMORY_MIB)
+    assert outcome.killed_for == f"it used more than {MEMORY_MIB} MiB of memory"
+
+
+def test_memory_that_was_swapped_out_counts(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/status").write_text("VmRSS:\t 100 kB\nVmPTE:\t 10 kB\nVmSwap:\t 1 kB\nThreads:\t2\nFDSize:\t64\n")
+    assert read_use(7, tmp_path) == (111 * 1024, 2, 64)
 
 
 def test_timers_are_few(volunteer: Worker) -> None:

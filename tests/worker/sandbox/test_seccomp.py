@@ -75,6 +75,8 @@ WINS = {
     "fcntl GET_RW_HINT": "fcntl.fcntl(library, 1035, bytes(8)) and 0",
     "ioctl FS_IOC_GETFLAGS": "fcntl.ioctl(library, 0x80086601, bytes(8)) and 0",
     "inotify_init1": "call('inotify_init1', 0)",
+    "close_range UNSHARE": "call('close_range', 900, 1000, 2)",
+    "seccomp": "call('seccomp', 2, 0, ctypes.byref(ctypes.c_uint(0x7FFF0000)))",
     "personality": "call('personality', 0x0040000)",
 }  # fmt: skip
 """Calls that succeed without the filter on every kernel of the last years."""
@@ -87,6 +89,7 @@ TRIED = {
     "memfd_secret": "call('memfd_secret', 0)",
     "process_vm_writev": "call('process_vm_writev', child, vector, 1, vector, 1, 0)",
     "process_madvise": "call('process_madvise', os.pidfd_open(child), vector, ctypes.c_long(1), 20, 0)",
+    "setxattr": "call('setxattr', b'/tmp', b'system.posix_acl_access', b'\\2\\0\\0\\0', ctypes.c_long(4), 0)",
     "request_key": "call('request_key', b'user', b'note', 0, -2)",
     "mq_open": "call('mq_open', b'queue', 0o102, 0o600, 0)",
     "quotactl": "call('quotactl', 0x80000700, 0, 0, buffer)",
@@ -252,6 +255,8 @@ def test_what_torch_triton_and_cuda_call_stays_allowed(machine: str) -> None:
     for advice in (3, 4, 8, 14, 15, 16):
         assert result("madvise", 0, 4096, advice) == "allow"
     assert result("clone", 0x3D0F00) == "allow", "a thread"
+    assert result("clone", 0x3D0B00) == "EPERM", "a thread with descriptors of its own"
+    assert result("prctl", 22) == "EPERM", "a filter of one's own"
     assert result("preadv2", 3, 0, 1, 0, 0, 0) == "allow"
     for flags in (0x22, 0x21, 0x1, 0x2, 0x3, 0x12, 0x32, 0x4022, 0x20022, 0x100022):
         assert result("mmap", 0, 4096, 3, flags) == "allow"
