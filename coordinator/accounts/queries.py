@@ -38,6 +38,13 @@ def find_volunteer(session: Session, name: str) -> Volunteer | None:
     return session.scalar(select(Volunteer).where(Volunteer.name == name))
 
 
+def has_duties(session: Conn, volunteer_id: int, role: Role) -> bool:
+    """Whether an account has this role, and nobody stopped it."""
+    is_theirs = Volunteer.id == volunteer_id, Volunteer.role == role
+    is_free = Volunteer.suspension.is_(None), Volunteer.quarantine.is_(None)
+    return session.scalar(select(exists().where(*is_theirs, *is_free))) is True
+
+
 def is_newcomer(session: Conn, volunteer_id: int) -> bool:
     """Whether an account has a volunteer's role, no anchor, and no measurement that agreed with others'."""
     query = select(Volunteer.id).where(

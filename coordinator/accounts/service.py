@@ -327,6 +327,12 @@ def get_standing(session: Session, volunteer_id: int) -> tuple[str, bool]:
     return account.name, account.is_approved
 
 
+def check_duties(session: Session, volunteer_id: int, role: Role) -> None:
+    """Raise NotAllowedError for an account that has another role by now, or is stopped."""
+    if not queries.has_duties(session, volunteer_id, role):
+        raise NotAllowedError(f"This account is no {role} any more, or it was stopped.")
+
+
 def is_newcomer(session: Conn, volunteer_id: int) -> bool:
     """Whether nobody knows a volunteer yet: no role was given, no worker is an anchor, and none of the account's
     measurements has agreed with those of others."""

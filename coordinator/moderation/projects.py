@@ -30,7 +30,7 @@ class SettingsOutdatedError(SwarmError, status=409, title="The settings were cha
 
 def change_settings(session: Session, actor: Actor, name: str, asked: SettingsChange, reason: str) -> AuditEntry:
     """Save a new version of a project's settings. Raises SettingsOutdatedError, NothingChangesError."""
-    service.take_turn(session)
+    service.take_turn(session, actor)
     project = project_settings.lock_project(session, name)
     merged = merge(project, asked)
     changes = _list_changes(settings_of(project), merged) or _name_values(asked)
@@ -39,7 +39,7 @@ def change_settings(session: Session, actor: Actor, name: str, asked: SettingsCh
 
 def restore_version(session: Session, actor: Actor, name: str, version: int, reason: str) -> AuditEntry:
     """Save the settings of an earlier version as a new one. Raises NothingChangesError."""
-    service.take_turn(session)
+    service.take_turn(session, actor)
     project = project_settings.lock_project(session, name)
     earlier = project_settings.get_version(session, project, version)
     changes = _list_changes(settings_of(project), earlier) or flatten(earlier)

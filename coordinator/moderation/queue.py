@@ -86,7 +86,7 @@ def count_items(session: Session) -> int:
 def act(session: Session, actor: Actor, asked: QueueRequest, tasks: Sequence[TaskHealth] = ()) -> list[AuditEntry]:
     """Do the same about some things. Raises ItemSettledError, AlreadyDecidedError, ActionUnfitError, and what the
     actions raise."""
-    service.take_turn(session)
+    service.take_turn(session, actor)
     items = {item.name: item for item in list_items(session, tasks)}
     done: dict[tuple[str, ...], AuditEntry] = {}
     for name in dict.fromkeys(asked.items):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.accounts.permissions import Permission, check_role
+from coordinator.accounts.permissions import STAFF, Permission, check_role
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.events import audit
 from coordinator.events.audit import Actor, State
@@ -54,10 +54,13 @@ class NotUndoableError(SwarmError, status=409, title="The action cannot be undon
     """Only the newest state can be taken back: first undo what was done to the same subject since."""
 
 
-def take_turn(session: Session) -> None:
+def take_turn(session: Session, actor: Actor) -> None:
     """Wait until no other action of a person is under way. It comes before all that an action looks at, so that of two
-    at once the second sees what the first did, whatever rows each changes."""
+    at once the second sees what the first did, whatever rows each changes. Raises NotAllowedError where that took the
+    actor's duties away."""
     lock_until_commit(session, AdvisoryLock.ACTIONS)
+    if actor.role in STAFF and actor.volunteer_id is not None:
+        accounts.check_duties(session, actor.volunteer_id, actor.role)
 
 
 def change(
@@ -71,7 +74,7 @@ def change(
 def _change(
     session: Session, actor: Actor, action: AuditAction, subject: SubjectKind, key: str, changes: State, reason: str
 ) -> AuditEntry:
-    take_turn(session)
+    take_turn(session, actor)
     before = _read(session, subject, key, changes)
     if before == changes:
         raise NothingChangesError(f"The {subject} {key} is like that already.")
@@ -82,7 +85,7 @@ def _change(
 def undo(session: Session, actor: Actor, entry_id: int, reason: str) -> AuditEntry:
     """Take an action back: its subject gets the values from before. Raises NotUndoableError where it was taken back
     already, or has other values by now."""
-    take_turn(session)
+    take_turn(session, actor)
     entry = audit.lock_entry(session, entry_id)
     action, subject = AuditAction(entry.action), SubjectKind(entry.subject)
     check_role(actor.role, PERMISSIONS[action])
@@ -151,7 +154,7 @@ def retract_papers(session: Session, actor: Actor, name: str, reason: str) -> Au
     """Retract the published papers of an account, at most the 1,000 newest; undoing it restores the same ones. Raises
     NothingChangesError where there is none."""
     check_role(actor.role, PERMISSIONS[AuditAction.RETRACT_PAPERS])
-    take_turn(session)
+    take_turn(session, actor)
     ids = findings.list_published(session, accounts.get_account(session, name).id)
     if not ids:
         raise NothingChangesError(f"{name} has no published paper.")
@@ -184,7 +187,9 @@ def create_token(
 ) -> NewSecret:  # fmt: skip
     """Make a worker's token of one's own or another account, which may be `is_new`; its label is the reason.
     Raises NameInvalidError."""
-    check_role(actor.role, Permission.WORK if name == actor.name else PERMISSIONS[AuditAction.CREATE_TOKEN])
+    if name != actor.name:
+        check_role(actor.role, PERMISSIONS[AuditAction.CREATE_TOKEN])
+        take_turn(session, actor)
     account = accounts.find_or_add_account(session, name) if is_new else accounts.get_account(session, name)
     row, token = accounts.add_token(session, account, asked.label, TokenScope.WORK, asked.days, made_with_id)
     action, values = AuditAction.CREATE_TOKEN, ({"is_revoked": True}, {"is_revoked": False})
@@ -211,7 +216,7 @@ def label_token(session: Session, actor: Actor, token_id: int, label: str) -> Au
 def _change_token(
     session: Session, actor: Actor, action: AuditAction, token_id: int, changes: State, reason: str
 ) -> AuditEntry:
-    take_turn(session)
+    take_turn(session, actor)
     owner = SUBJECTS[SubjectKind.TOKEN].read(session, str(token_id))["account"]
     check_role(actor.role, Permission.WORK if owner == actor.name else PERMISSIONS[action])
     return _change(session, actor, action, SubjectKind.TOKEN, str(token_id), changes, reason)
@@ -229,6 +234,7 @@ def create_code(session: Session, actor: Actor, made_with_id: int | None = None)
 def create_link(session: Session, actor: Actor, name: str, reason: str) -> NewSecret:
     """Make a sign-in link for an account: a secret that signs it in once, within a day."""
     check_role(actor.role, PERMISSIONS[AuditAction.CREATE_LINK])
+    take_turn(session, actor)
     row, secret = accounts.create_link(session, accounts.get_account(session, name))
     values = _open_link(row.id)
     audit.record(session, actor, AuditAction.CREATE_LINK, SubjectKind.ACCOUNT, name, reason, *values)
@@ -244,7 +250,7 @@ def create_maintainer(session: Session, actor: Actor, name: str, reason: str) ->
     """Make an account a maintainer, and the account if need be; returns a sign-in link's secret.
     Raises NameInvalidError."""
     check_role(actor.role, PERMISSIONS[AuditAction.SET_ROLE])
-    take_turn(session)
+    take_turn(session, actor)
     if accounts.find_or_add_account(session, name).role != Role.MAINTAINER:
         set_role(session, actor, name, Role.MAINTAINER, reason)
     return create_link(session, actor, name, reason).secret
@@ -253,6 +259,7 @@ def create_maintainer(session: Session, actor: Actor, name: str, reason: str) ->
 def create_invitation(session: Session, actor: Actor, asked: InvitationRequest) -> NewSecret:
     """Make an invitation for some accounts and days."""
     check_role(actor.role, PERMISSIONS[AuditAction.CREATE_INVITATION])
+    take_turn(session, actor)
     row, secret = accounts.create_invitation(session, actor.name, asked.uses, asked.days)
     values = {"is_revoked": True}, {"is_revoked": False}
     action = AuditAction.CREATE_INVITATION
@@ -273,7 +280,7 @@ def decide_held(
     """Decide on a result that is held; None takes a decision back. Raises NotHeldError, and AlreadyDecidedError where
     a decision stands: of several maintainers at once the first decides."""
     check_role(actor.role, PERMISSIONS[AuditAction.DECIDE_HELD])
-    take_turn(session)
+    take_turn(session, actor)
     held.check_decidable(session, projects.get_project(session, project), sha, hardware_class)
     if decision is not None:
         held.check_undecided(session, sha, hardware_class)

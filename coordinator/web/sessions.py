@@ -227,11 +227,14 @@ def draw_form_token(secret: str) -> str:
 
 
 async def check_form(request: Request) -> None:
-    """Refuse a form that no page of this visit showed. Raises FormInvalidError."""
+    """Refuse a form that no page of this visit showed. Raises FormInvalidError. The visit is looked up once more, since
+    it may have ended while the form arrived."""
     if not _is_same_site(request):
         raise FormInvalidError("It was sent from another site.")
     form = await request.form()
     request.state.form = form
+    del request.state.visit
+    await load_visit(request)
     given = request.headers.get(FORM_HEADER) or form.get(FORM_FIELD)
     secret = _read_secret(request)
     if not secret or not isinstance(given, str) or not _is_form_token(given, secret):

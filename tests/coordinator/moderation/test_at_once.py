@@ -79,8 +79,29 @@ def test_two_maintainers_at_once_leave_one(at_once: AtOnce, database: Database, 
             ),
             lambda stop=stop: boss.post(f"/accounts/other/{stop}", WHY),  # type: ignore[misc]
         )
-        assert code_of(refused) == (409, "last-maintainer"), "each would stop the other"
+        assert code_of(refused) == (403, "not-allowed"), "each would stop the other"
         assert other.post(f"/accounts/boss/{undo}", WHY).status_code == 200
+
+
+def test_who_loses_a_role_at_that_moment_does_nothing_with_it(
+    at_once: AtOnce, database: Database, http: TestClient, boss: Person
+) -> None:
+    """Whoever is stopped must not make another maintainer, or a way back in, by what waits for that decision."""
+    make_person(database, http, "friend")
+    asked: dict[str, dict[str, object]] = {
+        "/accounts/friend/role": {"role": "maintainer"}, "/accounts/boss/sign-in-link": {},
+        "/accounts/friend/tokens": {"label": "x"}, "/invitations": {"uses": 1, "days": 1},
+        "/accounts/friend/quarantine": {}, "/queue/actions": {"items": ["account:friend"], "action": "suspend"},
+    }  # fmt: skip
+    for path, body in asked.items():
+        rogue = make_person(database, http, "rogue", Role.MAINTAINER)
+        refused = at_once(
+            lambda session: service.set_role(session, CONSOLE, "rogue", Role.VOLUNTEER, "because"),
+            lambda rogue=rogue, path=path, body=body: rogue.post(path, body if "label" in body else WHY | body),  # type: ignore[misc]
+        )
+        assert code_of(refused) == (403, "not-allowed"), path
+    with database.read() as session:
+        assert accounts.get_account(session, "friend").role == Role.VOLUNTEER
 
 
 def test_two_people_at_once_settle_a_thing_once(

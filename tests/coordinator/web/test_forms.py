@@ -1,19 +1,22 @@
 """All forms of all pages, those to come included: without the token of its own session a form does nothing."""
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from httpx import ASGITransport
 
+from coordinator.accounts.service import find_or_add_volunteer
 from coordinator.accounts.sessions import end_sessions
 from coordinator.db.database import Database
 from coordinator.models import Volunteer
 from coordinator.web import rendering
-from coordinator.web.sessions import TYPED_FIELDS, draw_form_token
+from coordinator.web.sessions import COOKIE, TYPED_FIELDS, draw_form_token
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE
 from shared.workers import Role
 from tests.support.accounts import Browsing, browse_as, code_of, dump
@@ -64,6 +67,46 @@ def test_every_form_asks_for_the_token_of_its_session(app: FastAPI, http: TestCl
         answer = send(boss, method, path, draw_form_token(boss.secret))
         is_problem = answer.headers.get("content-type", "").startswith(PROBLEM_MEDIA_TYPE)
         assert not is_problem or code_of(answer) != REFUSAL, path
+
+
+FOR_ANYBODY = ("/sign-in", "/sign-out", "/join", "/findings/1/report")
+"""Forms that nobody needs to be signed in for."""
+
+
+async def send_slowly(app: FastAPI, browser: Browsing, path: str, meanwhile: Callable[[], None]) -> httpx.Response:
+    """Send a form of whose body a part comes only after something happened."""
+
+    async def write_body() -> AsyncIterator[bytes]:
+        yield f"csrf={draw_form_token(browser.secret)}&reason=because&label=mine".encode()
+        meanwhile()
+        yield b"&more=1"
+
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
+    cookies = {COOKIE: browser.secret}
+    address = "http://testserver"
+    async with httpx.AsyncClient(transport=ASGITransport(app), base_url=address, cookies=cookies) as http:
+        return await http.post(path, content=write_body(), headers=headers)
+
+
+def test_a_form_is_refused_whose_session_ends_while_it_is_sent(
+    app: FastAPI, http: TestClient, database: Database
+) -> None:
+    """A thief, or a maintainer who is stopped, must not keep what they may do by forms that they finish afterwards."""
+    with database.write() as session:
+        account = find_or_add_volunteer(session, "boss").id
+    paths = [path for _, path in list_forms(app) if path not in FOR_ANYBODY]
+    assert {"/me/tokens", "/me/password", "/admin/queue"} <= set(paths)
+    before = dump(database)
+
+    def end() -> None:
+        with database.write() as session:
+            end_sessions(session, account)
+            session.get_one(Volunteer, account).role = Role.VOLUNTEER
+
+    for path in paths:
+        answer = asyncio.run(send_slowly(app, browse_as(app, "boss", Role.MAINTAINER), path, end))
+        assert answer.status_code == 401, path
+    assert dump(database) == before
 
 
 @pytest.mark.parametrize("has_cookie", [True, False])
