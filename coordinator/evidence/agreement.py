@@ -62,6 +62,9 @@ SERIOUS_SHARE = 3
 MAX_OTHERS = 3.0
 """Weight of all other checkers of a commit, in units of its anchors'."""
 
+CHANCE_FAILURES = 2
+"""Failures of a commit's code on anchors from which on they are no chance."""
+
 SCATTERED = 3
 """Number of volunteers from which a commit's own noise is estimated."""
 
@@ -332,11 +335,13 @@ def is_anchored(measurements: Sequence[Measurement], noise_sd: float, *, vouched
     return pool_roots(measurements, noise_sd, vouched_verify=vouched_verify).sd < inf
 
 
-def is_run_by_roots(measurements: Sequence[Measurement]) -> bool:
-    """Whether a commit's code ran on an anchor, or with CHECKERS vouched volunteers: then no failure stands."""
+def is_run_by_roots(measurements: Sequence[Measurement], failed_on_anchors: int) -> bool:
+    """Whether a commit's code ran on an anchor, or with CHECKERS vouched volunteers: then no failure stands, but for a
+    second one on an anchor, which no number of patient accounts outvotes."""
     checks = list_checks(measurements)
     vouched = {run.volunteer_id for run in checks if run.trust == Trust.VOUCHED}
-    return len(vouched) >= CHECKERS or any(run.trust == Trust.ANCHOR for run in checks)
+    outvotes = len(vouched) >= CHECKERS and failed_on_anchors < CHANCE_FAILURES
+    return outvotes or any(run.trust == Trust.ANCHOR for run in checks)
 
 
 class Partner(NamedTuple):

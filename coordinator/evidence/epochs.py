@@ -32,7 +32,7 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 18
+RULES = 19
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
 RESPONSES_LEARNT = 17

@@ -214,9 +214,9 @@ def derive(
                 one = replace(one, standing=Standing.CORROBORATED)
         derived[commit.sha] = one
     open_ones = [sha for sha, one in derived.items() if one.standing in WITHOUT_ROOTS]
-    may_fail = [sha for sha in open_ones if not agreement.is_run_by_roots(runs[sha])]
-    for sha, is_by_anchor in queries.map_failing(session, may_fail, hardware_class).items():
-        if is_by_anchor or derived[sha].checkers == 0:
+    for sha, on_anchors in queries.map_failing(session, open_ones, hardware_class).items():
+        is_failing = not agreement.is_run_by_roots(runs[sha], on_anchors)
+        if is_failing and (on_anchors or derived[sha].checkers == 0):
             derived[sha] = replace(derived[sha], standing=Standing.SUSPECT)  # nobody should build upon it
     return derived
 

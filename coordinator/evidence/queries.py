@@ -102,7 +102,7 @@ _FAILED_CHECKS = (
     select(
         _RUNS.c.commit_sha,
         func.count(_WORKERS.c.volunteer_id.distinct()),
-        func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)),
+        func.sum(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)),
     )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(*_OF_COMMITS_RUN, _RUNS.c.is_check, _RUNS.c.counts, _RUNS.c.trust != Trust.DOUBTED)
@@ -234,12 +234,12 @@ def remove_posteriors(session: Conn, shas: Sequence[str], hardware_class: str) -
         session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
 
 
-def map_failing(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, bool]:
+def map_failing(session: Conn, shas: Sequence[str], hardware_class: str) -> dict[str, int]:
     """Those of some commits that failed in their code where an anchor, or CHECKERS volunteers, were given them, each
-    with whether an anchor was."""
+    with how often on anchors."""
     given = [{"shas": some, "hardware_class": hardware_class} for some in batches(shas)]
     rows = [row for some in given for row in session.execute(_FAILED_CHECKS, some)]
-    return {sha: bool(is_by_anchor) for sha, volunteers, is_by_anchor in rows if is_by_anchor or volunteers >= CHECKERS}
+    return {sha: int(on_anchors) for sha, volunteers, on_anchors in rows if on_anchors or volunteers >= CHECKERS}
 
 
 def list_work(session: Conn, sha: str, hardware_class: str) -> list[Work]:

@@ -73,11 +73,12 @@ def test_one_of_whom_all_is_known_and_one_of_whom_nothing_is(offset_sd: float) -
 def test_a_failure_stands_until_an_anchor_or_two_vouched_volunteers_run_the_code() -> None:
     strangers = [author(0)._replace(trust=Trust.ANCHOR), *checks(0, 0, 0, 0)]
     vouched = [run._replace(trust=Trust.VOUCHED) for run in checks(0, 0)]
-    assert not agreement.is_run_by_roots(strangers), "its author's own run is none"
-    assert not agreement.is_run_by_roots([*strangers, vouched[0], vouched[0]])
-    assert not agreement.is_run_by_roots([*strangers, *(run._replace(is_check=False) for run in vouched)])
-    assert agreement.is_run_by_roots([*strangers, *vouched])
-    assert agreement.is_run_by_roots([*strangers, vouched[0]._replace(trust=Trust.ANCHOR)])
+    assert not agreement.is_run_by_roots(strangers, 1), "its author's own run is none"
+    assert not agreement.is_run_by_roots([*strangers, vouched[0], vouched[0]], 1)
+    assert not agreement.is_run_by_roots([*strangers, *(run._replace(is_check=False) for run in vouched)], 1)
+    assert agreement.is_run_by_roots([*strangers, *vouched], 1)
+    assert not agreement.is_run_by_roots([*strangers, *vouched], 2), "twice is no chance"
+    assert agreement.is_run_by_roots([*strangers, vouched[0]._replace(trust=Trust.ANCHOR)], 2)
 
 
 def test_who_is_known_to_lie_disputes_nothing_unless_nobody_else_checked() -> None:

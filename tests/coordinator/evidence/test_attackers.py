@@ -316,6 +316,35 @@ def test_no_number_of_strangers_makes_a_result_suspect_while_an_anchor_works(vil
 
 
 @ON_ONE_ENGINE
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_who_is_vouched_through_others_outvotes_no_two_failures_on_an_anchor(
+    village: Village, *, is_broken: bool
+) -> None:
+    """One account agrees with the anchor and others with it, until all are vouched. A newcomer's dispute lets them all
+    check code that fails on the anchor. One failure there, which may be chance, they outvote."""
+    ring = ("vic", "val", "vera")
+    for hours in (0, 25):
+        with village.at(hours):
+            for sha in [village.invent("ada", 3.2) for _ in range(3)]:
+                for name in (ring[0], "dan", *ring[1:]):
+                    village.measure(name, sha, 3.2)
+    with village.at(26):
+        sha = village.invent("mal", 3.1)
+        village.measure("dan", sha, None, frame="train.py, line 3")
+        village.measure("fresh", sha, 3.3)
+        assert [village.measure(name, sha, 3.1) for name in ring] == ["vouched"] * 3
+        assert village.posterior(sha).standing == "corroborated"
+        if is_broken:
+            village.measure("dan", sha, None, frame="train.py, line 3")
+            assert village.posterior(sha).standing == "suspect"
+            village.check_numbers()
+            village.make_anchor("cy")
+        village.measure("cy" if is_broken else "dan", sha, 3.1)
+        assert village.posterior(sha).standing == "verified"
+    village.check_numbers()
+
+
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("has_lied", [False, True])
 def test_whose_machine_is_not_placed_is_placed_by_an_anchor_and_held_to_it(village: Village, *, has_lied: bool) -> None:
     """It takes only what its author alone measured, and is far from that; an honest machine is as far each time."""
