@@ -50,9 +50,10 @@ MAX_LEASES_PER_WORKER = 3
 
 FIRST_LEASES = 16
 LEASES_PER_AGREEMENT = 2
+MOST_LEASES = 256
 """Live leases of an account, however many workers it names: those of eight devices, or of five whose models are slow,
-and of one more for each of its measurements that agreed with others' since it was contradicted. An account with an
-anchor has no limit."""
+and of one more for each of its measurements that agreed with others' since it was contradicted, up to those of 128:
+strangers can agree with each other at will. An account with an anchor has no limit."""
 
 ACCOUNTS_PER_ADDRESS = 2
 """An address holds at most so many times the leases that the account may hold which asks."""
@@ -182,14 +183,13 @@ def _check_limits(counts: LeaseCounts) -> str | None:
     """Why a volunteer may hold no more leases, as a sentence."""
     if counts.is_stopped:
         return "A maintainer stopped this account just now."
-    allowed = FIRST_LEASES + LEASES_PER_AGREEMENT * counts.agreements
+    allowed = min(MOST_LEASES, FIRST_LEASES + LEASES_PER_AGREEMENT * counts.agreements)
     if counts.anchors or (counts.of_volunteer < allowed and counts.of_address < ACCOUNTS_PER_ADDRESS * allowed):
         return None
     of, held = ("account", counts.of_volunteer) if counts.of_volunteer >= allowed else ("address", counts.of_address)
-    return (
-        f"This {of} holds {held} jobs. It may hold more once more of its measurements agree with those of others; a "
-        "maintainer may make one of its workers an anchor, which lifts the limit."
-    )
+    grows = "It may hold more once more of its measurements agree with those of others. " * (allowed < MOST_LEASES)
+    lifts = "A maintainer may make one of its workers an anchor, which lifts the limit."
+    return f"This {of} holds {held} jobs. {grows}{lifts}"
 
 
 def _is_still_open(session: Conn, worker: WorkerRow, offer: Offer) -> bool:

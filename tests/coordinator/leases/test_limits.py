@@ -85,6 +85,18 @@ def test_the_limit_grows_with_agreement_and_an_anchor_has_none(
     assert count_granted(claim, ["ada"]) == 0
 
 
+@ON_ONE_ENGINE
+def test_strangers_who_agree_with_each_other_at_will_hold_no_more_than_the_most(
+    claim: Callable[..., str | None], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.leases.claim.MOST_LEASES", FIRST_LEASES + 3)
+    assert count_granted(claim, ["mallory"], tries=1) == 1
+    with database.write() as session:
+        session.add(make_record(session, "mallory", agreements=10**6))
+    assert count_granted(claim, ["mallory"], tries=24) == FIRST_LEASES + 2
+    assert "agree" not in (claim("mallory") or "agree")
+
+
 def make_record(session: Session, name: str, agreements: int) -> TrustRecord:
     volunteer = find_volunteer(session, name)
     assert volunteer is not None
