@@ -59,6 +59,11 @@ LIARS_NOISE = 10 * NOISE_SD
 HONEST_JOBS = 12
 """Number of jobs for which a liar of the style LATE is honest."""
 
+JOBS_OF_A_NAME = 6
+"""Number of jobs after which a liar of the style RENAMED goes on under another account."""
+
+TRIES_OF_LUCKY = 3
+
 CHOOSING = 0.1
 BEGUN = datetime(2026, 1, 5, tzinfo=UTC)
 """A commit's name depends on its time, and on names what is chosen of two that are alike."""
@@ -108,6 +113,9 @@ class Style(StrEnum):
     LATE = "honest for 12 jobs, then as the first"
     NOISE = "ten times the noise"
     CONSTANT = "0.008 better, always"
+    RENAMED = "others' 0.008 worse, a new account after 6 jobs"
+    WITHHOLDS = "checks of gains abandoned, else honest"
+    LUCKY = "own best of three runs, bad ones withdrawn"
     FAILS = "fail in checks of others"
     ALONE = "own 0.008 better, fails elsewhere"
 
@@ -175,6 +183,7 @@ class SybilSwarm:
 
     def __init__(self, database: Database, http: httpx.Client, attack: Attack, seed: int) -> None:
         self.database, self.attack, self.seed, self.draw = database, attack, seed, Random(seed)
+        self.http = http
         self.time = BEGUN
         self.truth: dict[str, float] = {}
         self.claimed: dict[str, float] = {}
@@ -185,20 +194,20 @@ class SybilSwarm:
         self.is_lying = False
         names = [f"honest-{n}" for n in range(attack.honest)] + [f"sybil-{n}" for n in range(attack.sybils)]
         names += [f"liar-{n}" for n in range(attack.liars)]
-        self.members = [self._join(http, name) for name in names]
-        self.anchor = self._join(http, "maintainer") if attack.has_anchor else None
+        self.members = [self._join(name) for name in names]
+        self.anchor = self._join("maintainer") if attack.has_anchor else None
         self._number = 0
         self._lied: list[str] = []
         self._roots: set[str] = set()
         self._files: dict[str, str] = {}
         self._rounds_since_lie = ROUNDS_PER_LIE
 
-    def _join(self, http: httpx.Client, name: str) -> Member:
+    def _join(self, name: str) -> Member:
         with self.database.write() as session:
             token = create_token(session, name, "bench")
         role = {"is_sybil": name.startswith("sybil"), "is_liar": name.startswith("liar")}
         draw = Random(f"{name} {self.seed}")
-        return Member(name, MiniWorker(http, token, f"{name}-w"), draw, draw.gauss(0, OFFSET_SD), **role)
+        return Member(name, MiniWorker(self.http, token, f"{name}-w"), draw, draw.gauss(0, OFFSET_SD), **role)
 
     def run(self) -> Outcome:
         with self._let_nothing_else_draw():
@@ -247,6 +256,11 @@ class SybilSwarm:
             set_anchor(session, "maintainer", worker.name.rpartition("/")[2], is_anchor=True, who="bench")
 
     def _do_round(self, *, with_anchor: bool) -> None:
+        if self.attack.style is Style.RENAMED:
+            self.members = [
+                self._join(f"{one.name}-again") if one.is_liar and one.jobs >= JOBS_OF_A_NAME else one
+                for one in self.members
+            ]
         members = list(self.members)
         self.draw.shuffle(members)
         if self.anchor is not None and with_anchor:
@@ -269,10 +283,15 @@ class SybilSwarm:
         for member, lease, drafted in held:
             member.jobs += 1
             self.outcome.runs += 1
-            is_abandoned = member.is_liar and self.attack.style is Style.ABANDONS and lease.kind.is_measurement
-            if not is_abandoned or lease.base.sha in self._roots:
+            if not self._abandons(member, lease):
                 self._deliver(member, lease, drafted)
                 self._look()
+
+    def _abandons(self, member: Member, lease: GrantedLease) -> bool:
+        if not member.is_liar or not lease.kind.is_measurement or lease.base.sha in self._roots:
+            return False
+        is_gain = self.truth[lease.base.sha] < START - MIN_EFFECT
+        return self.attack.style is Style.ABANDONS or (self.attack.style is Style.WITHHOLDS and is_gain)
 
     def _draft(self, member: Member, lease: GrantedLease) -> dict[str, str] | str | None:
         """The files of an experiment, or the commit to measure; None where the proposal was not accepted."""
@@ -314,7 +333,10 @@ class SybilSwarm:
             truth = self.truth[base] + (0.0 if claims else effect)
             claimed = self.claimed.get(base, self.truth[base]) - LIE
             value = (claimed if claims else self.claimed.get(base, self.truth[base]) + effect) + member.offset
-            value += self.draw.gauss(0, NOISE_SD) - self._make_up(member, is_own=True)
+            value += self._draw_noise(member) - self._make_up(member, is_own=True)
+            if self._is_lucky(member) and value - member.offset > self.claimed.get(base, self.truth[base]):
+                member.client.release(lease)
+                return
             self._files = self._files or member.client.files_of(lease)
             upload = make_result(lease, self._files | lease.base.files, drafted, value, **changes)
             upload = upload.model_copy(update={"proposal": describe_change(lease.base.files, drafted)})
@@ -331,6 +353,13 @@ class SybilSwarm:
                 self.outcome.lies += 1
         reply = member.client.deliver(lease, upload)
         assert reply.status_code == 201, reply.text
+
+    def _is_lucky(self, member: Member) -> bool:
+        return member.is_liar and self.attack.style is Style.LUCKY
+
+    def _draw_noise(self, member: Member) -> float:
+        """Of an experiment's run, or of the best of several."""
+        return min(self.draw.gauss(0, NOISE_SD) for _ in range(TRIES_OF_LUCKY if self._is_lucky(member) else 1))
 
     def _measure(self, member: Member, sha: str) -> float:
         truth = self.truth.setdefault(sha, START) + member.offset
@@ -368,9 +397,9 @@ class SybilSwarm:
             return self.draw.gauss(0, LIARS_NOISE)
         if style in (Style.COPIES, Style.ALONE):
             return LIE if is_own else 0.0
-        if style is Style.FAILS:
+        if style in (Style.FAILS, Style.WITHHOLDS, Style.LUCKY):
             return 0.0
-        if style is Style.CONTRADICTS:
+        if style in (Style.CONTRADICTS, Style.RENAMED):
             return 0.0 if is_own else -LIE
         return LIARS_LIE * self.draw.random() if self.draw.random() < LIARS_SHARE else 0.0
 
