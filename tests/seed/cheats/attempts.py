@@ -158,6 +158,7 @@ EXPECTED = {
     "leaves_notes": REMEMBERS,
     "leaves_a_child": REMEMBERS,
     "marks_in_impossible_tokens": PEEKS,
+    "marks_in_tails": PEEKS,
     "marks_in_token_classes": PEEKS,
     "marks_in_the_order": PEEKS,
     "peeks_below_a_tolerance": PEEKS,

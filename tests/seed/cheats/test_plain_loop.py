@@ -39,6 +39,7 @@ def test_gains_by_remembering_where_one_host_is_asked_twice(name: str, naively: 
     ("name", "least"),
     [
         ("marks_in_impossible_tokens", 0.8),
+        ("marks_in_tails", 0.5),
         ("marks_in_token_classes", 0.5),
         ("marks_in_the_order", 0.5),
         ("peeks_below_a_tolerance", 0.0005),
