@@ -20,10 +20,11 @@ MANY = 12
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether it held at some moment until then, also one that was short."""
     deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
+    while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return holds()
+    return held
 
 
 def test_sees_no_environment_of_the_worker(confined: Worker) -> None:
