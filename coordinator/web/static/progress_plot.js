@@ -41,7 +41,7 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
     const options = {
       ...size,
       legend: { show: false },
-      padding: [8, 10, 0, 0],
+      padding: [8, 32, 0, 0], // half of "1,000,000", the longest number on the axis, is right of its mark
       scales: { x: { time: false, range: () => [start, end] }, y: { range: () => shown.range } },
       axes: [
         axis(colour, "run", { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] }),
