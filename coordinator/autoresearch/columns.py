@@ -163,6 +163,7 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
     elif ColumnRole.METRIC not in found:
         statuses = [read_status(cell) for cell in texts.get(found.get(ColumnRole.STATUS, ""), [])]
         found |= _choose_metric(texts, set(found.values()), statuses)
+        _refuse_twins(texts, found.get(ColumnRole.METRIC, ""))
     if ColumnRole.DESCRIPTION not in found:
         found |= _find_words(texts, set(found.values()))
     for role, need in ((ColumnRole.STATUS, "what was kept and what was not"), (ColumnRole.METRIC, "the numbers")):
@@ -174,6 +175,16 @@ def find_columns(table: LogTable, given: Sequence[str], metric: str = "") -> dic
                 f"{role.value}=NAME{_WITHOUT.get(role, '.')}"
             )
     return found
+
+
+def _refuse_twins(texts: Mapping[str, Sequence[str]], metric: str) -> None:
+    """Raises ResultsInvalidError where another column has the metric's name and other numbers."""
+    for number, name in enumerate(texts, start=1):
+        if name == f"{metric} {number}" and list(texts[name]) != list(texts[metric]):
+            raise ResultsInvalidError(
+                f"Two columns are named {metric}. Say which one is the metric, with --column 'metric={metric}' for the "
+                f"first or --column 'metric={name}' for the other."
+            )
 
 
 _WITHOUT = {

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,10 @@ from coordinator.autoresearch.git_repository import (
 )
 from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
+    NEWEST_FIRST,
     ODD,
     ReadingOptions,
+    ResultRow,
     ResultsFile,
     keep_gains,
     parse_results,
@@ -117,7 +120,8 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
         if not results.rows:
             reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
             raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
-        voting = [row for row in results.rows if row.metric or row.is_kept]  # 0 stands for nothing in many logs
+        ordered, order = _follow_history(results.rows, repository)
+        voting = [row for row in ordered if row.metric or row.is_kept]  # 0 stands for nothing in many logs
         if known is None:
             found = find_direction(results.metric, voting, options.direction, results.direction)
         elif options.direction in (None, known.objective.direction):
@@ -126,7 +130,7 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
             raise ResultsInvalidError(
                 "--direction is not that of the project. Leave it out, or import it as --name OTHER."
             )
-        rows = read_odd_as_crashes(results.rows, found.direction)
+        rows = read_odd_as_crashes(ordered, found.direction)
         rows = rows if results.has_status else keep_gains(rows, found.direction)
         plan = make_plan(rows, repository, found.direction)
         texts, left_out = _read_texts(repository, plan)
@@ -146,7 +150,7 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
     except ContractError as error:
         raise ResultsInvalidError(f"No contract can be made of it: {error}") from error
     hardware = describe_hardware(options)
-    account = [f"Hardware class: {hardware.hardware_class}.", *_describe_reading(results, plan, found)]
+    account = [f"Hardware class: {hardware.hardware_class}.", *_describe_reading(results, plan, found), *order]
     account += [] if known else [priors.why]
     if lost := sum(step.parent is not None and step.key not in codes for step in plan.steps):
         account.append(f"Without code: {count_noun(lost, 'experiment')}. The history does not hold their commits.")
@@ -159,6 +163,32 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
         contract, text, results, plan, codes, root_files, hardware, options.repository.resolve().name,
         options.branch, account,
     )  # fmt: skip
+
+
+def _follow_history(rows: Sequence[ResultRow], repository: ForeignRepository) -> tuple[list[ResultRow], list[str]]:
+    """The rows, the oldest first as their commits on the branch tell, and what there is to say of their order.
+
+    Raises ResultsInvalidError where most commits stand before those that they were made upon.
+    """
+    position = {sha: number for number, sha in enumerate(repository.list_branch())}
+    lines: dict[int, int] = {}
+    for row in rows:
+        if row.may_be_hash and (sha := repository.resolve(row.commit)) in position:
+            lines.setdefault(position[sha], row.line)  # where it was measured first
+    order = list(lines)
+    if len(order) > 2 and order == sorted(order, reverse=True):
+        return list(reversed(rows)), [NEWEST_FIRST]
+    swapped = [(one, other) for one, other in combinations(order, 2) if one > other]
+    if not swapped:
+        return list(rows), []
+    first, second = (lines[one] for one in swapped[0])
+    stands = f"line {first} stands before line {second}, upon whose commit its own was made"
+    if 4 * len(swapped) > len(order) * (len(order) - 1):
+        raise ResultsInvalidError(
+            "Its rows do not stand in the order of their commits, as in a list that is sorted by its numbers: "
+            f"{stands}. Sort them by time, the oldest first."
+        )
+    return list(rows), [f"Order: {stands}; rows are read as they stand."]
 
 
 _SLUG = TypeAdapter(Slug)

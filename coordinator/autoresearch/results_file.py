@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -28,13 +28,22 @@ from coordinator.autoresearch.tables import DELIMITERS, LogRow, LogTable, read_l
 from coordinator.findings.axes import name_key, words_of
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
 from shared.contract import Direction
-from shared.protocol import MAX_COUNT, MAX_READING
+from shared.protocol import MAX_COUNT, MAX_READING, now
 from shared.runs import RunOutcome
 
 MAX_FURTHER = 40
 """Number of further metrics of a row that are kept."""
 
 MAX_NAME = 40
+CLOCKS_DIFFER = timedelta(days=1)
+"""By how much a time may be ahead of ours: what has no zone is taken as UTC."""
+
+SUMS = frozenset((
+    "total", "totals", "sum", "mean", "average", "avg", "median", "best", "min", "max", "overall", "summary", "std",
+    "count",
+))  # fmt: skip
+"""Words in the place of a row's commit or number that name no experiment, but several together."""
+
 SIGNS = "+-\N{MINUS SIGN}"
 MAX_WORDS = 1_000  # characters of a description, of which one says that it measures again
 BASELINE, MEASURED = "baseline", "measured"
@@ -159,6 +168,9 @@ class _Reader:
     def __init__(self, table: LogTable, columns: dict[ColumnRole, str], options: ReadingOptions) -> None:
         self._table, self._columns = table, columns
         self._records = [record for record in table.records if columns[ColumnRole.METRIC] in record.cells]
+        own = [name for record in self._records if (name := self._find_name(record)) not in SUMS]
+        self._has_sums = 2 * sum(any(map(str.isdigit, name)) for name in own) > len(own)
+        self._records = [record for record in self._records if not self._is_sum(record)]
         texts = [self._cell(record, ColumnRole.METRIC) for record in self._records]
         self._decimal_comma = has_decimal_commas(texts, is_european=table.form == DELIMITERS[";"])
         self._unit = self._find_unit(columns[ColumnRole.METRIC])
@@ -180,9 +192,31 @@ class _Reader:
         taken = {columns[role] for role in columns if role != ColumnRole.BEFORE}
         named = [name for name in table.columns if name not in taken and self._has_numbers(name)]
         self._further = {name: self._find_unit(name) for name in named[:MAX_FURTHER]}
+        used = {*columns.values(), *named}
+        self._unused = [name for name in table.columns if name not in used and any(self._list_cells(name))]
+        self._latest = now() + CLOCKS_DIFFER
         self._too_many = len(named) - len(self._further)
-        cells = {name: {record.cells.get(name, "") for record in self._records} for name in table.columns}
+        cells = {name: set(self._list_cells(name)) for name in table.columns}
         self._settings = [name for name in table.columns if _SETTING.match(name) and len(cells[name]) > 1]
+
+    def _list_cells(self, column: str) -> list[str]:
+        return [record.cells.get(column, "") for record in self._records]
+
+    def _find_name(self, record: LogRow) -> str:
+        """The commit or the label of a row, else what stands first in it, but for a status or a text."""
+        said = {self._columns.get(role) for role in (ColumnRole.STATUS, ColumnRole.DESCRIPTION, ColumnRole.METRIC)}
+        names = (self._columns.get(ColumnRole.COMMIT), self._columns.get(ColumnRole.LABEL), self._table.columns[0])
+        cells = (record.cells.get(name, "") for name in names if name and name not in said)
+        return next((text.lower() for cell in cells if (text := cell.strip("`* :"))), "")
+
+    def _is_sum(self, record: LogRow) -> bool:
+        """Whether a row names none, where the others have hashes or numbers."""
+        return self._has_sums and self._find_name(record) in SUMS
+
+    def _read_time(self, record: LogRow) -> datetime | None:
+        """The row's time; None where it lies in the future, too."""
+        moment = read_time(self._cell(record, ColumnRole.TIME))
+        return moment if moment is not None and moment < self._latest else None
 
     def _find_most(self, role: ColumnRole) -> str:
         """The most frequent text of a role's column; empty without one."""
@@ -238,6 +272,7 @@ class _Reader:
         named = [f"{name} in {unit}" if unit else name for name, unit in self._further.items()]
         named += [f"and {self._too_many} more, which are left out"] if self._too_many else []
         further = f"; further metrics: {', '.join(named)}" if named else ""
+        further += f"; not read: {', '.join(self._unused)}" if self._unused else ""
         lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
         by_fate: dict[Fate, list[str]] = {}
         for status, count in self._statuses.most_common():
@@ -260,6 +295,8 @@ class _Reader:
         times = [cell for record in self._records if (cell := self._cell(record, ColumnRole.TIME))]
         if odd := sum(read_time(cell) is None for cell in times):
             lines.append(f"Times: {odd} of {len(times)} are in no form that is known, and stay empty.")
+        if late := sum((moment := read_time(cell)) is not None and moment >= self._latest for cell in times):
+            lines.append(f"Times: {late} of {len(times)} lie in the future, and stay empty.")
         if any(read_time(cell) and not ZONED.search(cell) for cell in times):
             lines.append("Times without a zone are taken as UTC.")
         if self._is_minus_one_kept:
@@ -302,6 +339,8 @@ class _Reader:
             raise _RowProblem(f"it belongs to another table, without {metric_column}")
         if (measured := self._cell(record, ColumnRole.METRIC_NAME)) and measured != self._name:
             raise _RowProblem(f"it measures {measured[:40]}, and others {self._name[:40]}")
+        if self._is_sum(record):
+            raise _RowProblem(f"it sums up other rows: {self._find_name(record)}")
         status = self._cell(record, ColumnRole.STATUS).lower() if self._has_status else MEASURED
         if not status:
             raise _RowProblem("it has no status")
@@ -339,7 +378,7 @@ class _Reader:
             parent, self._cell(record, ColumnRole.GROUP), before,
             dict(list(further.items())[:MAX_FURTHER]), int(seed) if seed is not None and 0 <= seed < 2**31 else None,
             int(steps) if steps is not None and 0 < steps <= MAX_COUNT else None,
-            read_time(self._cell(record, ColumnRole.TIME)),
+            self._read_time(record),
             self._cell(record, ColumnRole.AUTHOR),
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ def read_log(content: bytes, is_header: IsHeader) -> LogTable:
     first = next((text.strip() for text in texts.values() if text.strip()), "")
     if not first:
         raise ResultsInvalidError("It is empty.")
-    if first[0] in "{[":
+    if first[0] == "{" or re.match(r"\[\s*(\{|$)", first):
         return _read_json(lines, texts, unread)
     return _read_delimited(lines, texts, unread, is_header)
 
@@ -231,7 +231,11 @@ def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int,
         notes = ["It has no header; its columns are known by what stands in them."]
     else:
         columns = _name_columns(split_cells(texts[start], delimiter))
-        notes = []
+        notes = [
+            f"Two columns are named {first}; that in place {number} is called {name}."
+            for number, name in enumerate(columns, start=1)
+            if (first := name.removesuffix(f" {number}")) != name and first in columns[: number - 1]
+        ]
         for number, text in texts.items():
             if number < start and text.strip():
                 unread[number] = "it stands above the header"
@@ -284,6 +288,7 @@ def split_cells(text: str, delimiter: str) -> list[str]:
     """The cells of a line. A quote that is not closed, or stands amid a cell, is a character as any other."""
     if delimiter == "|" and text.strip().startswith("|"):
         text = _MARKUP.sub(r"\1\2", text.strip().strip("|"))
+        return [cell.replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", text)]
     if '"' in text:
         try:
             return next(csv.reader([text], delimiter=delimiter, strict=True))

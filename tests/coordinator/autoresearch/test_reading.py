@@ -7,6 +7,7 @@ import pytest
 
 from coordinator.autoresearch.reading import ImportOptions, clean_metric, describe_hardware, read_material
 from coordinator.autoresearch.tables import ResultsInvalidError
+from tests.support.sessions import BRANCH, Session
 
 
 @pytest.mark.parametrize(("name", "clean"), [("val_bpb", "val_bpb"), ("Acc @1 (%)", "acc_1"), ("99p", "metric_99p")])
@@ -35,3 +36,23 @@ def test_bad_names_are_refused_with_a_sentence(given: dict[str, str]) -> None:
     with pytest.raises(ResultsInvalidError, match="--") as error:
         read_material(make_options(**given), None, "")
     assert error.value.detail.endswith((".", "characters."))
+
+
+def test_rows_follow_the_history_of_their_commits(tmp_path: Path) -> None:
+    session = Session(tmp_path / "autoresearch", "value")
+    for number in range(4):
+        session.keep(f"{2 - number / 10}", f"DEPTH {number} to {number + 1}")
+    header, *rows = session.results.read_text().splitlines(keepends=True)
+
+    def load(*order: int) -> list[str]:
+        session.results.write_text(header + "".join(rows[number] for number in order))
+        options = make_options(repository=session.folder, branch=BRANCH, results=session.results)
+        material = read_material(options, None, "")
+        assert [step.row.metric for step in material.plan.steps] == [2.0, 1.9, 1.8, 1.7]
+        assert "Direction: Less value is better" in " ".join(material.account), "which only the order tells"
+        return [line for line in material.account if line.startswith("Order: ")]
+
+    assert load(0, 1, 2, 3) == []
+    assert load(3, 2, 1, 0) == ["Order: the newest row stands first, so the rows are read from the last one up."]
+    with pytest.raises(ResultsInvalidError, match="line 2 stands before line 3, upon whose commit its own was made"):
+        load(3, 1, 2, 0)

@@ -605,3 +605,38 @@ def test_times_that_are_not_sure_stay_empty_and_that_is_said() -> None:
     header = "timestamp\tcommit\tloss\tstatus\tdescription\n"
     account = parse_results((header + "2026-03-05 10:00\ta\t1\tkeep\tx\n03/05/2026\tb\t1\tkeep\ty\n").encode()).account
     assert any("1 of 2 are in no form" in line for line in account) and any("taken as UTC" in line for line in account)
+
+
+def test_rows_that_sum_up_others_are_no_experiments() -> None:
+    rows = "a1b2c3d\t0.99\t44\tkeep\tbaseline\nb1b2c3d\t0.98\t44\tkeep\tDEPTH 8 to 10\n"
+    sums = "Total\t2\t88\tkeep\ttwo\n**Best**\t0.98\t44\tkeep\tthe best\n"
+    found = parse_results((HEADER + rows + sums).encode())
+    assert [row.line for row in found.rows] == [2, 3] and "Statuses: kept: keep (2)." in found.account
+    assert found.unreadable == {4: "it sums up other rows: total", 5: "it sums up other rows: best"}
+    named = "best\t0.99\t44\tkeep\tone\ntotal\t0.98\t44\tdiscard\ttwo\n"
+    assert len(read(named)) == 2, "where no row has a hash or a number, these are names as others"
+
+
+def test_of_two_columns_with_the_metrics_name_a_person_says_which() -> None:
+    rows = "a1b2c3d\t1.01\t0.99\tkeep\tbaseline\n"
+    header = "commit\tval_bpb\tval_bpb\tstatus\tdescription\n"
+    with pytest.raises(ResultsInvalidError, match="'metric=val_bpb' for the first or --column 'metric=val_bpb 3'"):
+        parse_results((header + rows).encode())
+    assert [read(rows, header, f"metric={name}")[0].metric for name in ("val_bpb", "val_bpb 3")] == [1.01, 0.99]
+    same = parse_results((header + rows.replace("1.01", "0.99")).encode())
+    assert "Two columns are named val_bpb; that in place 3 is called val_bpb 3." in same.account
+
+
+def test_what_is_not_read_is_said() -> None:
+    header = "date,commit,val_bpb,status,description\n"
+    found = parse_results((header + "03/04/2026 10:11,a1b2c3d,0.99,keep,baseline\n").encode())
+    assert any(line.endswith("; not read: date.") for line in found.account), found.account
+    late = parse_results((header + "2126-01-01T00:00:00Z,a1b2c3d,0.99,keep,baseline\n").encode())
+    assert late.rows[0].at is None and "Times: 1 of 1 lie in the future, and stay empty." in late.account
+    log = parse_results(f"[INFO] 10:00 starting\n{HEADER}a1b2c3d\t0.99\t44\tkeep\tbaseline\n".encode())
+    assert len(log.rows) == 1 and log.unreadable == {1: "it stands above the header"}
+
+
+def test_a_bar_in_a_cell_of_a_markdown_table_is_text() -> None:
+    table = "| commit | val_bpb | status | description |\n|---|---|---|---|\n| a1b2c3d | 0.99 | keep | `a \\| b` |\n"
+    assert read(table, "")[0].description == "`a | b`"
