@@ -173,7 +173,8 @@ class SnapshotRequest(Message):
 
 
 class SnapshotView(Message):
-    """The contents of a snapshot. `as_of` is the time of the newest entry of its log."""
+    """The contents of a snapshot. `as_of` is the time of the newest entry of its log. `self_scored`: nothing checks the
+    stated metric."""
 
     name: Slug
     project: Slug
@@ -190,3 +191,4 @@ class SnapshotView(Message):
     log_root: Text
     epochs: list[FrozenEpoch]
     version: Text
+    self_scored: StrictBool = False

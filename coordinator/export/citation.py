@@ -46,14 +46,22 @@ The snapshot `{name}` of the project `{project}` of a research swarm, as of {dat
 | `snapshot.json` | epochs in which the evidence was frozen, and counts |
 | `{sums}`, `{sums}.note` | checksums of all files, and their signature by the log's key |
 
-A metric's effect is metric(child) - metric(parent), with the offsets of workers removed. Results of different
-hardware classes do not compare.
+{caution}A metric's effect is metric(child) - metric(parent), or - metric(nearest ancestor that was measured), with the
+offsets of workers removed. Results of different hardware classes do not compare.
 
 **Verify it** with `pip install research-swarm` and `swarm verify .`, or the files alone with
 `sha256sum --check {sums}`.
 
 **Cite it** by `citation.bib` or `CITATION.cff`. The data are under {licence}: <{licence_url}>.
 """
+
+
+SELF_SCORED = "Self-scored: the edited files report the metric themselves, and no check covers it."
+
+
+def _describe(view: SnapshotView) -> str:
+    """The question, and that nothing checks the metric where that is so."""
+    return " ".join([view.question or view.title, *([SELF_SCORED] if view.self_scored else [])])
 
 
 def list_people(session: Session, title: str) -> list[str]:
@@ -85,7 +93,7 @@ def write_cff(view: SnapshotView, url: str) -> str:
         "license": view.licence.value,
         "authors": [_split_name(name) for name in view.people],
         "keywords": KEYWORDS,
-        "abstract": view.question or view.title,
+        "abstract": _describe(view),
     }
     return _write_yaml(fields | ({"url": url} if url else {}))
 
@@ -108,7 +116,7 @@ def write_bibtex(view: SnapshotView, url: str) -> str:
         "version": escape(view.name),
         **({"howpublished": rf"\url{{{url}}}"} if url else {}),
         "note": f"Snapshot {escape(view.name)} of {view.as_of:%Y-%m-%d}; log {escape(view.origin)}, "
-        f"{view.log_size} entries, root {view.log_root}",
+        f"{view.log_size} entries, root {view.log_root}{'; self-scored' if view.self_scored else ''}",
     }
     return write_entry(f"swarm-{view.project}-{view.name}", fields)
 
@@ -118,7 +126,7 @@ def write_zenodo(view: SnapshotView) -> str:
     fields = {
         "title": f"{view.title}: {view.name}",
         "upload_type": "dataset",
-        "description": f"<p>{html.escape(view.question or view.title, quote=False)}</p>",
+        "description": f"<p>{html.escape(_describe(view), quote=False)}</p>",
         "creators": [{"name": _family_first(name)} for name in view.people],
         "publication_date": f"{view.as_of:%Y-%m-%d}",
         "version": view.name,
@@ -150,6 +158,7 @@ def write_card(view: SnapshotView) -> str:
         title=view.title, question=view.question, name=view.name, project=view.project,
         date=f"{view.as_of:%Y-%m-%d %H:%M}",
         experiments=view.experiments, runs=view.runs, findings=view.findings, history=HISTORY_FILE,
+        caution=f"**{SELF_SCORED}**\n\n" if view.self_scored else "",
         checkpoint=CHECKPOINT_FILE, contract=CONTRACT_FILE, sums=SUMS_FILE, licence=view.licence.value,
         licence_url=address,
     )  # fmt: skip

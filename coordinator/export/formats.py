@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.export import queries
 from coordinator.findings.papers import view_words
+from coordinator.projects import service as projects
 from shared.export import ExportFormat
 from shared.protocol import Message
 
@@ -124,6 +125,8 @@ def cite(session: Session, finding_id: int, base_url: str, when: str) -> str:
     assert found is not None
     moment, project = found["done_at"], found["project"]
     people = [found["agent"]] if found["is_imported"] else [found["volunteer"], found["agent"]]
+    objective = projects.contract_of(projects.get_project(session, project)).objective
+    caution = "self-scored; " if objective.is_self_scored else ""
     date = {"year": f"{moment:%Y}", "month": f"{moment:%b}".lower()} if moment else {}
     fields = {
         "title": f"{{{escape(claim)}}}",
@@ -131,7 +134,7 @@ def cite(session: Session, finding_id: int, base_url: str, when: str) -> str:
         **date,
         "howpublished": rf"\url{{{base_url}/findings/{finding_id}}}",
         "note": f"Finding {finding_id} of the research swarm's project {escape(project)}, "
-        f"experiment {found['experiment_id']}, commit {found['commit_sha']}; {escape(when)}",
+        f"experiment {found['experiment_id']}, commit {found['commit_sha']}; {caution}{escape(when)}",
     }
     return write_entry(f"swarm-{project}-{finding_id}", fields)
 

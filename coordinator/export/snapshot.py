@@ -136,7 +136,7 @@ def _describe(session: Session, project: Project, name: str) -> SnapshotView:
         people=citation.list_people(session, settings_of(project).title), experiments=count[Experiment],
         runs=count[Run], findings=count[Finding], origin=checkpoint.origin, log_size=checkpoint.size,
         log_root=checkpoint.root.hex(), epochs=[view_of(FrozenEpoch, epoch) for epoch in epochs],
-        version=version("research-swarm"),
+        version=version("research-swarm"), self_scored=projects.contract_of(project).objective.is_self_scored,
     )  # fmt: skip
 
 

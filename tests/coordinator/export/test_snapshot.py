@@ -205,6 +205,10 @@ def test_it_describes_itself_as_archives_ask(snapshot: Path, tmp_path: Path) -> 
     for config in head["configs"]:
         assert parquet.read_table(snapshot / config["data_files"]).num_rows >= 0
     assert view.experiments == 10 and view.epochs
+    scored = view.model_copy(update={"self_scored": True})
+    for write in (citation.write_zenodo, citation.write_card, lambda of: citation.write_cff(of, "")):
+        assert citation.SELF_SCORED in write(scored) and citation.SELF_SCORED not in write(view)
+    assert "; self-scored}" in citation.write_bibtex(scored, "")
 
 
 @ON_ONE_ENGINE
