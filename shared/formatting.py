@@ -52,12 +52,22 @@ def format_run(metric: float | None) -> str:
     return "–" if metric is None else f"{metric:#.6g}".rstrip(".").replace("-", MINUS)
 
 
+def format_decimals(metric: float) -> str:
+    """`0.997900`: a metric for programs, to six digits after the point, or six significant ones where it is small."""
+    return f"{metric:.6f}" if abs(metric) >= 0.1 or metric == 0 else f"{metric:#.6g}"
+
+
 def format_effect(mean: float | None, sd: float | None, unknown: str = "–") -> str:
     """`−0.0312 ± 0.0061`: as `format_measure`, always with a sign; `unknown` where one of them is."""
     if mean is None or sd is None:
         return unknown
     places = decimals_for(sd)
     return f"{mean:+.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
+
+
+def format_change(change: float | None, unknown: str = "–") -> str:
+    """`−0.012`: a change without an uncertainty, as somebody predicted it, to four significant digits."""
+    return unknown if change is None else f"{change:+.4g}".replace("-", MINUS)
 
 
 def format_ratio(ratio: float | None, low: float | None, high: float | None) -> str:

@@ -23,6 +23,7 @@ from coordinator.projects import service as projects
 from shared.claims import WORDS, write_out
 from shared.experiments import Posterior, Verdict
 from shared.export import ROWS, ExportFormat, ExportTable
+from shared.formatting import format_decimals
 from shared.history import WORDS as ENTERED
 from shared.history import write_canonical
 from shared.protocol import Message
@@ -156,7 +157,7 @@ def _format_result(row: LabelledRow, columns: Sequence[str], metric: str) -> str
     is_kept = row.description is None or row.verdict == Verdict.IMPROVED
     values = {
         "commit": row.sha[:SHORT_SHA],
-        metric: f"{row.metric if is_ok else 0.0:.6f}",
+        metric: format_decimals(row.metric if is_ok else 0.0),
         "memory_gb": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib / 1024:.1f}",
         "status": ("keep" if is_kept else "discard") if is_ok else "crash",
         "description": " ".join((row.description or "baseline").split()),

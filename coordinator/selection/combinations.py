@@ -22,7 +22,7 @@ from coordinator.selection.additive_model import AdditiveModel, Prior, Row
 from coordinator.selection.parents import Candidate
 from coordinator.selection.step_queries import MeasuredExperiment, split_axes
 from shared.experiments import MAX_SETTINGS, MAX_STEPS, Assignment, JobKind, Setting, Step
-from shared.formatting import count_noun
+from shared.formatting import count_noun, format_change
 
 CHANGES = 3
 """Constants that a job changes besides what the model chooses, to values that nobody tried."""
@@ -212,7 +212,8 @@ def explain_combination(known: Known, asked: Assignment) -> str:
     draws = f"draws {shown} as gains over the best commit" if parts else "expects most of this commit"
     return (
         f"A linear model of {count_noun(known.model.runs, 'run')} {draws}; the sum of their effects is expected to be "
-        f"{asked.predicted_effect:+.3g}. The job also moves {new}, to learn of them. Only its measurement counts."
+        f"{format_change(asked.predicted_effect)}. The job also moves {new}, to learn of them. Only its measurement "
+        "counts."
     )
 
 

@@ -23,7 +23,7 @@ from coordinator.http.prefix import root
 from coordinator.web.navigation import list_places, list_tabs
 from coordinator.web.sessions import current_request, find_visitor, make_form_token, sign_in_address, take_message
 from shared.findings import Snippet
-from shared.formatting import count_noun, format_effect, format_measure, format_ratio, format_run
+from shared.formatting import count_noun, format_change, format_effect, format_measure, format_ratio, format_run
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 KEEP_FOREVER = "public, max-age=31536000, immutable"
@@ -167,7 +167,7 @@ _environment.filters |= {
 }  # fmt: skip
 _environment.globals |= {
     "root": root, "static_url": static_url, "measure": format_measure, "one_run": format_run, "effect": format_effect,
-    "ratio": format_ratio,
+    "ratio": format_ratio, "change": format_change,
     "count_noun": count_noun, "list_tabs": list_tabs, "sign_in_address": sign_in_address,
     "make_form_token": make_form_token,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.formatting import format_effect, format_measure, format_run, list_ticks
+from shared.formatting import format_change, format_decimals, format_effect, format_measure, format_run, list_ticks
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,26 @@ def test_a_run_shows_six_significant_digits(metric: float | None, text: str) -> 
 
 def test_nothing_that_people_read_shows_a_metric_with_digits_of_its_own() -> None:
     root = Path(__file__).parents[2]
-    folders = ("swarm", "worker/ui", "worker/agents", "coordinator/admin", "coordinator/web")
+    folders = ("swarm", "worker", "coordinator")
     files = [file for folder in folders for file in (root / folder).rglob("*")]
-    own = re.compile(r"""metric(_mean)?(:[.#]\d|\.to(Fixed|Precision))|%\.\d[fg]['"]\s*\|\s*format\([\w.]*metric""")
+    own = re.compile(
+        r"""(metric(_mean)?|predicted\w*)(:\+?[.#]\d|\.to(Fixed|Precision))|"""
+        r"""%\+?\.\d[fg]['"]\s*\|\s*format\([\w.]*(metric|predicted)"""
+    )
     texts = {file: file.read_text() for file in files if file.suffix in (".py", ".html", ".js")}
     found = [str(file.relative_to(root)) for file, text in texts.items() for _ in own.finditer(text)]
     assert found == ["coordinator/web/static/plotting.js"], "where one run's metric is written for plots"
 
 
+@pytest.mark.parametrize(
+    ("metric", "text"), [(0.9979, "0.997900"), (12345.678, "12345.678000"), (0.0, "0.000000"), (3.2e-8, "3.20000e-08")]
+)
+def test_programs_read_a_small_metric_with_its_digits(metric: float, text: str) -> None:
+    assert format_decimals(metric) == text
+
+
 def test_an_effect_always_has_a_sign() -> None:
+    assert format_change(-0.07) == "−0.07" and format_change(None) == "–"
     assert format_effect(-0.03121, 0.0061) == "−0.0312 ± 0.0061"
     assert format_effect(0.0029, 0.0061) == "+0.0029 ± 0.0061"
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 from shared.contract import Contract
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
+from shared.formatting import format_change
 from shared.protocol import Message
 from shared.runs import RunReport
 from worker.agents.base import (
@@ -158,7 +159,7 @@ class CommandAgent(Agent):
             answer=self._answer,
             title=proposal.title,
             hypothesis=proposal.hypothesis,
-            predicted="none" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
+            predicted=format_change(proposal.predicted_effect, unknown="none"),
             measured=fence("the measurement", describe_measurement(task, report)),
             change=f"Changed files: {', '.join(draft.files)}",
             notes=task.notes,

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
+from shared.formatting import format_change
 from shared.runs import RunReport
 from worker.agents import replies
 from worker.agents.base import (
@@ -155,7 +156,7 @@ class OpenAIAgent(Agent):
             "paper",
             title=proposal.title,
             hypothesis=proposal.hypothesis,
-            predicted="none" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
+            predicted=format_change(proposal.predicted_effect, unknown="none"),
             measured=fence("the measurement", describe_measurement(task, report)),
             change=_show_files(draft.files),
         )

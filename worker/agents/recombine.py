@@ -11,7 +11,7 @@ from dataclasses import replace
 from shared.claims import REPLICATION
 from shared.experiments import MAX_SETTINGS, AxisDirection, JobKind, Proposal, Setting, StepFate, StepReport
 from shared.findings import FindingDraft
-from shared.formatting import count_noun
+from shared.formatting import count_noun, format_change
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, AssignmentImpossible, Draft, Task, shorten, state_claim
 from worker.agents.edits import EditError, check_files
@@ -101,6 +101,7 @@ def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, boo
         for step in task.steps
     ]
     metric = task.contract.objective.metric
+    predicted = task.assignment.predicted_effect if len(done) == len(task.steps) else None  # it is that of all of them
     if task.kind is JobKind.ADOPT:
         title, axis = f"Adopt {numbers}", "steps of other lines"
         reason = f"Each step looked like a gain where it was measured and is missing here: {'; '.join(described)}."
@@ -111,7 +112,7 @@ def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, boo
         refuted = f"{metric} is worse than the parent's: the step contributes."
     return Proposal(
         title=shorten(title, 200), hypothesis=shorten(reason, 4000), axis=axis, direction=AxisDirection.CHANGE,
-        value=shorten(numbers, 200), predicted_effect=task.assignment.predicted_effect, refuted_by=refuted,
+        value=shorten(numbers, 200), predicted_effect=predicted, refuted_by=refuted,
         settings=settings, steps=[StepReport(experiment_id=number, fate=fate) for number, fate in fates.items()],
     )  # fmt: skip
 
@@ -155,12 +156,12 @@ class CombineAgent(Agent):
         """See `Agent`: names the parts, and what was expected of them."""
         if report.outcome is not RunOutcome.OK:
             return super().write_finding(task, draft, report)
-        predicted = task.assignment.predicted_effect
+        predicted = draft.proposal.predicted_effect
         expected = (
-            "Nothing was expected of the parts yet; regression over several such runs tells them apart."
+            "Nothing was expected of these parts together; regression over several such runs tells them apart."
             if predicted is None
-            else f"By a linear model the parts that are known add up to {predicted:+.4g}. The rest of the effect "
-            "is that of new values, interaction and noise."
+            else f"By a linear model the parts that are known add up to {format_change(predicted)}. The rest of the "
+            "effect is that of new values, interaction and noise."
         )
         return FindingDraft(
             claim=state_claim(task, draft),
@@ -195,14 +196,15 @@ def _describe_combination(
         reason += f" {', '.join(own)} {'was' if len(own) == 1 else 'were'} moved besides, to learn of other values."
     if left:
         reason += f" Left out: {', '.join(left)}."
-    metric = task.contract.objective.metric
+    metric, asked = task.contract.objective.metric, task.assignment
+    is_whole = not left and all(settings.get(name) == value for name, value in asked.settings.items())
     return Proposal(
         title=shorten(f"Combine {count_noun(len(done) + len(moves), 'change')}: {', '.join(done + moves)}", 200),
         hypothesis=shorten(reason.strip(), 4000),
         axis=AXIS,
         direction=AxisDirection.CHANGE,
         value=shorten(", ".join(done + moves), 200),
-        predicted_effect=task.assignment.predicted_effect,
+        predicted_effect=asked.predicted_effect if is_whole else None,  # it is that of all of them
         refuted_by=f"{metric} is no better than the parent's: the effects do not add up, or the new values cost more.",
         settings=dict(list(settings.items())[:MAX_SETTINGS]),
         steps=fates,

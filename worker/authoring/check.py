@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import partial
 
 from shared.contract import Contract
+from shared.formatting import format_run
 from shared.runs import Hardware, RunOutcome, RunReport
 from worker.agents.search_space import ConstantsError, read_spaces
 from worker.authoring.local_run import TreeRunner, WorkTree
@@ -57,7 +58,7 @@ class Noise:
         ]
         for name, spread in (("same seed", self.same_seed), ("varied seeds", self.varied_seeds)):
             runs, *numbers = spread.to_json().values()
-            lines.append(f"{name:14}{runs:5}" + "".join(f"{number:12.6f}" for number in numbers))
+            lines.append(f"{name:14}{runs:5}" + "".join(f"{format_run(number):>12}" for number in numbers))
         stated, found = contract.evidence.noise_sd, self.varied_seeds.sd
         return "\n".join([*lines, f"The contract states noise_sd = {stated:g}; these runs suggest {found:.2g}."])
 
@@ -78,7 +79,8 @@ def measure_seeds(runner: TreeRunner, tree: WorkTree, seeds: Sequence[int], view
         view.emit("run", **report.model_dump(mode="json", include={"seed", "outcome", "metric", "reason"}))
         if report.outcome is not RunOutcome.OK or report.metric is None:
             raise WorkerCommandError(f"a run ended as {report.outcome.value}: {report.reason}")
-        view.show(f"run {number} of {len(seeds)}, seed {seed}: {tree.contract.objective.metric} {report.metric:.6f}")
+        metric = f"{tree.contract.objective.metric} {format_run(report.metric)}"
+        view.show(f"run {number} of {len(seeds)}, seed {seed}: {metric}")
         metrics.append(report.metric)
     return tuple(metrics)
 
@@ -158,13 +160,13 @@ def judge_run(report: RunReport, contract: Contract) -> Iterator[Remark]:
         yield _error(f"the untouched seed ended as {report.outcome.value}: {report.reason}{where}")
         return
     objective, seconds = contract.objective, report.seconds
-    yield _fine(f"it runs: {objective.metric} {report.metric:.6f} after {seconds.total:.1f} s")
+    yield _fine(f"it runs: {objective.metric} {format_run(report.metric)} after {seconds.total:.1f} s")
     if report.holdout_metric is not None:
-        yield _fine(f"on sealed data {objective.metric} is {report.holdout_metric:.6f}")
+        yield _fine(f"on sealed data {objective.metric} is {format_run(report.holdout_metric)}")
     if objective.sign * report.metric <= objective.sign * objective.plausible_floor:
         yield _error(
             f"objective.plausible_floor = {objective.plausible_floor:g} is worse than the untouched seed "
-            f"({report.metric:.6f}): every result would be held for a maintainer"
+            f"({format_run(report.metric)}): every result would be held for a maintainer"
         )
     outside = seconds.total - contract.budget.training_seconds
     if outside > contract.budget.training_seconds:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shared.contract import Contract
+from shared.formatting import format_decimals
 from shared.runs import MAX_CURVE_POINTS, CurvePoint, RunReport
 
 
@@ -20,7 +21,7 @@ def write_report(report: RunReport, contract: Contract, folder: Path) -> None:
 
 def summarize(report: RunReport, contract: Contract) -> str:
     """The summary, one `key: value` a line; the metric stands first, under its own name."""
-    metric = "none" if report.metric is None else f"{report.metric:.6f}"
+    metric = "none" if report.metric is None else format_decimals(report.metric)
     rows = [
         (contract.objective.metric, metric), ("outcome", report.outcome.value), ("reason", report.reason),
         ("frame", report.frame), ("starting_seconds", f"{report.seconds.starting:.1f}"),

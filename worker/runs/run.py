@@ -16,6 +16,7 @@ from uuid import uuid4
 from shared.contract import BudgetClock
 from shared.faults import find_fault
 from shared.findings import FailureClass
+from shared.formatting import format_run
 from shared.leases import Phase
 from shared.protocol import MAX_READING, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
@@ -317,7 +318,8 @@ class ActiveRun:
         if isinstance(message, ScoreRejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         if abs(message.metric) > MAX_READING:
-            raise RunFailed(RunOutcome.INVALID, f"the metric is {message.metric:.3g}, out of the range of metrics")
+            metric = format_run(message.metric)
+            raise RunFailed(RunOutcome.INVALID, f"the metric is {metric}, out of the range of metrics")
         return message
 
     def _answer(self, message: Ask | Renew) -> tuple[Answered | Renewed, list[int]]:

@@ -38,10 +38,14 @@ def test_steps_settings_and_new_values_are_changed_together() -> None:
     assert len(moved) == 2 and moved.keys() <= {"DEPTH", "BETA", "WEIGHT_DECAY"}
     draft = CombineAgent().propose(task)
     assert [step.fate for step in draft.proposal.steps] == [StepFate.DONE, StepFate.CONFLICT]
-    assert draft.proposal.predicted_effect == -0.02 and draft.proposal.settings["HEADS"] == 8
+    assert draft.proposal.predicted_effect is None and draft.proposal.settings["HEADS"] == 8
     assert "HEADS 4 -> 8" in draft.proposal.title and "#2 (conflict)" in draft.proposal.hypothesis
     finding = CombineAgent().write_finding(task, draft, make_run(sha_of("x"), 3.2))
-    assert "add up to -0.02" in finding.mechanism and finding.claim.endswith("{result}")
+    assert "add up to" not in finding.mechanism and finding.claim.endswith("{result}")
+    whole = make_combination(steps[0], new_values=2, HEADS=8)
+    draft = CombineAgent().propose(whole)
+    finding = CombineAgent().write_finding(whole, draft, make_run(sha_of("x"), 3.2))
+    assert draft.proposal.predicted_effect == -0.02 and "add up to \N{MINUS SIGN}0.02" in finding.mechanism
 
 
 def test_values_that_do_not_fit_this_code_are_left_out() -> None:

@@ -51,7 +51,9 @@ def test_steps_of_several_lines_are_adopted_and_what_conflicts_is_left_out() -> 
     assert text == change(TRAIN, HEADS, DEEPER, BIAS)
     assert became == {7: StepFate.DONE, 8: StepFate.CONFLICT, 9: StepFate.DONE, 10: StepFate.IDLE}
     draft = RecombineAgent().propose(task)
-    assert draft.proposal.title == "Adopt #7, #9" and draft.proposal.predicted_effect == -0.03
+    assert draft.proposal.title == "Adopt #7, #9" and draft.proposal.predicted_effect is None
+    whole = RecombineAgent().propose(assemble(JobKind.ADOPT, parent, steps[0], steps[2]))
+    assert whole.proposal.predicted_effect == -0.03, "the sum is that of all steps"
     assert "#8 (idea 8): conflicts with the code here" in draft.proposal.hypothesis
     assert draft.proposal.settings["DEPTH"] == 6 and draft.proposal.settings["USE_BIAS"] is True
     finding = RecombineAgent().write_finding(task, draft, make_run(sha_of("x"), 3.2))
