@@ -227,7 +227,7 @@ class ProposalReply(Message):
 
 
 class Posterior(Message):
-    """A commit's metric, and its effect against the parent, given all runs.
+    """A commit's metric, and its effect against the parent, or the nearest ancestor measured in the class, by all runs.
 
     The milestone is the difference to the nearest verified ancestor, else to the root. `checkers` counts the volunteers
     besides the author who measured the commit. While its runs are in dispute it is not verified. Of a verified one,

@@ -204,8 +204,8 @@ class Paper(Message):
     `confirmed_citations` counts citing experiments that are improvements and were measured by others, too. `pace` is
     the first run's tokens a second over its parent's. `confounded` names the constants that changed together, or one
     and `code`; none where only one thing did. The effect does not tell which of them it is due to. A combination's
-    `parts` are expected to add up to `predicted_sum`, child minus parent; `interaction` is the effect minus that, new
-    values' effects included.
+    `parts` are expected to add up to `predicted_sum`, child minus parent, unless some of what was asked for was left
+    out; `interaction` is the effect minus that, new values' effects included, with the effect's sd.
     """
 
     summary: FindingSummary

@@ -117,6 +117,11 @@ class EvidenceCase(NamedTuple):
     runs: Sequence[Measurement]
     derived: DerivedPosterior | None
 
+    @property
+    def above(self) -> str:
+        """What its effect is counted from, in words."""
+        return "its parent" if self.ancestor and self.ancestor.is_parent else "its nearest measured ancestor"
+
     def _chance_of(self, difference: Normal | None) -> float | None:
         objective = self.contract.objective
         if difference is None:
@@ -175,9 +180,8 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
     if case.before is None:
         yield "No ancestor of it was measured on this hardware, so there is nothing to compare it with."
     else:
-        above = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
         expected = format_measure(case.before.mean, case.before.sd)
-        yield f"Before its own runs {expected} was expected: {above}, with {_describe_prior(case.prior)} added."
+        yield f"Before its own runs {expected} was expected: {case.above}, with {_describe_prior(case.prior)} added."
     if case.derived is None:
         yield "No run of it counts."
         return
@@ -228,7 +232,7 @@ def _explain_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[
     reason = reasons.get(derived.verdict, f"it is a gain with probability {_percent(chance)}, which leaves it open")
     effect = format_effect(derived.effect.mean, derived.effect.sd)
     verdict = str(derived.verdict).replace("_", " ")
-    yield f"Together that makes {together}, {effect} against its parent: {verdict}, since {reason}."
+    yield f"Together that makes {together}, {effect} against {case.above}: {verdict}, since {reason}."
 
 
 def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:

@@ -25,13 +25,14 @@ from coordinator.models import (
 )
 from coordinator.models.base import is_of_commit
 from coordinator.models.findings import IS_SHOWN
-from shared.experiments import Assignment, Dispute, JobKind, Verdict
+from shared.experiments import Assignment, Dispute, JobKind, StepFate, Verdict
 from shared.findings import ClassEvidence
 from shared.moderation import AuditAction, SubjectKind
 from shared.runs import RunOutcome
 from shared.topics import GainFates
 
 MAX_RIVALS = 20
+_IS_DONE = AssembledStep.fate == StepFate.DONE
 
 
 def list_classes(session: Conn, sha: str) -> list[ClassEvidence]:
@@ -73,6 +74,12 @@ def find_assignment(session: Conn, lease_id: UUID) -> Assignment:
     return Assignment.model_validate(session.scalar(select(Lease.assignment).where(Lease.id == lease_id)) or {})
 
 
+def list_done_steps(session: Conn, experiment_id: int) -> set[int]:
+    """The experiments whose steps this one was put together from."""
+    query = select(AssembledStep.step_id).where(AssembledStep.experiment_id == experiment_id, _IS_DONE)
+    return set(session.scalars(query))
+
+
 RivalRow = tuple[Experiment, CommitPosterior]
 
 
@@ -81,7 +88,7 @@ def list_ablations(session: Session, experiment_id: int, hardware_class: str) ->
     query = (
         _measured(hardware_class)
         .join(AssembledStep, AssembledStep.experiment_id == Experiment.id)
-        .where(AssembledStep.step_id == experiment_id, Experiment.kind == JobKind.ABLATE)
+        .where(AssembledStep.step_id == experiment_id, Experiment.kind == JobKind.ABLATE, _IS_DONE)
     )
     return [(experiment, posterior) for experiment, posterior in session.execute(query)]
 

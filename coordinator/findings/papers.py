@@ -171,16 +171,20 @@ def _list_confounded(session: Session, experiment: Experiment) -> list[str]:
 
 
 def _view_combination(session: Session, experiment: Experiment, posterior: Posterior | None) -> dict[str, Any]:
-    """The parts of a combination, their predicted sum, and what the effect differs from it."""
+    """The parts that a combination was put together from; their predicted sum, and what the effect differs from it,
+    where all parts that were asked for are there."""
     is_one = experiment.kind in (JobKind.COMBINE, JobKind.ADOPT)
     asked = paper_queries.find_assignment(session, experiment.lease_id) if is_one else Assignment()
-    steps = [f"#{step.experiment_id} {step.title}" for step in asked.steps]
+    done = paper_queries.list_done_steps(session, experiment.id)
+    parts = [f"#{step.experiment_id} {step.title}" for step in asked.steps if step.experiment_id in done]
+    parts += [f"{name} = {value!r}" for name, value in asked.settings.items() if experiment.settings.get(name) == value]
+    predicted = asked.predicted_effect if len(parts) == len(asked.steps) + len(asked.settings) else None
     interaction = None
-    if asked.predicted_effect is not None and posterior is not None and posterior.effect_mean is not None:
-        interaction = posterior.effect_mean - asked.predicted_effect
+    if predicted is not None and posterior is not None and posterior.effect_mean is not None:
+        interaction = posterior.effect_mean - predicted
     return {
-        "parts": [*steps, *(f"{name} = {value!r}" for name, value in asked.settings.items())],
-        "predicted_sum": asked.predicted_effect,
+        "parts": parts,
+        "predicted_sum": predicted,
         "interaction_mean": interaction,
         "interaction_sd": None if interaction is None or posterior is None else posterior.effect_sd,
     }

@@ -201,23 +201,25 @@ def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | Non
     Effects are those that all pages give. Their sum is not the last commit's metric, as a step's runs tell of earlier
     ones, too: the last bar leads from the one to the other. A rejected commit is what no effect is counted from.
     """
-    found: list[tuple[LineageStep, float, float, float]] = []
+    found: list[tuple[LineageStep, float, float, float, str]] = []
     before: float | None = None
     whole: tuple[float, float] | None = None
     for step in steps:
         posterior = step.posterior
         if posterior is None or posterior.standing == Standing.REJECTED:
             continue
+        metric = format_measure(posterior.metric_mean, posterior.metric_sd)
+        text = format_effect(posterior.effect_mean, posterior.effect_sd, unknown=metric)
         effect, sd = posterior.effect_mean or 0.0, posterior.effect_sd or 0.0
-        start = before if before is not None and step.experiment_id else posterior.metric_mean - effect
-        before = start + effect if step.experiment_id else posterior.metric_mean
-        found.append((step, start, before, sd))
+        start = before if before is not None else posterior.metric_mean - effect
+        before = start + effect
+        found.append((step, start, before, sd, text))
         whole = posterior.metric_mean, posterior.metric_sd
     if whole is None or before is None:
         return None
-    spans = [(start, end, sd) for _, start, end, sd in found] + [(before, *whole)]
+    spans = [(start, end, sd) for _, start, end, sd, _ in found] + [(before, *whole)]
     scale = Scale.around([value for start, end, sd in spans for value in (start, end - SPREAD * sd, end + SPREAD * sd)])
-    rows = [_draw_step(step, scale, start, end, sd, sign) for step, start, end, sd in found]
+    rows = [_draw_step(scale, sign, *one) for one in found]
     if len(found) > 1:
         left, right = sorted((scale.place(before), scale.place(whole[0])))
         bar = scale.draw("as all runs tell it", format_measure(*whole), "before", *whole)
@@ -227,9 +229,10 @@ def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | Non
     return Waterfall(rows, _list_ticks(scale))
 
 
-def _draw_step(step: LineageStep, scale: Scale, start: float, end: float, sd: float, sign: float) -> FloatingBar:
+def _draw_step(
+    scale: Scale, sign: float, step: LineageStep, start: float, end: float, sd: float, value: str
+) -> FloatingBar:
     role = "before" if start == end else "improved" if sign * (end - start) < 0 else "worse"
-    value = format_effect(end - start, sd) if step.experiment_id else f"{end:.4f}"
     left, right = sorted((scale.place(start), scale.place(end)))
     return FloatingBar(
         step.title, value, role, left, round(right - left, 2), scale.place(end), scale.place(end - SPREAD * sd),

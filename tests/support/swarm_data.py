@@ -34,7 +34,7 @@ from coordinator.workers import service as workers
 from coordinator.workers.lookup import WorkerRow
 from shared.commits import CommitWords
 from shared.events import EventKind
-from shared.experiments import JobKind, Proposal
+from shared.experiments import Assignment, JobKind, Proposal, StepFate
 from shared.findings import FindingDraft
 from shared.leases import LeaseState, Phase
 from shared.protocol import now, use_clock
@@ -135,19 +135,24 @@ class History:
         proposal: Proposal,
         finding: FindingDraft | None = None,
         edit: Callable[[str], str] = lambda text: f"{text}# {uuid4()}\n",
+        kind: JobKind = JobKind.IMPROVE,
+        assignment: Assignment | None = None,
         **changes: Any,
     ) -> Experiment:
         """An experiment with its commit, finding and first run. No metric: it crashed. `edit` changes the file."""
-        lease = self.add_lease(worker, parent_sha, state=LeaseState.DONE)
+        asked = assignment and assignment.model_dump(mode="json")
+        lease = self.add_lease(worker, parent_sha, kind, state=LeaseState.DONE, assignment=asked)
         parent = get_commit(self.session, parent_sha)
         path = self.contract.files.editable[0]
         text = lineage.read_files(self.session, self.project.id, parent_sha)[path]
         words = CommitWords(AUTHOR, 1_790_000_000, proposal.title)
         built = lineage.build_child(self.session, parent, {path: edit(text)}, words)
-        lineage.store_commit(self.session, self.project.id, built)
+        done = [step for step in proposal.steps if step.fate is StepFate.DONE]
+        steps = max(1, len(done)) if kind in (JobKind.ADOPT, JobKind.COMBINE) else 1
+        lineage.store_commit(self.session, self.project.id, built, steps=steps)
         experiment_id = experiments.store_experiment(
             self.session, self.project.id, built.sha, parent_sha, lease.id, worker.id, lease.branch_id,
-            JobKind.IMPROVE, lease.why, proposal, now(),
+            kind, lease.why, proposal, now(),
         )  # fmt: skip
         self.session.get_one(Branch, lease.branch_id).experiments += 1
         draft = finding or FindingDraft(claim="One run; see the numbers.", agent="search")

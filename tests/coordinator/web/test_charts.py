@@ -89,4 +89,6 @@ def test_a_waterfall_ends_at_the_metric_whatever_its_steps_add_up_to() -> None:
     assert (whole.name, whole.value) == ("as all runs tell it", "3.1200 \u00b1 0.0040")
     assert whole.start == last.end < whole.end == round(whole.start + whole.width, 2)
     alone = draw_waterfall([make_step(0, 3.3, None)], 1.0)
-    assert alone is not None and [row.value for row in alone.rows] == ["3.3000"]
+    assert alone is not None and [row.value for row in alone.rows] == ["3.3000 \u00b1 0.0040"]
+    first = draw_waterfall([make_step(1, 3.2, None)], 1.0)
+    assert first is not None and [row.value for row in first.rows] == ["3.2000 \u00b1 0.0040"], "no effect of nothing"
