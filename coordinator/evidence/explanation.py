@@ -119,7 +119,7 @@ class EvidenceCase(NamedTuple):
 
     @property
     def above(self) -> str:
-        """What its effect is counted from, in words."""
+        """The commit that the effect is counted from, in words."""
         return "its parent" if self.ancestor and self.ancestor.is_parent else "its nearest measured ancestor"
 
     def _chance_of(self, difference: Normal | None) -> float | None:

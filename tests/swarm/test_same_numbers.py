@@ -244,7 +244,7 @@ def check_levels(get: Get) -> None:
 def test_pages_commands_tools_and_exports_say_what_the_api_says(swarm: tuple[str, Database]) -> None:
     url, _ = swarm
     get = read_from(url)
-    rows = httpx.get(f"{url}/api/v1/projects/tiny/export/experiments.csv").text
+    rows = httpx.get(f"{url}/api/v1/projects/tiny/export/experiments.csv", timeout=60).text
     exported = {int(row["id"]): row for row in csv.DictReader(io.StringIO(rows))}
     tree = read_page(url, "/projects/tiny/tree")
     with Client(url) as client:
