@@ -17,7 +17,8 @@ MOST_NODES = 600
 """Number of nodes of a picture, about 60 KiB of JSON; what hangs below one that has more is asked for with it."""
 
 MAX_CLIMBED = 6_000
-"""Ancestors that are read; where the tree is deeper, what lies between is counted and not drawn."""
+"""Ancestors that are read until their lines meet; where the tree is deeper, what lies between is counted and not
+drawn."""
 
 MOST_CHILDREN = 20
 """Children of a commit up to which they are counted."""
@@ -49,13 +50,11 @@ class TreeNode(NamedTuple):
 
 
 class ProjectTree(NamedTuple):
-    """A tree in preorder. `path` are the commits from the best one, a record or else the leader, to the root, the
-    nearest first; at most MAX_CLIMBED."""
+    """A tree in preorder, and the best commit, a record or else the leader."""
 
     nodes: list[TreeNode]
     best_sha: str | None
     is_record: bool
-    path: list[str]
 
 
 class _Place(NamedTuple):
@@ -75,28 +74,29 @@ def view_tree(
     leading = [best.commit_sha] if best else []
     if start is not None:
         links, kept = tree_queries.descend(session, start, size.nodes), {start}
-        path = [link.sha for link in tree_queries.climb(session, leading, MAX_CLIMBED)] if leading else []
+        shown = {link.sha for link in links}
+        path = {one for sha in leading for one in tree_queries.list_path(session, sha, shown, links[0].depth)}
     else:
         sign = projects.contract_of(project).objective.sign
         wanted = tree_queries.list_best(session, project.id, of_class, sign, size.best)
         wanted += tree_queries.list_newest(session, project.id, size.newest)
         wanted += [project.root_sha, *leading]
-        links, kept = tree_queries.climb(session, sorted(set(wanted)), MAX_CLIMBED), set(wanted)
-        path = list(_trace(links, *leading))
-    places = arrange(links, start or project.root_sha, kept, set(path), size.nodes)
+        kept = set(wanted)
+        links = tree_queries.climb(session, kept, 2 * size.nodes, MAX_CLIMBED)
+        path = {*_trace(links, *leading), *([project.root_sha] if leading else [])}
+    places = arrange(links, start or project.root_sha, kept, path, size.nodes)
     shas = [place.sha for place in places]
     rows = {row.sha: row for row in tree_queries.list_nodes(session, shas, of_class)}
     children = tree_queries.count_children(session, shas, MOST_CHILDREN)
-    shown = count_shown(places)
-    of_path = set(path)
+    counts = count_shown(places)
     nodes = [
         TreeNode(
-            rows[place.sha], place.parent, place.level, place.skipped, max(0, children[place.sha] - shown[number]),
-            children[place.sha] == MOST_CHILDREN, place.sha in of_path,
+            rows[place.sha], place.parent, place.level, place.skipped, max(0, children[place.sha] - counts[number]),
+            children[place.sha] == MOST_CHILDREN, place.sha in path,
         )
         for number, place in enumerate(places)
     ]  # fmt: skip
-    return ProjectTree(nodes, best.commit_sha if best else None, record is not None, path)
+    return ProjectTree(nodes, best.commit_sha if best else None, record is not None)
 
 
 def _trace(links: Sequence[TreeLink], sha: str | None = None) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Questions about the tree of a project's commits. Each reads a bounded number of rows, whatever the project's age."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select, true
+from sqlalchemy import CTE, func, select, true
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import LabelledRow
@@ -39,15 +39,33 @@ def list_newest(session: Session, project_id: int, limit: int) -> list[str]:
     return list(session.scalars(query.order_by(_EXPERIMENTS.c.id.desc()).limit(limit)))
 
 
-def climb(session: Session, shas: Sequence[str], limit: int) -> list[TreeLink]:
-    """Commits with their ancestors, the given ones first, at most `limit` in all."""
-    up = select(*_LINK).where(_COMMITS.c.sha.in_(shas)).cte("up", recursive=True)
+def climb(session: Session, shas: Collection[str], least: int, most: int) -> list[TreeLink]:
+    """Commits with their ancestors, at least `least` in all and at most about `most`, if there are so many: as far as
+    their lines meet, so that all but the root stand on one of them."""
+    links: dict[str, TreeLink] = {}
+    size = least
+    while shas and most > 0:
+        rows = session.execute(select(_up(session, shas)).limit(min(max(size, len(shas)), most))).all()
+        links |= {row.sha: TreeLink._make(row) for row in rows}
+        ends = [link for link in links.values() if link.depth == 1 or (link.depth and link.parent_sha not in links)]
+        above = {link.parent_sha for link in ends if link.parent_sha} - links.keys()
+        shas, most, size = above if len(ends) > 1 else (), most - len(rows), 2 * size
+    return list(links.values())
+
+
+def list_path(session: Session, sha: str, among: Collection[str], least_depth: int) -> list[str]:
+    """Those of some commits, none of which has a lesser depth, that are a commit or its ancestors."""
+    up = _up(session, [sha], least_depth)
+    return list(session.scalars(select(up.c.sha).where(up.c.sha.in_(among))))
+
+
+def _up(session: Session, shas: Collection[str], least_depth: int = 0) -> CTE:
+    """Commits with their ancestors, the given ones first."""
+    up = select(*_LINK).where(_COMMITS.c.sha.in_(sorted(shas))).cte("up", recursive=True)
     if session.get_bind().dialect.name == "postgresql":  # else it reads all commits again for each generation
         one = select(*_LINK).where(_COMMITS.c.sha == up.c.parent_sha).limit(1).lateral()
-        up = up.union(select(one).select_from(up.join(one, true())))
-    else:
-        up = up.union(select(*_LINK).join(up, _COMMITS.c.sha == up.c.parent_sha))
-    return [TreeLink(*row) for row in session.execute(select(up).limit(limit))]
+        return up.union(select(one).select_from(up.join(one, true())).where(up.c.depth > least_depth))
+    return up.union(select(*_LINK).join(up, _COMMITS.c.sha == up.c.parent_sha).where(up.c.depth > least_depth))
 
 
 def descend(session: Session, sha: str, limit: int) -> list[TreeLink]:

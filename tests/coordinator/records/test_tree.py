@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
+from coordinator.lineage import commits
 from coordinator.projects.service import create_project
 from coordinator.records import tree, tree_queries
 from coordinator.records.tree import TreeSize, arrange
@@ -71,6 +72,23 @@ def test_the_tree_has_the_best_and_newest_with_what_they_stand_on(http: TestClie
         few = tree.view_tree(session, project, "cpu · 2 cores · x86_64-avx2", None, TreeSize(4, 1, 1)).nodes
         assert [node.skipped for node in few] == [0, 5] and few[0].hidden == 2, "one line: the best is the newest"
         assert tree_queries.count_children(session, [project.root_sha], 2) == {project.root_sha: 2}
+
+
+@pytest.mark.usefixtures("history")
+def test_ancestors_are_read_as_far_as_lines_meet(database: Database) -> None:
+    with database.read() as session:
+        project = tree.projects.get_project(session, "tiny")
+        *line, root = commits.list_nearest(session, tree_queries.list_newest(session, project.id, 1)[0], 7)
+        beside = next(one.sha for one in commits.list_children(session, [line[1]]) if one.sha != line[0])
+
+        def climb(*shas: str, most: int = 100) -> list[str]:
+            return sorted(link.sha for link in tree_queries.climb(session, [root, *shas], 2, most))
+
+        assert climb(line[0]) == sorted([root, line[0]]), "nothing but one line is left"
+        assert climb(line[0], beside) == sorted([root, beside, *line[:5]]), "where they met, one line is left"
+        assert climb(line[0], line[4]) == sorted([root, *line]) and climb(line[5]) == sorted([root, line[5]])
+        assert len(climb(line[0], line[5], most=5)) == 5
+        assert set(tree_queries.list_path(session, line[0], [*line[2:4], beside], 3)) == set(line[2:4])
 
 
 @pytest.mark.usefixtures("history")
