@@ -22,7 +22,7 @@ def name_topic(axis: str) -> str:
 
 class GainFates(Message):
     """Gains seen in one run, and what became of them. Of `seen`, other volunteers `measured_again` so many; `held` of
-    these are improvements still. Counted among a project's newest 4,000 findings, or a topic's newest 400."""
+    these are improvements still. Counted among a project's newest 4,000 findings, or all of a topic's."""
 
     seen: Count
     measured_again: Count

@@ -1,6 +1,6 @@
 """Questions about one finding: its evidence in every hardware class, what bears on it, and who read it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,12 @@ from coordinator.models import (
     Run,
     Volunteer,
     Worker,
+    table_of,
 )
 from coordinator.models.base import is_of_commit
+from coordinator.models.evidence import HOLDS_AGAIN, IS_MEASURED_AGAIN
 from coordinator.models.findings import IS_SHOWN
-from shared.experiments import Assignment, Dispute, JobKind, StepFate, Verdict
+from shared.experiments import Assignment, JobKind, StepFate, Verdict
 from shared.findings import ClassEvidence
 from shared.moderation import AuditAction, SubjectKind
 from shared.runs import RunOutcome
@@ -120,12 +122,7 @@ def find_parent_id(session: Conn, parent_sha: str) -> int | None:
 
 def count_all_citations(session: Conn, finding_id: int) -> tuple[int, int]:
     """Experiments whose agents had a finding to read, and those of them that are improvements which others measured."""
-    is_confirmed = and_(
-        CommitPosterior.commit_sha == Experiment.commit_sha,
-        CommitPosterior.verdict == Verdict.IMPROVED,
-        CommitPosterior.checkers >= 1,
-        CommitPosterior.dispute == Dispute.NONE,
-    )
+    is_confirmed = and_(CommitPosterior.commit_sha == Experiment.commit_sha, HOLDS_AGAIN)
     of_it = Citation.finding_id == finding_id
     every = session.scalar(select(func.count()).select_from(Citation).where(of_it)) or 0
     confirmed = (
@@ -172,36 +169,28 @@ def find_last_retractor(session: Session, finding_id: int) -> int | None:
     return last.volunteer_id if last is not None and is_retraction else None
 
 
-def map_parent_settings(session: Conn, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The settings of the experiments' parents, which are experiments themselves, by the child."""
-    parent = aliased(Experiment)
-    query = select(Experiment.id, parent.settings).join(parent, parent.commit_sha == Experiment.parent_sha)
-    return {row[0]: row[1] for row in session.execute(query.where(Experiment.id.in_(ids)))}
+def map_settings(session: Conn, shas: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The settings of the experiments that made some commits."""
+    rows = session.execute(select(Experiment.commit_sha, Experiment.settings).where(Experiment.commit_sha.in_(shas)))
+    return {row[0]: row[1] for row in rows}
 
 
-MAX_COUNTED, MAX_COUNTED_OF_TOPIC = 4_000, 400
-"""Number of newest findings whose gains are followed up, of a project and of a topic."""
+MAX_COUNTED = 4_000
+"""Number of newest findings of a project whose gains are followed up."""
 
 
-def count_gains(session: Conn, project_id: int, topic: str | None = None) -> GainFates:
-    """The fates of gains that were seen in one run, of a project or of one topic."""
+def count_gains(session: Conn, project_id: int) -> GainFates:
+    """The fates of gains that were seen in one run."""
     newest = (
         select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
-        .where(~Finding.is_hidden)
-        .limit(MAX_COUNTED if topic is None else MAX_COUNTED_OF_TOPIC)
+        .where(~Finding.is_hidden, Finding.project_id == project_id)
+        .order_by(Finding.id.desc())
+        .limit(MAX_COUNTED)
     )
-    if topic is None:
-        newest = newest.where(Finding.project_id == project_id).order_by(Finding.id.desc())
-    else:  # from the index of topics, which does not lead through the findings of all others
-        is_topic = Experiment.project_id == project_id, Experiment.topic == topic
-        newest = newest.join(Experiment, Experiment.id == Finding.experiment_id).where(*is_topic)
-        newest = newest.order_by(Experiment.id.desc())
     claims = newest.subquery()
     is_its = is_of_commit(CommitPosterior, Experiment.commit_sha, claims.c.hardware_class)
-    again = CommitPosterior.checkers >= 1
-    holds = and_(again, CommitPosterior.verdict == Verdict.IMPROVED, CommitPosterior.dispute == Dispute.NONE)
     query = (
-        select(func.count(), func.count().filter(again), func.count().filter(holds))
+        select(func.count(), func.count().filter(IS_MEASURED_AGAIN), func.count().filter(HOLDS_AGAIN))
         .select_from(claims)
         .join(Experiment, Experiment.id == claims.c.experiment_id)
         .outerjoin(CommitPosterior, is_its)
@@ -209,6 +198,9 @@ def count_gains(session: Conn, project_id: int, topic: str | None = None) -> Gai
     )
     seen, measured_again, held = session.execute(query).one()
     return GainFates(seen=seen, measured_again=measured_again, held=held)
+
+
+_ABOVE = aliased(CommitPosterior)  # made once: that takes as long as to read the effects of a small topic
 
 
 def list_effects(
@@ -219,7 +211,7 @@ def list_effects(
 
     `measured_*` is what the runs tell of a commit, `parent_*` what is believed of its parent in the class.
     """
-    posterior, above = CommitPosterior, aliased(CommitPosterior)
+    posterior, above = CommitPosterior, _ABOVE
     query = (
         select(
             *(Experiment.id.label("experiment_id"), Finding.id.label("finding_id")),
@@ -253,12 +245,15 @@ def list_outcomes(session: Conn, project_id: int, topic: str, limit: int) -> Seq
     return session.execute(query.order_by(Experiment.id.desc()).limit(limit)).all()
 
 
+_LATER = table_of(Experiment).alias("later")
+
+
 def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: int) -> Sequence[int]:
     """The newest findings of a topic that propose something, and from which nobody went on along this topic.
 
     Somebody did if an experiment on the topic started from their commit, or read them.
     """
-    later = Experiment.__table__.alias("later")
+    later = _LATER
     own = and_(later.c.project_id == project_id, later.c.topic == topic)
     # As a condition by itself PostgreSQL would compare each finding with all experiments of the topic.
     below = later.c.parent_sha == Experiment.commit_sha, later.c.topic == topic

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise, repeat
+from itertools import pairwise
 from math import inf, isclose, sqrt
 from typing import NamedTuple
 
@@ -161,6 +161,8 @@ def read_number(value: str) -> float | None:
 
 def find_old(title: str, value: str) -> str:
     """The value that a title says a change began from, as in `WIDTH 64 -> 128`; empty where it says none."""
+    if value not in title:  # most titles do not name it, and to look for changes takes long
+        return ""
     found = (old for old, new in _CHANGE.findall(title) if new == value)
     return next((old for old in found if (read_value(old) is None) == (read_value(value) is None)), "")
 
@@ -241,17 +243,19 @@ def list_untested(effects: Sequence[TopicEffect], sign: float, failed: Iterable[
     """Values beside or between those that were tried, and classes where a gain was not tried. `sign`: 1 to minimise;
     `failed` are values that gave no effect."""
     levels = {value: inf for text in failed if (value := read_number(text)) is not None}
-    levels |= {level.value: sign * level.mean for level in estimate_levels(list(list_shifts(effects)))}
+    shifts = (read_shift(effect, effect.mean, effect.sd) for effect in effects)
+    told = estimate_levels([shift for shift in shifts if shift is not None])
+    levels |= {level.value: sign * level.mean for level in told}
     yield from list_gaps(levels)
     yield from _elsewhere(effects)
 
 
-def list_shifts(effects: Iterable[TopicEffect], parents: Iterable[Parent | None] = repeat(None)) -> Iterator[Shift]:
-    """The effects whose values are numbers; those that are held or rejected count for nothing."""
-    for effect, parent in zip(effects, parents, strict=False):
-        new = read_number(effect.value)
-        if new is not None and effect.sd > 0 and effect.standing not in DOUBTED:
-            yield Shift(read_number(effect.old_value), new, effect.mean, effect.sd, parent)
+def read_shift(effect: TopicEffect, mean: float, sd: float, parent: Parent | None = None) -> Shift | None:
+    """The change of an effect whose value is a number; one that is held or rejected counts for nothing."""
+    new = read_number(effect.value)
+    if new is None or sd <= 0 or effect.standing in DOUBTED:
+        return None
+    return Shift(read_number(effect.old_value), new, mean, sd, parent)
 
 
 def list_gaps(known: Mapping[float, float]) -> Iterator[UntestedValue]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import batches
@@ -23,6 +23,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.base import is_of_class, is_of_commit, is_of_same_class
+from coordinator.models.evidence import HOLDS_AGAIN, IS_MEASURED_AGAIN
 from shared.experiments import JobKind, Verdict
 from shared.protocol import now
 
@@ -37,13 +38,14 @@ _VERDICTS = {
     "improved": Verdict.IMPROVED, "no_change": Verdict.NO_CHANGE, "worse": Verdict.WORSE,
     "unresolved": Verdict.UNRESOLVED,
 }  # fmt: skip
-ADDED = ("experiments", *_VERDICTS, "failed")
+_GAINS = {"gains_seen": true(), "gains_measured_again": IS_MEASURED_AGAIN, "gains_held": HOLDS_AGAIN}
+ADDED = ("experiments", *_VERDICTS, "failed", *_GAINS)
 """Columns that add up."""
 
 
 class TopicRow(NamedTuple):
-    """A topic, with the counts of its experiments by what came of them; `axis` is as one of them wrote it, and
-    `newest_at` the latest known date of what was done."""
+    """A topic, with the counts of its experiments by what came of them, and of the gains among them that were seen in
+    one run; `axis` is as one of them wrote it, and `newest_at` the latest known date of what was done."""
 
     topic: str
     axis: str
@@ -55,6 +57,9 @@ class TopicRow(NamedTuple):
     failed: int
     newest_id: int
     newest_at: datetime | None
+    gains_seen: int
+    gains_measured_again: int
+    gains_held: int
 
     def add(self, other: "TopicRow") -> "TopicRow":
         newest = max(self, other, key=lambda row: row.newest_id)
@@ -70,13 +75,14 @@ def _count(condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     own = is_of_commit(_POSTERIORS.c, _EXPERIMENTS.c.commit_sha, _FINDINGS.c.hardware_class)
     shown = func.count().filter(~_FINDINGS.c.is_hidden)
     by_verdict = (shown.filter(_POSTERIORS.c.verdict == verdict) for verdict in _VERDICTS.values())
+    gain = _FINDINGS.c.written_verdict == Verdict.IMPROVED
     joined = _EXPERIMENTS.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id).outerjoin(_POSTERIORS, own)
     return (
         select(
             _EXPERIMENTS.c.topic,
             func.coalesce(func.min(_EXPERIMENTS.c.axis).filter(~_FINDINGS.c.is_hidden), ""), shown, *by_verdict,
             shown.filter(_FINDINGS.c.failure.is_not(None)), func.max(_EXPERIMENTS.c.id),
-            func.max(_EXPERIMENTS.c.done_at),
+            func.max(_EXPERIMENTS.c.done_at), *(shown.filter(gain, fate) for fate in _GAINS.values()),
         )
         .select_from(joined)
         .where(condition)

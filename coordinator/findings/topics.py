@@ -20,9 +20,9 @@ from coordinator.findings.pooling import (
     Parent,
     estimate_levels,
     find_old,
-    list_shifts,
     list_untested,
     pool,
+    read_shift,
 )
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import must_find
@@ -33,7 +33,17 @@ from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.protocol import CLEAN, Page, now
-from shared.topics import Topic, TopicEffect, TopicElsewhere, TopicLevel, TopicPool, TopicSort, TopicSummary, name_topic
+from shared.topics import (
+    GainFates,
+    Topic,
+    TopicEffect,
+    TopicElsewhere,
+    TopicLevel,
+    TopicPool,
+    TopicSort,
+    TopicSummary,
+    name_topic,
+)
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100
@@ -85,9 +95,12 @@ class TopicQuery(FilterQuery):
 
 
 class _Measured(NamedTuple):
-    """An effect as runs tell it, with a key of its parent and the sd of that one's metric, which it holds."""
+    """An effect with its mean and sd as runs tell them, with a key of its parent and the sd of that one's metric, which
+    it holds."""
 
     effect: TopicEffect
+    mean: float
+    sd: float
     parent: Parent
 
 
@@ -139,7 +152,7 @@ def view_topic(
     return Topic(
         summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(measured)),
         levels=list(_estimate_levels(measured)), elsewhere=_list_elsewhere(session, project, slug),
-        gains=paper_queries.count_gains(session, project.id, slug), findings_for=papers[True],
+        gains=_view_gains(row), findings_for=papers[True],
         findings_against=papers[False], open_findings=papers[None], untested=list(list_untested(effects, sign, failed)),
         follow_ups=service.view_follow_ups(session, proposing), as_of=now(),
     )  # fmt: skip
@@ -166,20 +179,23 @@ def _view_effects(session: Session, slug: str, rows: Sequence[LabelledRow]) -> l
     nearest ancestor that was given one on this axis."""
     named = {row.experiment_id: find_old(row.title, row.value) for row in rows}
     values = {row.commit_sha: row.value for row in rows}
-    settings = paper_queries.map_parent_settings(session, [number for number, old in named.items() if not old])
-    for number, known in settings.items():
-        named[number] = next((str(value) for name, value in known.items() if name_topic(name) == slug), "")
-    traced = trace_values(session, {row.parent_sha for row in rows if not named[row.experiment_id]}, values)
-    olds = ((row, named[row.experiment_id] or traced.get(row.parent_sha, "")) for row in rows)
+    parents = {row.parent_sha for row in rows if not named[row.experiment_id]}
+    before = {
+        sha: next((str(value) for name, value in known.items() if name_topic(name) == slug), "")
+        for sha, known in paper_queries.map_settings(session, parents).items()
+    }
+    before |= trace_values(session, {sha for sha in parents if not before.get(sha)}, values)
+    olds = ((row, named[row.experiment_id] or before.get(row.parent_sha, "")) for row in rows)
     return [view_of(TopicEffect, row, old_value=old) for row, old in olds]
 
 
 def _estimate_levels(effects: Sequence[_Measured]) -> Iterator[TopicLevel]:
     """The levels in each hardware class, and in all of them where there are several."""
-    classes = sorted({one.effect.hardware_class for one in effects})
+    shifts = [(one.effect.hardware_class, read_shift(one.effect, one.mean, one.sd, one.parent)) for one in effects]
+    classes = sorted({name for name, _ in shifts})
     for name in (*classes, *([None] if len(classes) > 1 else [])):
-        some = [one for one in effects if name in (None, one.effect.hardware_class)]
-        for level in estimate_levels(list(list_shifts(*zip(*some, strict=True)))):
+        some = [shift for of_class, shift in shifts if shift is not None and name in (None, of_class)]
+        for level in estimate_levels(some):
             yield view_of(TopicLevel, level, hardware_class=name)
 
 
@@ -202,6 +218,10 @@ def _view_summary(row: TopicRow, project: str) -> TopicSummary:
     return view_of(TopicSummary, row, project=project, slug=row.topic)
 
 
+def _view_gains(row: TopicRow) -> GainFates:
+    return GainFates(seen=row.gains_seen, measured_again=row.gains_measured_again, held=row.gains_held)
+
+
 def _side_of(outcome: LabelledRow) -> bool | None:
     """Whether a finding speaks for going along this axis, against it, or (None) for neither yet."""
     if outcome.verdict == Verdict.IMPROVED:
@@ -219,20 +239,20 @@ def _measure_effects(rows: Sequence[LabelledRow], effects: Sequence[TopicEffect]
         if row.measured_sd and row.parent_sd is not None and row.parent_standing != Standing.REJECTED:
             mean, sd = row.measured_mean - row.parent_mean, hypot(row.measured_sd, row.parent_sd)
             parent = (row.parent_sha, row.hardware_class), row.parent_sd
-            yield _Measured(effect.model_copy(update={"mean": mean, "sd": sd}), parent)
+            yield _Measured(effect, mean, sd, parent)
 
 
 def _pool_effects(effects: Iterable[_Measured]) -> Iterator[TopicPool]:
     """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
     groups: defaultdict[tuple[str | None, AxisDirection], list[_Measured]] = defaultdict(list)
     for one in effects:
-        if one.effect.standing not in DOUBTED and one.effect.sd > 0:
+        if one.effect.standing not in DOUBTED and one.sd > 0:
             for name in (one.effect.hardware_class, None):
                 groups[name, one.effect.direction].append(one)
     for (name, direction), members in sorted(groups.items(), key=_by_class):
         if len(members) >= MIN_POOLED:
             counts = {"hardware_class": name, "experiments": len({one.effect.experiment_id for one in members})}
-            pooled = pool([(one.effect.mean, one.effect.sd) for one in members], [one.parent for one in members])
+            pooled = pool([(one.mean, one.sd) for one in members], [one.parent for one in members])
             yield view_of(TopicPool, pooled, direction=direction, **counts)
 
 

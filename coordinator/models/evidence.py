@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, and_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, LargeCount, Sha
+from shared.experiments import Dispute, Verdict
 
 REPORT = "report"
 """The group of a run's large columns, which only its own page needs: `undefer_group(REPORT)` loads them."""
@@ -141,6 +142,15 @@ class CommitPosterior(Base):
     caches_emptied: Mapped[bool] = mapped_column(default=False)
     rank_score: Mapped[float]
     updated_at: Mapped[datetime]
+
+
+IS_MEASURED_AGAIN = CommitPosterior.checkers >= 1
+"""That another volunteer than its author measured a commit."""
+
+HOLDS_AGAIN = and_(
+    IS_MEASURED_AGAIN, CommitPosterior.verdict == Verdict.IMPROVED, CommitPosterior.dispute == Dispute.NONE
+)
+"""That a commit was measured again, and is an improvement still."""
 
 
 class EvidenceEpoch(Base):

@@ -97,7 +97,8 @@ class TopicCount(Base):
     in no quarantine.
 
     `axis` is as one of them wrote it; `newest_at` is the latest date on which one was done, None where none is known.
-    Verdicts are those of `counted_at`; the other counts are kept as runs come.
+    Verdicts, and what became of the gains that were seen in one run, are those of `counted_at`; the other counts are
+    kept as runs come.
     """
 
     __tablename__ = "topic_counts"
@@ -115,6 +116,9 @@ class TopicCount(Base):
     worse: Mapped[int]
     unresolved: Mapped[int]
     failed: Mapped[int]
+    gains_seen: Mapped[int] = mapped_column(default=0)
+    gains_measured_again: Mapped[int] = mapped_column(default=0)
+    gains_held: Mapped[int] = mapped_column(default=0)
     newest_id: Mapped[int]
     newest_at: Mapped[datetime | None]
     counted_at: Mapped[datetime]

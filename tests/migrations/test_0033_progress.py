@@ -25,6 +25,8 @@ def read_tables(database: Database) -> dict[str, list[dict[str, Any]]]:
     for row in rows["topic_counts"]:
         row.pop("counted_at")
         row.pop("newest_at")  # which a later revision takes from other dates
+        for name in [name for name in row if name.startswith("gains_")]:  # which a later revision adds
+            row.pop(name)
     return rows
 
 

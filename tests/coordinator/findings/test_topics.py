@@ -166,6 +166,8 @@ def test_a_topic_says_what_became_of_gains_that_were_seen_once(
             author.measure(finding, 3.3, volunteer)
     assert read(http, "width").gains == GainFates(seen=3, measured_again=2, held=1)
     assert read(http, "depth").gains == GainFates(seen=1, measured_again=1, held=0)
+    progress.follow_runs(database)
+    assert read(http, "width").gains == GainFates(seen=3, measured_again=2, held=1), "as it is kept"
     assert "Of 3 gains seen in one run, 2 were measured again by others: 1 held." in http.get("/topics/tiny/width").text
     of_all = "Of 4 gains seen in one run, 3 were measured again by others: 1 held."
     assert of_all in http.get("/findings?project=tiny").text
