@@ -2,7 +2,8 @@
 
 Experiments stand in one long line of descent, of which one in two hundred is the next step; each has two runs. Three
 hardware classes share them (0.1 % are in the rarest), 180 topics, 400 volunteers with three workers each, of which 960
-hold a job.
+hold a job. The first thousand are of few people and axes, with a step in each twenty, as in a young swarm: what pages
+are about has as much to show at either size.
 """
 
 from collections import defaultdict
@@ -52,6 +53,10 @@ from tests.support.swarm_data import History
 
 VOLUNTEERS, WORKERS_EACH, LIVE_LEASES = 400, 3, 960
 FIRST_ID, ROWS_AT_ONCE = 1_000, 5_000
+EARLY, EARLY_WORKERS, EARLY_EVERY = 1_000, 180, 20
+"""The first experiments, the workers that make them, and the number of them for each step and each in the rarest
+class."""
+
 STEP_EVERY, CRASHED_SHARE = 200, 0.08
 EFFECT_MEAN, EFFECT_SD, STEP = 0.004, 0.008, 0.002
 RARE, UNCOMMON = "gpu · rare · 8 GiB", "gpu · uncommon · 24 GiB"
@@ -141,8 +146,9 @@ def _add_people(session: Session, template: dict[str, Row]) -> None:
         session.execute(insert(Base.metadata.tables[table]), [template[table] | changed for changed in changes])
 
 
-def _choose_class(number: int, usual: str) -> str:
-    return RARE if number % 1000 == 999 else UNCOMMON if number % 20 == 7 else usual
+def _choose_class(number: int, usual: str, *, is_early: bool) -> str:
+    is_rare = number % (EARLY_EVERY if is_early else 1000) == (EARLY_EVERY if is_early else 1000) - 1
+    return RARE if is_rare else UNCOMMON if number % 20 == 7 else usual
 
 
 def _make(template: dict[str, Row], count: int) -> Iterator[dict[str, list[Row]]]:
@@ -150,15 +156,16 @@ def _make(template: dict[str, Row], count: int) -> Iterator[dict[str, list[Row]]
     parent, depth, level = template["commits"]["parent_sha"], 0, 3.3
     began = template["runs"]["created_at"] - timedelta(seconds=30 * count)
     for number in range(FIRST_ID, FIRST_ID + count):
-        axis = AXES[number % len(AXES)] if number < FIRST_ID + len(AXES) else draw.choice(AXES)
-        hardware_class = _choose_class(number, template["runs"]["hardware_class"])
-        is_step = number % STEP_EVERY == 0
+        is_early = number < FIRST_ID + EARLY
+        axis = AXES[number % len(AXES)] if number < FIRST_ID + len(AXES) else draw.choice(KNOBS if is_early else AXES)
+        hardware_class = _choose_class(number, template["runs"]["hardware_class"], is_early=is_early)
+        is_step = number % (EARLY_EVERY if is_early else STEP_EVERY) == 0
         has_crashed = not is_step and draw.random() < CRASHED_SHARE
         effect = -STEP if is_step else draw.gauss(EFFECT_MEAN, EFFECT_SD)
         verdict = Verdict.NO_CHANGE if abs(effect) < 0.001 else Verdict.WORSE if effect > 0 else Verdict.IMPROVED
         sha = sha1(str(number).encode(), usedforsecurity=False).hexdigest()
         moment = began + timedelta(seconds=30 * (number - FIRST_ID))
-        worker = 10 + draw.randrange(VOLUNTEERS * WORKERS_EACH)
+        worker = 10 + draw.randrange(EARLY_WORKERS if is_early else VOLUNTEERS * WORKERS_EACH)
         lease_ids = [UUID(int=2 * number + n, version=4) for n in range(2)]
         run_ids = [UUID(int=2**64 + 2 * number + n, version=4) for n in range(2)]
         kinds = (JobKind.IMPROVE, JobKind.REPLICATE)
