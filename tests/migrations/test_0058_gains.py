@@ -1,4 +1,4 @@
-"""What the revision counts of topics' gains is what the coordinator counts."""
+"""The counts of topics' gains that the revision makes are those that the coordinator keeps."""
 
 from importlib import import_module
 from pathlib import Path
