@@ -1,7 +1,7 @@
 """Queries about accounts."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, exists, func, select, update
@@ -29,8 +29,10 @@ _LINKS, _INVITATIONS, _SESSIONS = table_of(SignInLink), table_of(Invitation), ta
 
 
 def count_sign_ups(session: Conn, address_sha256: str, moment: datetime) -> int:
-    """Accounts that were made from an address since a moment."""
-    of_address = Volunteer.address_sha256 == address_sha256, Volunteer.created_at >= moment
+    """Accounts that were made from an address within an hour of a moment; none of when a clock was further ahead."""
+    hour = timedelta(hours=1)
+    is_recent = Volunteer.created_at.between(moment - hour, moment + hour)
+    of_address = Volunteer.address_sha256 == address_sha256, is_recent
     return session.scalar(select(func.count()).select_from(Volunteer).where(*of_address)) or 0
 
 

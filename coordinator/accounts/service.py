@@ -124,7 +124,7 @@ def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | No
     address_sha256 = hash_address(address) or LOCAL_ADDRESS
     # Sign-ups from one address are counted one after the other, and of two for one name the second finds the first.
     lock_hashes(session, [address_sha256, hash_token(asked.name)])
-    if queries.count_sign_ups(session, address_sha256, now() - timedelta(hours=1)) >= rules.per_hour:
+    if queries.count_sign_ups(session, address_sha256, now()) >= rules.per_hour:
         raise SignUpBusyError("Try again later, or ask a maintainer for a token.")
     if queries.find_volunteer(session, asked.name) is not None:
         raise NameTakenError(

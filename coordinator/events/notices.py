@@ -159,6 +159,9 @@ CLAIMED_FOR = timedelta(minutes=3)
 
 DROPPED_AFTER = timedelta(days=1)
 LONGEST_BACKOFF_SECONDS = 900.0
+LONGEST_CLAIM = timedelta(hours=1)
+"""Longest time, and more, for which a target is claimed or left in peace, where clocks differ a little."""
+
 SKIPPED_AT_ONCE = 1_000
 """Events of other kinds after which a position is moved, so that they are not read again."""
 
@@ -211,7 +214,9 @@ class Notifier:
         """The position and the failures of a target that is now this process's; None where it is another's, or is left
         in peace."""
         moment, place = now(), _POSITIONS.c
-        is_free = (place.target == target.key) & (place.claimed_until < moment) & (place.next_at <= moment)
+        longest = moment + LONGEST_CLAIM  # later ones are from when a clock was ahead
+        is_free = (place.target == target.key) & ~place.claimed_until.between(moment, longest)
+        is_free &= ~((place.next_at > moment) & (place.next_at <= longest))
         claim = update(_POSITIONS).where(is_free).values(claimed_until=moment + CLAIMED_FOR)
         with self._database.write() as session:
             row = session.execute(claim.returning(place.event_id, place.failures)).first()

@@ -269,12 +269,15 @@ def report_finding(session: Session, finding_id: int, text: str, volunteer_id: i
     get_shown(session, finding_id)
     address_sha256 = hash_address(address) or LOCAL_ADDRESS
     lock_hashes(session, [address_sha256])  # reports from one address are counted one after the other
-    since = FindingReport.created_at >= now() - timedelta(hours=1)
+    moment, hour = now(), timedelta(hours=1)
+    is_recent = FindingReport.created_at.between(moment - hour, moment + hour)
     limits = [(FindingReport.finding_id == finding_id, MAX_OPEN_REPORTS)]
     limits += [(FindingReport.address_sha256 == address_sha256, REPORTS_PER_HOUR)]
     limits += [(FindingReport.volunteer_id == volunteer_id, REPORTS_PER_HOUR)] if volunteer_id is not None else []
     for condition, allowed in limits:
-        if (session.scalar(select(func.count()).select_from(FindingReport).where(condition, since)) or 0) >= allowed:
+        if (
+            session.scalar(select(func.count()).select_from(FindingReport).where(condition, is_recent)) or 0
+        ) >= allowed:
             raise ReportsBusyError("The moderators have those before. Try again later.")
     session.add(
         FindingReport(

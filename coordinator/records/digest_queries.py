@@ -238,8 +238,9 @@ def find_digest(session: Session, project_id: int, week: str) -> StoredDigest | 
     return session.get(StoredDigest, (project_id, week))
 
 
-def find_newest(session: Session, project_id: int) -> StoredDigest | None:
-    query = select(StoredDigest).where(StoredDigest.project_id == project_id)
+def find_newest(session: Session, project_id: int, moment: datetime) -> StoredDigest | None:
+    """The newest week's digest of those that were made before a moment."""
+    query = select(StoredDigest).where(StoredDigest.project_id == project_id, StoredDigest.made_at <= moment)
     return session.scalar(query.order_by(StoredDigest.week.desc()).limit(1))
 
 
@@ -250,8 +251,8 @@ def list_digests(session: Session, project_id: int, limit: int) -> Sequence[Stor
 
 
 def store(session: Session, project: Project, week: str, columns: dict[str, Any]) -> None:
-    """Add a digest, or replace one that is not final."""
+    """Add a digest, or replace it."""
     is_it = and_(_DIGESTS.c.project_id == project.id, _DIGESTS.c.week == week)
-    done = session.execute(update(_DIGESTS).where(is_it, ~_DIGESTS.c.is_final).values(**columns))
+    done = session.execute(update(_DIGESTS).where(is_it).values(**columns))
     if not done.rowcount:  # type: ignore[attr-defined]
         session.execute(insert(_DIGESTS), {"project_id": project.id, "week": week} | columns)

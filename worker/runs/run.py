@@ -8,7 +8,7 @@ is ended before its result is read. While a run is scored, the trainer of the ne
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from threading import Event
 from typing import NoReturn
 from uuid import uuid4
@@ -64,7 +64,6 @@ class ActiveRun:
     def __init__(self, spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> None:
         self._spec, self._budget = spec, spec.contract.budget
         self._on_progress, self._stop = on_progress, stop
-        self._started_at: datetime = now()
         self._begun = time.monotonic()
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
@@ -127,6 +126,7 @@ class ActiveRun:
         # The run may have ended in any phase.
         budget_begun, trained_at = self._budget_begun or ended_at, self._trained_at or ended_at
         editable = self._spec.contract.files.editable
+        finished_at = now() - timedelta(seconds=time.monotonic() - ended_at)
         frame = (failure.frame or find_frame(log_tail, self._spec.files, editable)) if failure else ""
         return RunReport(
             id=uuid4(),
@@ -137,8 +137,8 @@ class ActiveRun:
             holdout_metric=self._holdout_metric if scored else None,
             reason=failure.reason[:1000] if failure else "",
             frame=frame[:1000],
-            started_at=self._started_at,
-            finished_at=self._started_at + timedelta(seconds=ended_at - self._begun),  # the clock may be set meanwhile
+            started_at=finished_at - timedelta(seconds=ended_at - self._begun),  # the clock may have been set meanwhile
+            finished_at=finished_at,
             seconds=RunSeconds(
                 starting=budget_begun - self._begun,
                 training=trained_at - budget_begun,

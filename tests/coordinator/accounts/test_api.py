@@ -1,7 +1,7 @@
 """Making an account over HTTP, and its tokens."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -74,6 +74,11 @@ class TestFewAccounts:
         codes = [sign_up(client, f"n{number}").status_code for number, client in enumerate(network)]
         assert codes == [201, 201, 429, 429], "a network of IPv6 is one address"
         assert sign_up(TestClient(app, client=("203.0.113.8", 50_000)), "ada").status_code == 201
+
+    def test_those_of_when_the_clock_was_ahead_shut_nobody_out(self, http: TestClient) -> None:
+        with use_clock(lambda: datetime.now(UTC) + timedelta(days=30)):
+            assert [sign_up(http, name).status_code for name in ("a", "b", "c")] == [201, 201, 429]
+        assert [sign_up(http, name).status_code for name in ("d", "e", "f")] == [201, 201, 429]
 
     def test_many_at_once_are_no_more(self, app: FastAPI, http: TestClient) -> None:
         assert http.get("/api/v1/versions").status_code == 200

@@ -168,6 +168,20 @@ def test_replicas_tell_each_thing_once(database: Database, begin: Callable[..., 
 
 
 @pytest.mark.usefixtures("project")
+def test_a_claim_or_a_pause_from_when_the_clock_was_ahead_holds_nothing_up(
+    database: Database, begin: Callable[..., Notifier]
+) -> None:
+    with receive() as (address, taken):
+        notifier = begin(address)
+        for column in ("claimed_until", "next_at"):
+            happen(database)
+            with database.write() as session:
+                session.execute(update(table_of(NoticePosition)).values({column: now() + timedelta(days=30)}))
+            notifier.send_due()
+    assert len(taken) == 2
+
+
+@pytest.mark.usefixtures("project")
 def test_what_failed_for_a_day_is_dropped(database: Database, begin: Callable[..., Notifier]) -> None:
     with receive(failures=1) as (address, taken):
         notifier = begin(address)

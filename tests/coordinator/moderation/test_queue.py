@@ -157,9 +157,10 @@ def test_reports_are_limited_by_address_and_by_account(case: Case, database: Dat
     reader = make_person(database, case.http, "reader")
     codes = [case.report(2, reader).status_code for _ in range(12)]
     assert codes == [*[204] * 9, *[429] * 3], "ten from one address in an hour, one of them before"
-    with database.write() as session:
-        session.query(FindingReport).update({"created_at": now() - timedelta(hours=2)})
-    assert case.report(2, reader).status_code == 204, "later it is possible again"
+    for hours in (-2, 2):
+        with database.write() as session:
+            session.query(FindingReport).update({"created_at": now() + timedelta(hours=hours)})
+        assert case.report(2, reader).status_code == 204, "later, or when the clock was ahead, it is possible again"
     assert code_of(case.report(99))[0] == 404
     assert case.boss.post("/findings/2/reports", {"text": "x"}).status_code == 422
 

@@ -20,7 +20,7 @@ from coordinator.models import (
 )
 from coordinator.records import digest, progress
 from shared.experiments import Standing, Verdict
-from shared.protocol import API_PREFIX, now
+from shared.protocol import API_PREFIX, now, use_clock
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History, crash
 
@@ -85,6 +85,17 @@ def test_the_current_week_is_made_again_when_it_is_old(database: Database, http:
     digest.make_due(database)
     assert http.get(path).json()["made_at"] > made["made_at"]
     assert f"{ATOM}entry" not in [one.tag for one in ElementTree.fromstring(_feed(http, project))], "not over yet"
+
+
+def test_what_was_made_while_the_clock_was_ahead_is_made_again(database: Database, project: str) -> None:
+    """A week would otherwise stay as it was at its middle, and weeks to come without a run."""
+    week = fill(database, timedelta())
+    with use_clock(lambda: datetime.now(UTC) + timedelta(days=30)):
+        digest.make_due(database)
+    digest.make_due(database)
+    with database.read() as session:
+        stored = {row.week: row for row in session.scalars(select(StoredDigest))}
+    assert len(stored) > 4 and not stored[week].is_final and stored[week].made_at <= now()
 
 
 def _feed(http: TestClient, project: str) -> str:

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 
 from shared.contract import Budget, BudgetClock
 from shared.leases import Phase
+from shared.protocol import use_clock
 from shared.runs import MAX_CURVE_POINTS, RunLimit, RunOutcome, RunReport
 from tests.seed.cheats.attempts import train_in_the_host
 from tests.support.tiny_project import Files, files_that_log_their_budget, seed_files
@@ -35,7 +37,11 @@ def append(code: str) -> Files:
 
 def test_measures_the_seed(measure_files: Measure, sandbox: Sandbox, tmp_path: Path) -> None:
     heard: list[RunProgress] = []
-    report = measure_files(seed_files(), heard.append, sandbox=sandbox)
+    started = datetime.now(UTC)
+    with use_clock(lambda: datetime.now(UTC) - (timedelta() if heard else timedelta(hours=3))):
+        report = measure_files(seed_files(), heard.append, sandbox=sandbox)
+    assert started <= report.started_at, "a clock that is set meanwhile is right at the end"
+    assert (report.finished_at - report.started_at).total_seconds() == pytest.approx(report.seconds.total, abs=1e-3)
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None
     assert 0.2 < report.metric < 4  # 8 bits would be no knowledge at all
