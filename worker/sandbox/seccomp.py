@@ -78,8 +78,9 @@ UNCOUNTED_MEMORY: dict[str, Numbers] = {
     "shmat": (30, 196), "shmctl": (31, 195), "shmdt": (67, 197), "shmget": (29, 194), "vmsplice": (278, 75),
     # Access lists of files in memory, 128 KiB for each folder. Without namespaces: what one writes, no other may open.
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
-    # Filters of one's own.
-    "seccomp": (317, 277),
+    # Filters and rules of one's own: 65,536 ports in each set.
+    "seccomp": (317, 277), "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
 }
 MEMFD: dict[str, Numbers] = {"memfd_create": (319, 279)}
 CHECKED: dict[str, Numbers] = {

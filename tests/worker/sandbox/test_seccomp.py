@@ -90,6 +90,7 @@ TRIED = {
     "process_vm_writev": "call('process_vm_writev', child, vector, 1, vector, 1, 0)",
     "process_madvise": "call('process_madvise', os.pidfd_open(child), vector, ctypes.c_long(1), 20, 0)",
     "setxattr": "call('setxattr', b'/tmp', b'system.posix_acl_access', b'\\2\\0\\0\\0', ctypes.c_long(4), 0)",
+    "landlock_create_ruleset": "call('landlock_create_ruleset', 0, ctypes.c_long(0), 1)",
     "request_key": "call('request_key', b'user', b'note', 0, -2)",
     "mq_open": "call('mq_open', b'queue', 0o102, 0o600, 0)",
     "quotactl": "call('quotactl', 0x80000700, 0, 0, buffer)",
