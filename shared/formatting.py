@@ -14,6 +14,8 @@ def clean(text: str) -> str:
 
 def clean_lines(text: str) -> str:
     """As `clean`, with its tabs and line ends; other characters that nobody sees stand as `<U+202E>`."""
+    if text.replace("\n", "").replace("\t", "").isprintable():  # nearly all: a tenth of the time
+        return text
     return "".join(c if c.isprintable() or c in "\t\n" else f"<U+{ord(c):04X}>" for c in text)
 
 

@@ -6,6 +6,7 @@ Building is slow and only reads, so it happens before the write transaction, in 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
+from io import StringIO
 
 from coordinator.db.engine import Conn
 from coordinator.http.errors import SwarmError, must_find
@@ -16,6 +17,8 @@ from shared.commits import CommitError, CommitWords, GitObject, build_blob, buil
 from shared.contract import Files
 from shared.projects import CommitFiles
 from shared.protocol import now
+
+NO_NEWLINE = "\\ No newline at end of file"
 
 
 class CommitInvalidError(SwarmError, status=422, title="The commit cannot be built"):
@@ -153,12 +156,13 @@ def _get_commit_of(session: Conn, project_id: int, sha: str) -> CommitRow:
 
 
 def diff_files(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """A unified diff as `git diff` would head it; empty where nothing changed."""
+    """A unified diff as `git diff` would head it; empty where nothing changed. Its lines end with a line feed alone, as
+    git's and Python's do: by others a change of what ends a comment would be none."""
     lines: list[str] = []
     for path in sorted({*before, *after}):
-        old, new = (files.get(path, "").splitlines() for files in (before, after))
+        old, new = (list(StringIO(files.get(path, ""), newline="\n")) for files in (before, after))
         old_name = f"a/{path}" if path in before else "/dev/null"
         new_name = f"b/{path}" if path in after else "/dev/null"
         if before.get(path) != after.get(path):
-            lines += unified_diff(old, new, old_name, new_name, lineterm="")
-    return "".join(f"{line}\n" for line in lines)
+            lines += unified_diff(old, new, old_name, new_name)
+    return "".join(line if line.endswith("\n") else f"{line}\n{NO_NEWLINE}\n" for line in lines)

@@ -23,7 +23,15 @@ from coordinator.http.prefix import root
 from coordinator.web.navigation import list_places, list_tabs
 from coordinator.web.sessions import current_request, find_visitor, make_form_token, sign_in_address, take_message
 from shared.findings import Snippet
-from shared.formatting import count_noun, format_change, format_effect, format_measure, format_ratio, format_run
+from shared.formatting import (
+    clean_lines,
+    count_noun,
+    format_change,
+    format_effect,
+    format_measure,
+    format_ratio,
+    format_run,
+)
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 KEEP_FOREVER = "public, max-age=31536000, immutable"
@@ -38,7 +46,7 @@ _markdown = MarkdownIt("commonmark", {"html": False})
 _python = PythonLexer(stripnl=False, ensurenl=False)
 _spans = HtmlFormatter(nowrap=True)
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-_LINE_KINDS = {"+": "added", "-": "removed", " ": "same"}
+_LINE_KINDS = {"+": "added", "-": "removed", " ": "same", "\\": "head"}
 
 
 def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
@@ -129,11 +137,12 @@ def render_marked(snippet: Snippet) -> Markup:
 
 
 def render_diff(text: str) -> Markup:
-    """A unified diff: each line marked as added, removed or heading, its code coloured as Python.
+    """A unified diff: each line marked as added, removed or heading, its code coloured as Python. What nobody sees in
+    it, or shows it in another order, stands as `<U+202E>`.
 
     The length in a hunk's `@@` line is counted down; otherwise a removed line `-- x` would look like a heading.
     """
-    lines = text.splitlines()
+    lines = clean_lines(text).removesuffix("\n").split("\n")
     colour: Callable[[str], str] = _colour if len(lines) <= MAX_COLOURED_LINES else escape
     rendered: list[str] = []
     old = new = 0

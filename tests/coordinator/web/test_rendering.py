@@ -1,7 +1,9 @@
 """Rendering: static files and their caching, numbers, and strangers' text as HTML."""
 
 import re
+import subprocess
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -75,6 +77,24 @@ def test_a_diffs_lines_are_told_apart_by_counting() -> None:
         "head", "head", "head", "removed", "added", "same",
         "head", "head", "head", "removed",
     ]  # fmt: skip
+
+
+HIDING = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"]
+
+
+@pytest.mark.parametrize("end", HIDING)
+def test_no_change_hides_in_what_others_take_for_the_end_of_a_line(end: str, tmp_path: Path) -> None:
+    """A comment that a line feed ends becomes code; git takes no other character for one."""
+    before, after = {"a.py": f"# note{end}attack()\nsame"}, {"a.py": "# note\nattack()\nsame"}
+    diff = diff_files(before, after)
+    (tmp_path / "a.py").write_text(before["a.py"], newline="")
+    subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=diff.encode(), check=True)
+    assert (tmp_path / "a.py").read_bytes() == after["a.py"].encode(), "somebody may apply it"
+    shown = render_diff(diff)
+    assert kinds(shown) == [*["head"] * 3, "removed", "added", "added", "same", "head"]
+    assert end not in shown and f"&lt;U+{ord(end):04X}&gt;" in re.sub("<[^>]+>", "", shown)
+    without = diff_files({"a.py": "x\n"}, {"a.py": "x"})
+    assert kinds(render_diff(without)) == [*["head"] * 3, "removed", "added", "head"], "nor in the file's end"
 
 
 def test_code_in_a_diff_is_escaped_and_coloured() -> None:
