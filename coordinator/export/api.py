@@ -54,7 +54,8 @@ def export_table(
 
 @router.get("/findings/{finding_id}/bibtex", tags=["findings"], response_class=Response)
 def cite_finding(finding_id: RowId, request: Request, session: ReadSession) -> Response:
-    """A finding as a BibTeX entry, with the address at which it stays."""
+    """A finding as a BibTeX entry, with the address at which it stays where the coordinator has a public one."""
     state, today = request.app.state, f"numbers as of {now():%Y-%m-%d}"
-    entry = formats.cite(session, finding_id, state.settings.base_url, state.snapshot or today)
+    address = state.settings.public_url and state.settings.base_url
+    entry = formats.cite(session, finding_id, address, state.snapshot or today)
     return Response(entry, media_type="application/x-bibtex; charset=utf-8")

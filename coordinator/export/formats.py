@@ -118,7 +118,7 @@ _ESCAPES = str.maketrans(
 
 
 def cite(session: Session, finding_id: int, base_url: str, when: str) -> str:
-    """An entry of kind `misc`. It names commit and address, and says from `when` its numbers are. Raises NotFoundError,
+    """An entry of kind `misc`. It names commit and address, if there is one, and says from `when` its numbers are. Raises NotFoundError,
     FindingHiddenError."""
     claim = view_words(session, finding_id).claim
     found = queries.find_cited(session, finding_id)
@@ -132,7 +132,7 @@ def cite(session: Session, finding_id: int, base_url: str, when: str) -> str:
         "title": f"{{{escape(claim)}}}",
         "author": " and ".join(f"{{{escape(name)}}}" for name in people),
         **date,
-        "howpublished": rf"\url{{{base_url}/findings/{finding_id}}}",
+        **({"howpublished": rf"\url{{{base_url}/findings/{finding_id}}}"} if base_url else {}),
         "note": f"Finding {finding_id} of the research swarm's project {escape(project)}, "
         f"experiment {found['experiment_id']}, commit {found['commit_sha']}; {caution}{escape(when)}",
     }

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyarrow import parquet
 from sqlalchemy import insert
@@ -98,10 +99,12 @@ def test_imported_results_come_back_and_new_ones_follow(database: Database, http
     assert len(lines) == 1 and lines[0].split("\t")[1:] == ["1.900000", "0.0", "keep", "a new one"]
 
 
-def test_a_finding_is_cited(past: None, http: TestClient) -> None:
+def test_a_finding_is_cited(past: None, app: FastAPI, http: TestClient) -> None:
     entry = http.get("/api/v1/findings/7/bibtex")
     assert entry.headers["content-type"].startswith("application/x-bibtex")
-    assert entry.text.startswith("@misc{swarm-tiny-7,\n") and "/findings/7}" in entry.text
+    assert entry.text.startswith("@misc{swarm-tiny-7,\n") and "howpublished" not in entry.text
+    app.state.settings = app.state.settings.model_copy(update={"public_url": "https://swarm.example.org/"})
+    assert r"\url{https://swarm.example.org/findings/7}" in http.get("/api/v1/findings/7/bibtex").text
     assert (
         r"\& 100 \%\textbraceleft{}x\textbraceright{}" in entry.text
         and "commit " in entry.text
