@@ -89,6 +89,7 @@ EXPLAINED, CLEARLY, DECIDED = 0.8, 0.25, 3
 """Share of decisions that a column must explain, and explain more than the one that is first by name, to be the
 metric; and number of rows kept, and of others, without which nothing is said."""
 
+_MEAN = re.compile(r"(^|_)(mean|avg|average)(_|$)")
 _AFTER = re.compile(r"(^|_)(after|new|post)(_|$)")
 
 
@@ -279,9 +280,9 @@ def _choose_metric(
     """The metric's column, and the one with the metric before the change, if there is one.
 
     Of the columns of numbers: one "after" beside its "before"; else one whose name has a known direction, those of
-    validation and test first; else the first. What surrounds a run (time, cost, steps) comes last, and a difference to
-    what was before is no metric unless a person says so. Where this column
-    does not explain what was kept, and another one does, it is the other one.
+    validation and test first, and a mean before what it is of; else the first. What surrounds a run (time, cost, steps)
+    comes last, and a difference to what was before is no metric unless a person says so. Where this column does not
+    explain what was kept, and another one does, it is the other one.
     """
     numeric = [name for name, cells in texts.items() if name not in taken and _is_numeric(cells)]
     numeric = [name for name in numeric if not _counts_rows(name, texts[name])]
@@ -329,7 +330,8 @@ def _explain(cells: Sequence[str], fates: Sequence[Fate | None]) -> float:
 
 def _weigh_name(name: str) -> int:
     is_checked = bool(re.match(r"(val|valid|validation|test|eval|dev|holdout|heldout)(_|$)", name))
-    return 2 * is_checked + (read_name(name) is not None or name in ("metric", "objective"))
+    is_known = read_name(name) is not None or name in ("metric", "objective")
+    return 4 * is_checked + 2 * is_known + bool(_MEAN.search(name))
 
 
 def _are_times(cells: Sequence[str]) -> bool:

@@ -118,8 +118,10 @@ _ESCAPES = str.maketrans(
 
 
 def cite(session: Session, finding_id: int, base_url: str, when: str) -> str:
-    """An entry of kind `misc`. It names commit and address, if there is one, and says from `when` its numbers are. Raises NotFoundError,
-    FindingHiddenError."""
+    """An entry of kind `misc`. It names the commit, the address if there is one, and `when` its numbers are from.
+
+    Raises NotFoundError, FindingHiddenError.
+    """
     claim = view_words(session, finding_id).claim
     found = queries.find_cited(session, finding_id)
     assert found is not None

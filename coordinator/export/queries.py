@@ -161,7 +161,8 @@ def find_cited(session: Session, finding_id: int) -> RowMapping | None:
     query = (
         select(
             _PROJECTS.c.name.label("project"), _FINDINGS.c.agent,
-            _VOLUNTEERS.c.name.label("volunteer"), _EXPERIMENTS.c.commit_sha, _FINDINGS.c.experiment_id,
+            func.coalesce(_VOLUNTEERS.c.cited_as, _VOLUNTEERS.c.name).label("volunteer"), _EXPERIMENTS.c.commit_sha,
+            _FINDINGS.c.experiment_id,
             _EXPERIMENTS.c.done_at, _IMPORTED.c.project_id.is_not(None).label("is_imported"),
         )
         .select_from(

@@ -640,3 +640,10 @@ def test_what_is_not_read_is_said() -> None:
 def test_a_bar_in_a_cell_of_a_markdown_table_is_text() -> None:
     table = "| commit | val_bpb | status | description |\n|---|---|---|---|\n| a1b2c3d | 0.99 | keep | `a \\| b` |\n"
     assert read(table, "")[0].description == "`a | b`"
+
+
+def test_a_mean_is_the_metric_beside_what_it_is_of() -> None:
+    header = "commit\tseed1_loss\tseed2_loss\tmean_loss\tstatus\tdescription\n"
+    assert read("a1b2c3d\t3.20\t3.24\t3.22\tkeep\tbaseline\n", header)[0].metric == 3.22
+    header = "commit\tmean_loss\tval_loss\tstatus\tdescription\n"
+    assert read("a1b2c3d\t3.20\t3.24\tkeep\tbaseline\n", header)[0].metric == 3.24

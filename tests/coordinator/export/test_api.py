@@ -10,13 +10,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyarrow import parquet
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from coordinator.autoresearch.reading import ImportOptions, describe_hardware
 from coordinator.autoresearch.service import import_session
 from coordinator.db.database import Database
 from coordinator.export import service
-from coordinator.models import Citation
+from coordinator.models import Citation, Volunteer
 from coordinator.projects import service as projects
 from tests.support.sessions import BRANCH, HARDWARE, write_small_session
 from tests.support.swarm_data import HOSTILE_TITLE, EarlierHistory, History, make_proposal
@@ -103,6 +103,9 @@ def test_a_finding_is_cited(past: None, app: FastAPI, http: TestClient) -> None:
     entry = http.get("/api/v1/findings/7/bibtex")
     assert entry.headers["content-type"].startswith("application/x-bibtex")
     assert entry.text.startswith("@misc{swarm-tiny-7,\n") and "howpublished" not in entry.text
+    with app.state.database.write() as session:
+        session.execute(update(Volunteer).values(cited_as="Ada King"))
+    assert "{Ada King} and " in http.get("/api/v1/findings/7/bibtex").text and "Ada King" not in entry.text
     app.state.settings = app.state.settings.model_copy(update={"public_url": "https://swarm.example.org/"})
     assert r"\url{https://swarm.example.org/findings/7}" in http.get("/api/v1/findings/7/bibtex").text
     assert (
