@@ -19,7 +19,7 @@ from shared.findings import FindingSummary
 from shared.formatting import count_noun, format_effect, format_measure
 from shared.mistakes import describe_first
 from shared.protocol import Message
-from shared.records import Record
+from shared.records import Record, RecordCommit
 from swarm.client import Client
 from swarm.listing import CommandError
 
@@ -194,12 +194,21 @@ def _measure(posterior: Posterior | None) -> str:
 def _describe(one: Record) -> str:
     named = (("record", one.record), ("leader, not verified", one.leader))
     parts = [
-        f"{name} #{commit.experiment_id or 'seed'} {commit.title} "
-        f"{format_measure(commit.posterior.metric_mean, commit.posterior.metric_sd)}"
+        f"{name} #{commit.experiment_id or 'seed'} {commit.title} {_measure_record(commit)}"
         for name, commit in named
         if commit is not None
     ]
     return f"{one.project}, {one.hardware_class} ({one.metric}, {one.direction}): {'; '.join(parts) or 'none yet'}"
+
+
+def _measure_record(one: RecordCommit) -> str:
+    """The number that is published of a record, or a leader's posterior."""
+    said = one.confirmation
+    if said is None:
+        return format_measure(one.posterior.metric_mean, one.posterior.metric_sd)
+    if said.metric_mean is None or said.metric_sd is None:
+        return f"confirmation under way: {said.runs} of {said.wanted}"
+    return format_measure(said.metric_mean, said.metric_sd)
 
 
 def _answer(rows: Iterable[Message], lines: Sequence[str], detail: bool, longest: int = MAX_LINE) -> str:

@@ -117,9 +117,11 @@ class History:
         }
         return self.add_lease(worker, base_sha, proposal=proposal, **progress)
 
-    def measure(self, worker: WorkerRow, sha: str, metric: float | None, **changes: Any) -> Run:
+    def measure(
+        self, worker: WorkerRow, sha: str, metric: float | None, kind: JobKind = JobKind.REPLICATE, **changes: Any
+    ) -> Run:
         """A run of an existing commit, or of the root."""
-        lease = self.add_lease(worker, sha, JobKind.REPLICATE, state=LeaseState.DONE)
+        lease = self.add_lease(worker, sha, kind, state=LeaseState.DONE)
         experiment = find_experiment_by_commit(self.session, sha)
         _, stored = self._add_run(lease, worker, sha, metric, experiment.id if experiment else None, **changes)
         return self.session.get_one(Run, stored.id)

@@ -92,6 +92,8 @@ def fill(database: Database, folder: Path) -> None:
         add(ada, 9, 3.100, "LEARNING_RATE 0.004 -> 0.002", "LEARNING_RATE", "0.002", DOWN)
         past.measure(bo, made[10].commit_sha, 3.105)
         add(cy, 0, 3.310, "DEPTH 4 -> 3", "DEPTH", "3", DOWN)
+        for worker, metric in ((bo, 3.186), (bo, 3.190), (bo, 3.188), (cy, 3.192)):
+            past.measure(worker, made[4].commit_sha, metric, JobKind.CONFIRM)
 
 
 @pytest.fixture
@@ -107,11 +109,16 @@ def read_from(url: str) -> Get:
 
 
 def pool_runs(evidence: dict[str, Any]) -> tuple[float, float]:
-    """Mean and sd of a commit's runs: workers' means, weighted by precision."""
+    """Mean and sd of a commit's runs that its posterior rests on."""
+    mean, sd = pool_workers(evidence, [run for run in evidence["runs"] if run["is_in_posterior"]])
+    return mean, sd * evidence["scatter"]
+
+
+def pool_workers(evidence: dict[str, Any], some: list[Any]) -> tuple[float, float]:
+    """Mean and sd of runs: workers' means, weighted by precision."""
     by_worker: dict[str, list[Any]] = {}
-    for run in evidence["runs"]:
-        if run["is_in_posterior"]:
-            by_worker.setdefault(run["worker"], []).append(run)
+    for run in some:
+        by_worker.setdefault(run["worker"], []).append(run)
     found = np.array(
         [
             (
@@ -122,7 +129,7 @@ def pool_runs(evidence: dict[str, Any]) -> tuple[float, float]:
         ]
     )
     precision = 1 / found[:, 1]
-    return float(found[:, 0] @ precision / precision.sum()), float(precision.sum() ** -0.5) * evidence["scatter"]
+    return float(found[:, 0] @ precision / precision.sum()), float(precision.sum() ** -0.5)
 
 
 def density(x: float, variance: float) -> float:
@@ -284,8 +291,13 @@ def test_pages_commands_tools_and_exports_say_what_the_api_says(swarm: tuple[str
             assert document["classes"] == [found]
         (record,) = get("/records")["items"]
         leader = record["leader"]["posterior"]
+        evidence = get("/experiments/4/evidence")
+        published = pool_workers(evidence, [one for one in evidence["runs"] if one["kind"] == "confirm"])
+        assert numbers_of(record["record"]["confirmation"], "metric") == pytest.approx(published)
+        assert (float(exported[4]["published_mean"]), float(exported[4]["published_sd"])) == pytest.approx(published)
         for text in (run(url, "records"), ask("records"), read_page(url, "/projects/tiny")):
             assert in_words(*numbers_of(leader, "metric"), "") in text
+            assert in_words(*published, "") in text, "a record's number is that of its confirmation runs"
 
 
 def run(url: str, *arguments: object) -> str:
