@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.cache import TimedCache
 from coordinator.events import queries as events_queries
+from coordinator.evidence import confirmations
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.experiments import service as experiments
@@ -26,7 +27,7 @@ from coordinator.web import project_page
 from coordinator.web.charts import draw_evidence, draw_small, draw_topic
 from coordinator.web.dose_picture import draw_doses
 from coordinator.web.project_page import Context
-from shared.experiments import Verdict
+from shared.experiments import JobKind, Verdict
 from shared.findings import FailureClass
 from shared.protocol import Page
 from shared.records import ExperimentDetail
@@ -51,12 +52,17 @@ def _start_context(project: Project) -> Context:
 
 
 def view_experiment_live(session: Session, experiment_id: int) -> Context:
-    """The parts of an experiment's page that change: its verdict, evidence and runs. Raises NotFoundError."""
+    """The parts of an experiment's page that change: its verdict, evidence and runs, and what its confirmation runs
+    say, if it has some. Raises NotFoundError."""
     detail = experiments.view_detail(session, experiment_id)
     explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
-    return _start_context(projects.get_project(session, detail.project)) | {
+    project = projects.get_project(session, detail.project)
+    is_confirmed = any(run.kind == JobKind.CONFIRM for run in explained.runs)
+    place = detail.hardware_class, detail.sha
+    return _start_context(project) | {
         "experiment": detail,
         "evidence": explained,
+        "published": confirmations.publish(session, project, *place) if is_confirmed else None,
         "chart": draw_evidence(explained),
     }
 

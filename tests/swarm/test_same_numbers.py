@@ -295,6 +295,7 @@ def test_pages_commands_tools_and_exports_say_what_the_api_says(swarm: tuple[str
         published = pool_workers(evidence, [one for one in evidence["runs"] if one["kind"] == "confirm"])
         assert numbers_of(record["record"]["confirmation"], "metric") == pytest.approx(published)
         assert (float(exported[4]["published_mean"]), float(exported[4]["published_sd"])) == pytest.approx(published)
+        assert f"as a record {in_words(*published, '')} , by 4 runs" in read_page(url, "/experiments/4")
         for text in (run(url, "records"), ask("records"), read_page(url, "/projects/tiny")):
             assert in_words(*numbers_of(leader, "metric"), "") in text
             assert in_words(*published, "") in text, "a record's number is that of its confirmation runs"
