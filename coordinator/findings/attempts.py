@@ -40,6 +40,9 @@ FACTORS = {
 }  # fmt: skip
 
 
+BETAS = frozenset(("beta1", "beta2"))
+
+
 class Attempt(NamedTuple):
     """An experiment's words, and its step as its agent stated it."""
 
@@ -107,7 +110,7 @@ class Features(NamedTuple):
     rare: float
 
 
-WEIGHTS = Features(-4.4, 2.5, 1.7, 1.0, -1.6, -2.0, 2.7, 1.4, -5.5, -0.2, -1.2, -2.1, -1.6, -2.2, 1.1)
+WEIGHTS = Features(-4.5, 2.6, 1.7, 0.9, -1.6, -1.4, 2.7, 1.6, -5.6, -0.4, -1.2, -2.3, -1.7, -2.5, 1.5)
 OF_WORDS = 4
 """Number of the first features, which compare words only."""
 
@@ -131,9 +134,10 @@ def read_question(text: str, steps: Sequence[NamedStep], said: str = "") -> Read
         frozenset(filter(_is_factor, (value / before for before in old if before for value in new))),
         sum(read_value(step.value) is not None for step in steps),
         frozenset([*(step.direction for step in steps), *[AxisDirection.DOWN] * (0.0 in new)]),
-        _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES, bool(_LIMIT.search(text)),
+        _list_initials(text), frozenset(_SHORT.findall(text.casefold())) - NAMES, bool(_LIMIT.search(normalise(text))),
         any(step.old and step.value and read_value(step.value) is None for step in steps),
-        bool(_REMOVAL.search(first_clause(text))), _list_clauses(text), tuple(_list_amounts(said or text)),
+        bool(_REMOVAL.search(PARTS.split(first_clause(text))[0])), _list_clauses(text),
+        tuple(_list_amounts(said or text)),
     )  # fmt: skip
 
 
@@ -177,8 +181,9 @@ def _list_words(text: str) -> tuple[str, ...]:
     """The words of a text, in their order, that name neither a change nor a number; an activation names its axis."""
     names = [name for name in list_names(normalise(text)) if not find_turn(name) and name not in FACTORS]
     words = [stem for name in names if (stem := stem_name(name)) and not re.fullmatch(r"n?\d.*", stem)]
-    if "tie" in words:  # of the embeddings with each other, as a rule
+    if {"tie", "untie"} & {*words}:  # of the embeddings with each other, as a rule
         words = [word for word in words if word not in ("embedding", "lmhead", "weight")]
+    words = [word for word in words if word != "optim"] or words  # another word tells which one
     return tuple(dict.fromkeys([*words, "activation"] if ACTIVATIONS & {*words} else words))
 
 
@@ -218,7 +223,7 @@ def judge(asked: ReadText, attempt: Attempt, known: Mapping[str, int] = _FIELD) 
 
 def compare(asked: ReadText, made: ReadText, known: Mapping[str, int] = _FIELD) -> Features:
     """Compare a question with an experiment. `known` are words as of `count_known`."""
-    asked, made = _abbreviate(asked, made), _abbreviate(made, asked)
+    asked, made = _leave_other_beta(_abbreviate(asked, made), made), _abbreviate(made, asked)
     lacked = [word for word in asked.words if not _has(made, word)]
     count, number = len(asked.words) or 1, len(asked.words) - len(lacked)
     unasked = {word for word in made.words if not _has(asked, word)}
@@ -248,6 +253,18 @@ def compare(asked: ReadText, made: ReadText, known: Mapping[str, int] = _FIELD) 
             (min(1, len(one) / MANY_LETTERS) / max(1, known.get(one, 0)) for one in asked.words if one not in lacked),
             default=0,
         ),
+    )  # fmt: skip
+
+
+def _leave_other_beta(asked: ReadText, made: ReadText) -> ReadText:
+    """A question without the beta that an experiment does not change: code sets both of Adam's at once."""
+    other = BETAS.difference(made.words)
+    if len(other) != 1 or not BETAS.issubset(asked.words):
+        return asked
+    values = frozenset().union(*(values for words, values in asked.amounts if other & words))
+    return asked._replace(
+        words=tuple(word for word in asked.words if word not in other), values=asked.values - values,
+        valued=asked.valued - len(values),
     )  # fmt: skip
 
 

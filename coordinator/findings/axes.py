@@ -14,7 +14,7 @@ def words_of(text: str) -> frozenset[str]:
 
 _WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _SYNONYMS = [(re.compile(rf"\b(?:{words})\b"), name) for words, name in _WORDS["synonyms"]]
-ACTIVATIONS = words_of("relu relu2 gelu silu swish swiglu geglu reglu tanh mish elu softplus sigmoid")
+ACTIVATIONS = words_of("relu relu2 leakyrelu gelu silu swish swiglu geglu reglu tanh mish elu softplus sigmoid")
 FILLERS = words_of(_WORDS["fillers"])
 """Words that tell no axis from another."""
 

@@ -22,6 +22,8 @@ from shared.topics import name_topic
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
 
+_PAIR = re.compile(r"(\w*beta)s=\(([^,]+), ?([^,]+)\)", re.IGNORECASE)
+
 
 class ParsedQuestion(NamedTuple):
     """A question as parsed: the text to search for, and the steps that it names."""
@@ -51,14 +53,16 @@ def _looks_like_diff(text: str) -> bool:
 def _parse_diff(text: str) -> ParsedQuestion:
     gone: dict[str, str] = {}
     come: dict[str, str] = {}
-    words = []
+    words, added = [], []
     for line in text.splitlines():
         if line.startswith(("+++", "---", "@@", "diff ")) or not line.startswith(("+", "-")):
             continue
         words.append(line[1:].strip())
-        found = _ASSIGNMENT.match(line[1:])
-        if found:
-            (come if line[0] == "+" else gone)[found[1]] = found[2].strip()
+        added += words[-1:] if line[0] == "+" else []
+        if found := _ASSIGNMENT.match(line[1:]):
+            pair = _PAIR.fullmatch(f"{found[1]}={found[2].strip()}")
+            named = {f"{pair[1]}1": pair[2], f"{pair[1]}2": pair[3]} if pair else {found[1]: found[2].strip()}
+            (come if line[0] == "+" else gone).update(named)
     steps = [
         NamedStep(name, compare_values(gone.get(name, ""), value) or AxisDirection.CHANGE, value, gone.get(name, ""))
         for name, value in come.items()
@@ -68,7 +72,8 @@ def _parse_diff(text: str) -> ParsedQuestion:
     # Constants that are set anew come first; the words of other lines help where a diff has none.
     names = " ".join(f"{step.axis} {step.value}" for step in steps)
     lines = list(dict.fromkeys(words))
-    asked = constants or [NamedStep(" ".join(lines)[:MAX_PHRASE], AxisDirection.CHANGE)]
+    step = " ".join(added) or f"remove {' '.join(lines)}"
+    asked = constants or [NamedStep(step[:MAX_PHRASE], AxisDirection.CHANGE if added else AxisDirection.DOWN)]
     return ParsedQuestion(QuestionKind.DIFF, f"{names}\n" + "\n".join(lines), asked)
 
 

@@ -32,11 +32,12 @@ _ON = r"\s*(?:->|=>|→|⇒)"
 _UP = words_of(
     "increas rais enlarg widen deepen grow grew grown higher more larger bigger longer stronger wider deeper boost "
     "doubl twice tripl extend expand strengthen lengthen bump push up add greater enabl activate activated "
-    "activating introduc includ"
+    "activating introduc includ loosen looser relax"
 )
 _DOWN = words_of(
     "reduc decreas lower shrink shrunk halv half cut shorten less smaller shorter weaker narrower narrow drop fewer "
-    "down remov disabl deactiv without no off shallower lighten strip elimin omit exclud ablat delet slash trim weaken"
+    "down remov disabl deactiv without no off shallower lighten strip elimin omit exclud ablat delet slash trim weaken "
+    "tighten tighter"
 )
 _NEUTRAL = words_of(
     "set keep leave chang change use using try trying tri tried tune fine-tune switch make bring test sweep adjust "
@@ -132,6 +133,20 @@ _REWRITES = [
         # a reason before the step, and negations
         (r"^(?:bottleneck|problem|motivation|observation|evidence)\s*:[^.;]*[.;]\s+(?=[A-Z])", ""),
         (r"\b(?:don['\N{RIGHT SINGLE QUOTATION MARK}]?t|do not|never)\b", "no"),
+        # code: modules, names of arguments, and what is assigned
+        (r"\b(?:(?:torch|nn|mx|np|optim|utils|self|f)\.)+(?=[a-z])", ""),
+        (r"^(?:\+\s*)?(?:[a-z]\w?|model|loss|logits)\s*=\s*(?=[a-z][\w.]*\()", ""),
+        (r"\b((?:leaky_)?relu)\((?:[a-z]\w*(?:, ?)?)?([\d.]*)\)(?:\s?(?:\^|\*\*)\s?2\b|\.square\(\)|\.pow\(2\))",
+         r"squared \1 \2"),
+        (r"\)\s?(?:\^|\*\*)\s?2\b", ") squared"),
+        (r"(?<=\w\()(?:self\.)?(?!gate)\w+\([a-z]\w?\)(?=\))", ""),
+        (r"\bnorm\(q\).*?\bnorm\(k\)", "qk norm"),
+        (r"(?<=\w\()(?:(?:[a-z]\w?|model|logits|targets)(?:,\s*|(?=\))))+", ""),
+        (r"(?:(?<=\w\()|,\s*)(?:is_\w+=True|\w+=(?!True|False)[a-z][\w.]*)(?=[,)])", ""),
+        (r"(?<=[(,\s])(\w+)=True(?=[,)])", r"\1"),
+        (r"\b(?:separate|own) (?:weights|matrices|parameters)? ?for (?:the )?(?:input |token )?embeddings? and "
+         r"(?:the )?(?:output|unembedding|(?:lm_?)?head)\b", "untied embeddings"),
+        (r"\bno (?:weight )?tying\b", "untied embeddings"), (r"\bbut (?=\d)", ", "),
         # both betas of Adam at once
         (r"(?:\b|(?<=_))betas[ =:]*\(([\d.]+), ?([\d.]+)\)(?: ?(?:->|=>|→|to) ?\(([\d.]+), ?([\d.]+)\))?",
          lambda found: f"beta1 {found[1]}, beta2 {found[2]}" if not found[3] else
@@ -139,17 +154,20 @@ _REWRITES = [
         # numbers: 0,8 and 10 000 and 3 x 10^-4
         (r"(?<![\d.,])0,(?=\d)", "0."), (r"(?<=\d) (?=000\b)", ""),
         (r"(?<=\d) ?[x*\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}] ?10(?:\^|\*\*)(?=[-+]?\d)", "e"),
-        (r"(?<![\w.])(?<!\d )[x\N{MULTIPLICATION SIGN}] ?(\d+(?:\.\d+)?)(?![\w.])", r"\1x"),
+        (r"(?<![\w.])(?<!\d )[x\N{MULTIPLICATION SIGN}] ?(?!0\b(?!\.))(\d+(?:\.\d+)?)(?![\w.])", r"\1x"),
         (r"(?<![\w.:])(\d+(?:\.\d+)?) ?: ?(\d+(?:\.\d+)?)(?![\w.:])", r"\1/\2"),  # a ratio is one value: 1:8
         # how much or how sure
         (r"\b(?:altogether|entirely|completely|simply|slightly|actually|even|ever|nonzero|all the way|a bit)\b", ""),
         # the number of what follows, in letters or joined by a hyphen: ten threads, 5-fold to 10-fold
         (rf"\b({'|'.join(list(_WORD_NUMBERS)[2:])})(?=[\s-][a-z])", lambda found: _WORD_NUMBERS[found[1].casefold()]),
+        (r"\bsingle (?=(?:\w+ )?(?:head|layer|expert|epoch))", "1 "), (r"\b(?:two|2)[ -]thirds\b", "2/3"),
+        (r"\b(?:three|3)[ -]quarters\b", "3/4"),
         (r"\b(?:one|a) (?=million|thousand)", "1 "), (r"(?<=\d) million\b", "M"), (r"(?<=\d) thousand\b", "k"),
         (r"(?<=\d)[ -]?(?:hours?|hrs?|h)\b", "h"), (r"(?<=\d)[ -]?minutes?\b", "min"), (r"(?<=\d)[ -]?seconds?\b", "s"),
         (r"(?<=\d)[ -]?(giga|mega|kilo)bytes?\b", lambda found: f"{found[1][0].upper()}B"),
         (r"\bbasis points\b", "bps"),
-        (r"(?<=\d)-(?=(?:fold|step|layer|day|epoch|head|token|minute|hour|round|model|group)s?\b)", " "),
+        (r"(?:(?<=\d)|(?<=\d[km]))-(?=(?:fold|step|layer|day|epoch|head|token|minute|hour|round|model|group)s?\b)",
+         " "),
         (rf"(?<=\b(?:of|to|at|by|is) )({'|'.join(_WORD_NUMBERS)})\b", lambda found: _WORD_NUMBERS[found[1].casefold()]),
         (r"\bunit (norm|length|variance)\b", r"\1 1"), (r"\bnot (?:use|using)\b|\bwithout using\b", "without"),
         (r"\b(?:leav|tak|throw|strip|rip)(?:e|es|ing)? (?:out|away)\b|\b(?:do|doing|did) away with\b|"
@@ -163,7 +181,7 @@ _REWRITES = [
         (rf"\b([a-z_]\w*)\s?=\s?({_VALUE})\s*{_TO}\s*\1\s?=\s?({_VALUE})", r"\1 \2 -> \3"),
         # flash_attn=True, turn flash attention on
         (r"^([a-z][\w .]*?)\s*=\s*(?:true|on|yes|enabled)\b", r"enable \1"),
-        (r"^([a-z][\w .]*?)\s*=\s*(?:false|off|no|none|disabled)\b", r"disable \1"),
+        (r"^([a-z][\w .]*?)\s*=\s*(?:false|off|no|none|disabled)\b(?: everywhere)?", r"disable \1"),
         (r"\b(?:turn|switch)(?:ed|ing)? (?:on (.+)|(.+?) on$)", r"enable \1\2"),
         (r"\b(?:turn|switch)(?:ed|ing)? (?:off (.+)|(.+?) off$)", r"disable \1\2"),
         (r"\b(?:twice|two times|2x) as wide\b", "width 2x"), (r"\b(?:twice|two times|2x) as deep\b", "depth 2x"),

@@ -3,7 +3,7 @@
     python -m tests.bench.fit_tried
 
 Logistic regression: of a question, the experiment with the largest sum counts, which is found anew after each fit.
-Printed are the weights, those of all questions; and how well each subject's questions are answered by weights of the
+`twenty-eighth` is sealed: nothing is fit to it. Printed are the weights, those of all questions; and how well each subject's questions are answered by weights of the
 other subjects'. `THRESHOLD`, which a sum must reach, is subtracted from the first weight. What words mean (axes.py) was
 written with older sets in view: only the figures "at first sight" of `make bench-findings` are of unseen questions.
 """
@@ -19,7 +19,8 @@ from tests.bench.report import format_table
 from tests.coordinator.findings.tried import SESSIONS, SUBJECTS, read_attempts, read_questions
 
 PENALTY, ROUNDS, STEPS = 1.0, 12, 25
-THRESHOLD = 0.5
+THRESHOLD = 0.3
+"""The highest at which no part of the questions lost recall by the last change (weights are rounded to tenths)."""
 
 
 def fit(questions: list[np.ndarray], is_tried: np.ndarray) -> np.ndarray:
@@ -36,7 +37,8 @@ def fit(questions: list[np.ndarray], is_tried: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    labelled = [one for one in read_questions() if one.session in "".join(SUBJECTS.values())]
+    fitted = {letter for letters in SUBJECTS.values() for letter in letters}
+    labelled = [one for one in read_questions() if one.session in fitted and one.part != "twenty-eighth"]
     attempts = {letter: read_attempts(letter) for letter in SESSIONS}
     asked = [parse_question(one.text).read() for one in labelled]
     known = {letter: count_known(of) for letter, of in attempts.items()}

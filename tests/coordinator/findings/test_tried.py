@@ -36,16 +36,41 @@ def test_what_was_tried_is_found_and_nothing_else_is_called_so(part: str) -> Non
     assert found.recall >= goal.recall and found.false_tried <= goal.false_tried, found
 
 
-def test_of_all_questions_seven_in_eight_are_found_and_one_in_twenty_others_is_called_tried() -> None:
+def test_of_all_questions_seven_in_eight_are_found_and_one_in_thirty_others_is_called_tried() -> None:
     found = measure(ALL, judge_all)
-    assert found.recall >= 0.875 and found.false_tried <= 0.045, found
+    assert found.recall >= 0.88 and found.false_tried <= 0.033, found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("TOTAL_BATCH_SIZE", "TRAIN_BATCH_TOKENS", "TOKENS_PER_STEP", "tokens a step", "tokens per optimizer update"),
+        ("TRAIN_SEQ_LEN", "block_size", "MAX_SEQ_LEN", "context window", "sequence length"),
+        ("DEVICE_BATCH_SIZE", "micro-batch size", "batch per device", "per-GPU batch size"),
+        ("HEAD_DIM", "HEAD_WIDTH", "head size", "channels per head", "size of each head"),
+        ("UNEMBEDDING_LR", "HEAD_LR", "lm_head lr", "classifier learning rate"),
+        ("WARMUP_RATIO", "WARMUP_STEPS", "warmup_iters", "WARMUP_SHARE", "LR ramp-up"),
+        ("WARMDOWN_RATIO", "WARMDOWN_ITERS", "WARM_DOWN_SHARE", "LR cooldown", "decay phase of the learning rate"),
+        ("FINAL_LR_FRAC", "FINAL_LR_SHARE", "min_lr", "LR floor"),
+        ("ns_steps", "Newton-Schulz iterations", "NS iterations", "number of Newton-Schulz steps"),
+        ("GRAD_CLIP", "max_grad_norm", "torch.nn.utils.clip_grad_norm_", "clip the global gradient norm"),
+        ("INIT_SCALE", "std of the initial weights", "weight init gain", "initialisation scale"),
+        ("relu^2", "relu(x)**2", "F.relu(x).square()", "relu(x).pow(2)", "square of ReLU"),
+        ("RMSNorm", "nn.RMSNorm", "root-mean-square normalisation"),
+        ("qk-norm", "normalise queries and keys", "RMSNorm on q and k", "norm(q), norm(k)"),
+        ("z_loss", "penalty on log Z", "logsumexp penalty", "penalise the log-partition function"),
+        ("8-bit Adam", "AdamW8bit", "optimizer states in 8 bits"),
+    ],
+)  # fmt: skip
+def test_a_constant_is_read_as_the_field_says_it(names: tuple[str, ...]) -> None:
+    assert len({frozenset(parse_question(name).read().words) for name in names}) == 1
 
 
 @pytest.mark.parametrize(
     ("question", "titles", "answer"),
     [
         # a word that this experiment lacks and another one uses
-        ("snake units in the encoder", ["snake units in the decoder", "stride of the encoder 512"], Likeness.SAME_AXIS),
+        ("snake units in the encoder", ["snake units in the decoder", "stride of the encoder 512"], Likeness.ALIKE),
         ("snake units in the encoder", ["snake units, encoder", "stride of the encoder 512"], Likeness.SAME_STEP),
         # only a part is changed
         ("mixup only in the first half of training", ["mixup alpha=0.2"], Likeness.ALIKE),
@@ -62,7 +87,7 @@ def test_of_all_questions_seven_in_eight_are_found_and_one_in_twenty_others_is_c
         # a value beside another name, names that differ in their numbers, proportions, and halves of words
         ("reach = 3", ["reach=1, density 3"], Likeness.SAME_AXIS),
         ("reach = 3", ["reach=3, density 1"], Likeness.SAME_STEP),
-        ("float2 loads for A and B", ["vectorised loads, float4 for A and B"], Likeness.SAME_AXIS),
+        ("float2 loads for A and B", ["vectorised loads, float4 for A and B"], Likeness.ALIKE),
         ("float4 loads for A and B", ["vectorised loads, float4 for A and B"], Likeness.SAME_STEP),
         ("task weights 1:1", ["task weights 1:0.3"], Likeness.SAME_AXIS),
         ("task weights 1:0.3", ["task weights 1 : 0.3"], Likeness.SAME_STEP),
@@ -71,12 +96,24 @@ def test_of_all_questions_seven_in_eight_are_found_and_one_in_twenty_others_is_c
         ("pre-heated swizzled loads", ["swizzle loads (xor)", "loads 2", "loads 3"], Likeness.SAME_STEP),
         ("pre-heated swizzled loads", ["swizzle loads (xor)", *(f"swizzle loads {n}" for n in "2345")], Likeness.ALIKE),
         # one thing in place of another, and what was removed
-        ("unlogged accounts table", ["unlogged history table"], Likeness.SAME_AXIS),
+        ("unlogged accounts table", ["unlogged history table"], Likeness.ALIKE),
         ("chunked prefill with 8192 tokens", ["disable chunked prefill"], Likeness.SAME_AXIS),
         # abbreviations: by the first letters, without vowels, by initials
         ("sixteen environments", ["n_envs=16"], Likeness.SAME_STEP),
         ("wider cabins", ["cbn width 3"], Likeness.SAME_STEP),
         ("SG blocks", ["add slot-and-groove joints"], Likeness.SAME_STEP),
+        # lines of code, and both betas of Adam where one is changed
+        ("x = F.relu(x).square()", ["Squared ReLU in the MLP"], Likeness.SAME_STEP),
+        ("y = F.scaled_dot_product_attention(q, k, v, is_causal=True)", ["SDPA"], Likeness.SAME_STEP),
+        ("LeakyReLU(0.1)^2", ["LeakyReLU(0.5)^2 in MLP"], Likeness.SAME_AXIS),
+        ("-        x = F.relu(x)\n+        x = F.gelu(x)", ["GELU"], Likeness.SAME_STEP),
+        ("-        x = F.dropout(x)\n", ["MLP ratio 3"], None),
+        ("ADAM_BETAS = (0.7, 0.95)", ["adam beta1 0.8 -> 0.7"], Likeness.SAME_STEP),
+        ("ADAM_BETAS = (0.75, 0.95)", ["adam beta1 0.8 -> 0.7"], Likeness.SAME_AXIS),
+        ("-BETAS = (0.8, 0.9)\n+BETAS = (0.7, 0.9)", ["beta2 0.9", "beta1 0.8"], Likeness.SAME_AXIS),
+        # what stands behind a comma is removed, not what was asked for
+        ("AdamW for all", ["AdamW for all parameters, no Muon"], Likeness.SAME_STEP),
+        ("untie the output head at 2/3", ["decouple input and output embeddings at two thirds"], Likeness.SAME_STEP),
         ("flash attention", ["Bottleneck: memory traffic. Swap SDPA for flash attention 3"], Likeness.SAME_STEP),
     ],
 )  # fmt: skip

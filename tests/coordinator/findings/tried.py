@@ -19,13 +19,17 @@ DATA = Path(__file__).parents[2] / "data"
 SESSIONS = {
     "a": DATA / "relevance" / "session-a.tsv",
     "b": DATA / "relevance" / "session-b.tsv",
-    **{letter: DATA / "tried" / f"session-{letter}.tsv" for letter in (*"cdefghijklmnopqrstuvwxyz", "aa")},
+    **{
+        letter: DATA / "tried" / f"session-{letter}.tsv"
+        for letter in (*"cdefghijklmnopqrstuvwxyz", "aa", "ab", "ac", "ad", "ae")
+    },
 }
 
 
 SUBJECTS = {
-    "language models": "abchlmno", "images": "d", "serving": "e", "tables": "f", "reinforcement learning": "g",
-    "speech": "i", "trading": "j", "diffusion": "k", "retrieval": "p", "audio codecs": "q", "databases": "r",
+    "language models": (*"abchlmno", "ab", "ac"), "images": "d", "serving": "e", "tables": "f",
+    "reinforcement learning": "g", "speech": "i", "trading": "j", "diffusion": "k", "retrieval": "p",
+    "audio codecs": "q", "databases": "r",
 }  # fmt: skip
 """The sessions that weights are fit to, by what they are about. To others nothing was fit."""
 
@@ -50,10 +54,12 @@ QUESTION_PARTS = {
     "fifteenth": Goal(0.95, at_first=(1.0, 0.0)), "sixteenth": Goal(0.75, at_first=(0.792, 0.077)),
     "seventeenth": Goal(0.95, at_first=(0.833, 0.104)), "eighteenth": Goal(0.79, 0.07, at_first=(0.75, 0.217)),
     "nineteenth": Goal(0.79, 0.07, at_first=(0.75, 0.111)),
-    "twentieth": Goal(0.76, 0.09, at_first=(0.654, 0.163)), "twenty-first": Goal(0.62, 0.08, at_first=(0.563, 0.113)),
+    "twentieth": Goal(0.76, 0.09, at_first=(0.654, 0.163)), "twenty-first": Goal(0.65, 0.04, at_first=(0.563, 0.113)),
     "twenty-second": Goal(0.59, 0.02, at_first=(0.5, 0.096)), "twenty-third": Goal(0.82, 0.18, (0.824, 0.176)),
     "twenty-fourth": Goal(0.88, 0.06, (0.882, 0.118)), "twenty-fifth": Goal(0.76, 0.03, (0.733, 0.014)),
-    "twenty-sixth": Goal(0.7, 0.02, (0.698, 0.014)),
+    "twenty-sixth": Goal(0.74, 0.02, (0.698, 0.014)), "twenty-seventh": Goal(0.95, 0.02, (0.717, 0.025)),
+    "twenty-eighth": Goal(0.81, 0.02, (0.694, 0.024)), "twenty-ninth": Goal(0.82, 0.02, (0.667, 0.024)),
+    "thirtieth": Goal(0.86, 0.03, (0.644, 0.025)),
 }  # fmt: skip
 """Parts of the questions. Later ones were written later; the near misses are all of things that nobody tried."""
 
