@@ -3,9 +3,10 @@
     python -m tests.bench.fit_tried
 
 Logistic regression: of a question, the experiment with the largest sum counts, which is found anew after each fit.
-`twenty-eighth` is sealed: nothing is fit to it. Printed are the weights, those of all questions; and how well each subject's questions are answered by weights of the
-other subjects'. `THRESHOLD`, which a sum must reach, is subtracted from the first weight. What words mean (axes.py) was
-written with older sets in view: only the figures "at first sight" of `make bench-findings` are of unseen questions.
+`twenty-eighth` is sealed: nothing is fit to it. Printed are the weights, those of all questions; and how well each
+subject's questions are answered by weights of the other subjects'. `THRESHOLD`, which a sum must reach, is subtracted
+from the first weight. What words mean (axes.py) was written with older sets in view: only the figures "at first sight"
+of `make bench-findings` are of unseen questions.
 """
 
 import sys
@@ -20,7 +21,8 @@ from tests.coordinator.findings.tried import SESSIONS, SUBJECTS, read_attempts, 
 
 PENALTY, ROUNDS, STEPS = 1.0, 12, 25
 THRESHOLD = 0.3
-"""The highest at which no part of the questions lost recall by the last change (weights are rounded to tenths)."""
+"""The highest, in tenths, at which no part of the questions fell below its goal when these weights were fit. Words of
+the field that came later moved what is printed by 0.1 at most; with that, some parts would fall below theirs."""
 
 
 def fit(questions: list[np.ndarray], is_tried: np.ndarray) -> np.ndarray:
