@@ -80,7 +80,7 @@ class Base(DeclarativeBase):
 
 def view_of(model: type[View], row: object, **others: Any) -> View:
     """A wire model of `others` and, for all other fields, a row's attributes of the same names."""
-    columns = {name: getattr(row, name) for name in model.model_fields.keys() - others.keys()}
+    columns = {name: getattr(row, name) for name in model.model_fields if name not in others}
     return model.model_validate(columns | others)
 
 

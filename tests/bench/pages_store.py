@@ -2,8 +2,8 @@
 
 Experiments stand in one long line of descent, of which one in two hundred is the next step; each has two runs. Three
 hardware classes share them (0.1 % are in the rarest), 180 topics, 400 volunteers with three workers each, of which 960
-hold a job. The first thousand are of few people and axes, with a step in each twenty, as in a young swarm: what pages
-are about has as much to show at either size.
+hold a job. The first thousand are of few people, and most are of four axes, with a step in each twenty, as in a young
+swarm: what pages are about has as much to show at either size.
 """
 
 from collections import defaultdict
@@ -53,9 +53,9 @@ from tests.support.swarm_data import History
 
 VOLUNTEERS, WORKERS_EACH, LIVE_LEASES = 400, 3, 960
 FIRST_ID, ROWS_AT_ONCE = 1_000, 5_000
-EARLY, EARLY_WORKERS, EARLY_EVERY = 1_000, 180, 20
-"""The first experiments, the workers that make them, and the number of them for each step and each in the rarest
-class."""
+EARLY, EARLY_WORKERS, EARLY_AXES, EARLY_EVERY = 1_000, 180, KNOBS[:4], 20
+"""The first experiments, the workers that make them, what most of them change, and the number of them for each step and
+each in the rarest class."""
 
 STEP_EVERY, CRASHED_SHARE = 200, 0.08
 EFFECT_MEAN, EFFECT_SD, STEP = 0.004, 0.008, 0.002
@@ -99,7 +99,8 @@ def name_things(number: int, experiments: int) -> Things:
         project="tiny", experiment_id=thing, other_experiment_id=FIRST_ID + (number * 37 + 1) % experiments,
         crashed_experiment_id=thing, finding_id=thing, run_id=1, worker_id=10 + number,
         volunteer=f"volunteer-{number:03}", sanctioned=f"volunteer-{number:03}",
-        topic=name_topic(KNOBS[number % len(KNOBS)]), branch="baseline", week=digest.name_week(now()), queue_item="",
+        topic=name_topic(EARLY_AXES[number % len(EARLY_AXES)]), branch="baseline", week=digest.name_week(now()),
+        queue_item="",
     )  # fmt: skip
 
 
@@ -157,7 +158,8 @@ def _make(template: dict[str, Row], count: int) -> Iterator[dict[str, list[Row]]
     began = template["runs"]["created_at"] - timedelta(seconds=30 * count)
     for number in range(FIRST_ID, FIRST_ID + count):
         is_early = number < FIRST_ID + EARLY
-        axis = AXES[number % len(AXES)] if number < FIRST_ID + len(AXES) else draw.choice(KNOBS if is_early else AXES)
+        each = EARLY_AXES if is_early else AXES
+        axis = AXES[number % len(AXES)] if number < FIRST_ID + len(AXES) else draw.choice(each)
         hardware_class = _choose_class(number, template["runs"]["hardware_class"], is_early=is_early)
         is_step = number % (EARLY_EVERY if is_early else STEP_EVERY) == 0
         has_crashed = not is_step and draw.random() < CRASHED_SHARE
