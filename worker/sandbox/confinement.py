@@ -72,9 +72,9 @@ def find_links() -> Iterator[tuple[str, str]]:
 
 
 COUNTERS = (
-    "buddyinfo", "cgroups", "diskstats", "fs", "interrupts", "irq", "key-users", "keys", "loadavg", "locks",
-    "pagetypeinfo", "pressure", "schedstat", "slabinfo", "softirqs", "swaps", "sys/fs", "timer_list", "uptime",
-    "vmallocinfo", "vmstat", "zoneinfo",
+    "buddyinfo", "cgroups", "diskstats", "fs", "interrupts", "irq", "key-users", "keys", "latency_stats", "loadavg",
+    "lock_stat", "locks", "pagetypeinfo", "pressure", "sched_debug", "schedstat", "slabinfo", "softirqs", "swaps",
+    "sys/fs", "timer_list", "timer_stats", "uptime", "vmallocinfo", "vmstat", "zoneinfo",
 )  # fmt: skip
 """Files and folders of /proc with counters of the whole machine. One process can write a number there, by doing
 something often, and a later one in another sandbox can read it."""

@@ -29,8 +29,10 @@ SOCKET_BUFFERS = 2
 DESCRIPTOR_BYTES = 4096
 """Half of what every pipe has room for. All pipes of a user together hold 64 MiB more (fs.pipe-user-pages-soft)."""
 
+EPOLL = "anon_inode:[eventpoll]"
 WATCH_BYTES = 200
-"""Kernel memory of a descriptor that an epoll watches; each may watch all that are open."""
+"""Kernel memory of a descriptor that an epoll watches, and at most that of its line in an open description of the epoll
+(/proc/<pid>/fdinfo/...), whose text the kernel keeps."""
 
 
 class ProcessUse(NamedTuple):
@@ -66,11 +68,13 @@ def uncounted_bytes(pids: Collection[int], limits: ProcessLimits) -> int:
 
     Its files count here if its file systems are its own, which the limits say, else in `scratch_bytes`.
     """
-    links = [link for descriptor in _list_open(pids) if (link := _read_link(descriptor))]
+    links = {descriptor: link for descriptor in _list_open(pids) if (link := _read_link(descriptor))}
     # A process may hide from a plain user's worker what it has open, and not what it has room for.
     hidden = sum(read_use(pid).descriptors for pid in pids if not os.access(PROC / str(pid) / "fd", os.R_OK))
-    descriptors, watchers = len(links) + hidden, links.count("anon_inode:[eventpoll]") + hidden
-    sockets = sum(link.startswith("socket:") for link in links)
+    descriptors = len(links) + hidden
+    watches = sum(_count_watches(one) for one, link in links.items() if link == EPOLL) + hidden * descriptors
+    descriptions = sum("/fdinfo/" in link for link in links.values()) + hidden
+    sockets = sum(link.startswith("socket:") for link in links.values())
     inodes = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -83,7 +87,8 @@ def uncounted_bytes(pids: Collection[int], limits: ProcessLimits) -> int:
     return (
         inodes * INODE_BYTES
         + sockets * SOCKET_BUFFERS * _read_socket_buffer()
-        + descriptors * (DESCRIPTOR_BYTES + WATCH_BYTES * watchers)
+        + descriptors * DESCRIPTOR_BYTES
+        + watches * WATCH_BYTES * (1 + descriptions)
     )
 
 
@@ -151,5 +156,12 @@ def _list_open(pids: Iterable[int]) -> Iterator[Path]:
 
 def _read_link(descriptor: Path) -> str:
     with contextlib.suppress(OSError):  # it is closed
-        return str(descriptor.readlink())
+        return os.readlink(descriptor)  # noqa: PTH115 - a Path of it would take as long again
     return ""
+
+
+def _count_watches(epoll: Path) -> int:
+    """What an epoll watches: files that are closed by the number which it knows them by, and open by others, too."""
+    with contextlib.suppress(OSError):  # it is closed
+        return (epoll.parents[1] / "fdinfo" / epoll.name).read_bytes().count(b"tfd:")
+    return 0

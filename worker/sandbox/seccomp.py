@@ -96,7 +96,7 @@ CHECKED: dict[str, Numbers] = {
 
 ABSENT = (
     "cachestat", "clone3", "fanotify_init", "io_setup", "io_uring_setup", "memfd_create", "memfd_secret",
-    "pidfd_open",
+    "landlock_create_ruleset", "pidfd_open",
 )  # fmt: skip
 """Calls that fail with ENOSYS."""
 
@@ -135,9 +135,9 @@ FOR_RUNS = {
     "close_range": ArgumentRule(2, dict.fromkeys((0, 4), ALLOW)),
     # /proc/self/autogroup numbers the sessions of the whole machine.
     "setsid": ArgumentRule(0, {}, PRETEND),
-    # SO_SNDBUF and SO_SNDBUFFORCE: the memory that a socket holds; SO_PASSPIDFD. SO_COOKIE numbers the sockets of all
-    # sandboxes, SO_PEERPIDFD opens a pidfd.
-    "setsockopt": ArgumentRule(2, dict.fromkeys((7, 32, 76), DENY), ALLOW),
+    # SO_SNDBUF and SO_SNDBUFFORCE: the memory that a socket holds; filters (SO_ATTACH_*); SO_PASSPIDFD. SO_COOKIE
+    # numbers the sockets of all sandboxes, SO_PEERPIDFD opens a pidfd.
+    "setsockopt": ArgumentRule(2, dict.fromkeys((7, 26, 32, 50, 51, 52, 76), DENY), ALLOW),
     "getsockopt": ArgumentRule(2, dict.fromkeys((57, 77), DENY), ALLOW),
     # RWF_NOWAIT tells what is in the page cache, RWF_DONTCACHE throws it out.
     "preadv2": ArgumentRule(5, {0: ALLOW}, FAIL | errno.EOPNOTSUPP),
@@ -160,8 +160,14 @@ FOR_RUNS = {
     # Files' pages, and private ones. Not MAP_HUGETLB, nor shared memory without a file: its pages stay when the process
     # that wrote them has ended, and then count for none.
     "mmap": ArgumentRule(3, dict.fromkeys((1, 2, 3, 0x22), ALLOW), FAIL | errno.ENOMEM, mask=0x4002F),
-    # PR_SET_MEMORY_MERGE: pages equal to others' are merged, and writing to them takes longer. PR_SET_SECCOMP.
-    "prctl": ArgumentRule(0, {67: DENY, 22: DENY}, ALLOW),
+    # What Linux 6.15 has, names of memory (PR_SET_VMA) and PR_SET_PTRACER. Not: PR_SET_SECCOMP; PR_SCHED_CORE, which
+    # keeps others from the other half of a core; PR_SET_MEMORY_MERGE, after which writing to pages equal to others'
+    # takes longer; PR_FUTEX_HASH, a table in the kernel as large as one likes.
+    "prctl": ArgumentRule(
+        0,
+        dict.fromkeys({*range(1, 78), 0x53564D41, 0x59616D61} - {22, 62, 67}, ALLOW),
+        FAIL | errno.EINVAL,
+    ),
 }
 
 # SIGCHLD: the kernel forgets the CPU time of children whose parent ignores it.

@@ -84,6 +84,20 @@ WATCHES = """
     time.sleep({rest})
     print("took it")
 """
+DESCRIPTIONS = """
+    import os, select, time
+    watcher, files = select.epoll(), [os.eventfd(0) for _ in range(15)]
+    for file in files:  # the file stays open by another number, and the watch as well
+        for number in range(40, 1000):
+            os.dup2(file, number)
+            watcher.register(number)
+            os.close(number)
+    held = [os.open(f"/proc/self/fdinfo/{watcher.fileno()}", os.O_RDONLY) for _ in range(40)]
+    for file in held:  # the kernel keeps the whole text
+        os.read(file, 1)
+    time.sleep({rest})
+    print("took it")
+"""
 HIDDEN_WATCHES = """
     import ctypes, threading
     libc = ctypes.CDLL(None)
@@ -191,8 +205,8 @@ TERMINALS = """
 
 @pytest.mark.parametrize(
     "code",
-    [FILES, SOCKETS, FULL_PIPES, WATCHES, HIDDEN_WATCHES],
-    ids=["empty files", "socket buffers", "full pipes", "watches", "watches that are hidden"],
+    [FILES, SOCKETS, FULL_PIPES, WATCHES, DESCRIPTIONS, HIDDEN_WATCHES],
+    ids=["empty files", "socket buffers", "full pipes", "watches", "texts of watches", "watches that are hidden"],
 )
 def test_memory_that_counts_for_no_process_counts_against_the_limit(volunteer: Worker, code: str) -> None:
     at_once, later = code.replace("{rest}", "0"), code.replace("{rest}", "120")
