@@ -1,7 +1,7 @@
 """Runs the script: `python -m swarm_harness.trainer <descriptor>`, started by the worker in a sandbox.
 
-The clock runs from the script's start to its end. What it prints is the log; of its lines `key: value` those are handed
-over whose value is a number, and the metric has to be one of them. Nothing checks how the script came to it.
+The clock runs from the script's start to its end. What it prints is the log; the last line `metric: NUMBER` is the
+result. Nothing checks how the script came to it.
 """
 
 import json
@@ -14,25 +14,24 @@ from pathlib import Path
 from swarm_harness.channel import Channel, Fault, run
 
 PROJECT = Path(__file__).resolve().parents[1]
-LINE = re.compile(r"^(\w+):\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\s*$")
-MAX_VALUES = 64
+LINE = re.compile(r"^(\w+):\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\s*$")
 
 
 def train(channel: Channel, begin: dict, handover: int, *_: int) -> None:
     settings = begin["settings"]
     channel.send("start")
     channel.expect("started")
-    values = run_script(settings["script"])
-    if settings["metric"] not in values:
+    metric = run_script(settings["script"], settings["metric"])
+    if metric is None:
         raise Fault(f"{settings['script']} printed no line `{settings['metric']}: NUMBER`")
-    result = json.dumps({"metric": values[settings["metric"]]}).encode()
+    result = json.dumps({"metric": metric}).encode()
     os.pwrite(handover, result, 0)
     channel.send("trained", size=len(result))
 
 
-def run_script(script: str) -> dict[str, float]:
-    """Run it to its end; the last value of each `key: value` line. Raises Fault if it fails."""
-    values: dict[str, float] = {}
+def run_script(script: str, metric: str) -> float | None:
+    """Run it to its end; the number in its last line `metric: NUMBER`. Raises Fault if it fails."""
+    value = None
     environment = {**os.environ, "HOME": os.getcwd(), "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-B", "-u", str(PROJECT / script)]
     with subprocess.Popen(
@@ -41,12 +40,12 @@ def run_script(script: str) -> dict[str, float]:
         for line in process.stdout:
             sys.stdout.write(line)
             found = LINE.match(line)
-            if found and (len(values) < MAX_VALUES or found[1] in values):
-                values[found[1]] = float(found[2])
+            if found and found[1] == metric:
+                value = float(found[2])
     sys.stdout.flush()
     if process.returncode:
         raise Fault(f"{script} ended with exit status {process.returncode}")
-    return values
+    return value
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ from worker.git.repository import write_worktree
 
 PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
 
+MUCH_BEFORE = """
+for number in range(100):
+    print(f"loss_{number}: {number}")
+print("loss: " + "1" * 300_000 + "x")
+print("val_bpb: 9.9")
+"""
+"""What a script prints before its result: other numbers, a line that is slow to tell from one, an earlier result."""
+
 
 def run_local(tree: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SWARM_DATA_DIR": str(tree.parent / "data"), "SWARM_CORES": "1"}
@@ -24,6 +32,8 @@ def test_a_run_has_the_metric_that_its_script_prints(tmp_path: Path) -> None:
     session = write_small_session(tmp_path / "autoresearch")
     options = ImportOptions(session.folder, BRANCH, session.results, HARDWARE)
     tree = write_worktree(tmp_path / "tree", read_material(options, None, "").root_files)
+    train = (tree / "train.py").read_text()
+    (tree / "train.py").write_text(MUCH_BEFORE + train)
     done = run_local(tree)
     assert done.returncode == 0, done.stderr
     assert "val_bpb:" in done.stdout and "2.1" in done.stdout.splitlines()[0]
