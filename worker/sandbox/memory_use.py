@@ -161,7 +161,7 @@ def _read_link(descriptor: Path) -> str:
 
 
 def _count_watches(epoll: Path) -> int:
-    """What an epoll watches: files that are closed by the number which it knows them by, and open by others, too."""
+    """Number of files that an epoll watches, those included that are open by other numbers than it knows."""
     with contextlib.suppress(OSError):  # it is closed
         return (epoll.parents[1] / "fdinfo" / epoll.name).read_bytes().count(b"tfd:")
     return 0

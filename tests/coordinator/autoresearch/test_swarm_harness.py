@@ -18,7 +18,7 @@ for number in range(100):
 print("loss: " + "1" * 300_000 + "x")
 print("val_bpb: 9.9")
 """
-"""What a script prints before its result: other numbers, a line that is slow to tell from one, an earlier result."""
+"""A script's output before its result: other numbers, a line that is slow to tell from one, an earlier result."""
 
 
 def run_local(tree: Path) -> subprocess.CompletedProcess[str]:
