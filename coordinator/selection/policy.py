@@ -13,7 +13,6 @@ Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from math import floor, inf
 from random import Random
 
@@ -46,7 +45,6 @@ MIN_FLEET, MIN_VOLUNTEERS = 16, 4
 
 MAX_RUNS_OF_ONE_COMMIT = 6
 LEADERS = 4  # leading commits considered for verification
-HALF_CHECKED = 32  # leading commits among which one is looked for that an anchor alone checked
 RUNS_OF_A_RECORD = 6  # that the best verified commit gets, several at once, because its number is published
 MAX_MEASURED_AT_ONCE = 2  # live leases that may measure one leader, since each run decides whether another is needed
 
@@ -57,11 +55,10 @@ class Snapshot:
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` counts how often its volunteer measured a commit in the class, or made it, and names those that it may not
-    measure; `half_checked` is a leading commit that an anchor alone checked; `bases` has what an anchor measures before
-    corroborated leaders, since their gains are counted from it; `is_alone` says that nobody else is in the class.
-    `to_confirm` is a commit that it may confirm, `to_promote` a run that it may make on a rung. `expected` is the
-    commit that the model of all runs expects most of. `elsewhere` is the leading commit of another class, if it leads
-    by more there and nobody measured it here. `jobs_held` are under way.
+    measure; `bases` has what an anchor measures before corroborated leaders, since their gains are counted from it;
+    `is_alone` says that nobody else is in the class. `to_confirm` is a commit that it may confirm, `to_promote` a run
+    that it may make on a rung. `expected` is the commit that the model of all runs expects most of. `elsewhere` is the
+    leading commit of another class, if it leads by more there and nobody measured it here. `jobs_held` are under way.
     `kinds` are those that the worker can do, `shares` the project's shares of them; `chosen` is the branch that the
     volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs under way, `fleet` all jobs, and
     `volunteers` those who hold them. `seed_workers` are the class's other workers that measured the seed or do so now;
@@ -80,7 +77,6 @@ class Snapshot:
     seconds_since_run: float = inf
     quarantine: str | None = None
     own: Mapping[str, int] = field(default_factory=dict)
-    half_checked: str | None = None
     bases: Mapping[str, str] = field(default_factory=dict)
     is_alone: bool = True
     expected: str | None = None
@@ -293,14 +289,6 @@ def list_leaders(snapshot: Snapshot) -> list[Candidate]:
     return sorted(some, key=order)[:LEADERS]
 
 
-def list_half_checked(candidates: Sequence[Candidate]) -> list[str]:
-    """The commits of a frontier, best first, that an anchor alone may have checked, and that are better than all that
-    is settled. Others overtake them soon, since what ran once looks better than it is: an anchor's runs would come to
-    nothing if nobody added the one that is missing."""
-    leading = takewhile(lambda one: not one.is_settled, candidates[:HALF_CHECKED])
-    return [one.sha for one in leading if one.runs > 1 and not (one.is_disputed or one.is_suspect)]
-
-
 def _replicate_due(snapshot: Snapshot) -> Decision | None:
     """A result that its author's trust makes due."""
     if not snapshot.due:
@@ -324,9 +312,7 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
             f"The best verified commit has {count_noun(record.runs, 'run')}; another one makes its number more certain."
         )
         return Decision(JobKind.REPLICATE, record.sha, why)
-    half_checked = [one for one in snapshot.candidates if one.sha == snapshot.half_checked]
-    first = [one for one in leaders[:1] if one.sha == snapshot.expected]
-    for leader in (*first, *half_checked, *leaders[len(first) :]):
+    for leader in leaders:
         if leader.is_settled and not (leader.is_corroborated and snapshot.is_anchor):
             break
         if snapshot.is_alone and leader.runs >= MAX_RUNS_OF_ONE_COMMIT:

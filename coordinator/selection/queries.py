@@ -75,13 +75,6 @@ class JobsUnderWay(NamedTuple):
     jobs: int
 
 
-class Checked(NamedTuple):
-    """Whether an anchor checked a commit, and whether another volunteer did who was not doubted."""
-
-    by_anchor: bool
-    by_others: bool
-
-
 class WorkerHistory(NamedTuple):
     """A worker's jobs in a project and class. `quarantine` is a maintainer's reason for giving it none; `parent_sha` is
     the commit that its last experiment started from."""
@@ -249,11 +242,7 @@ _IS_MEASURING = select(_LEASES.c.id).where(
     ~is_one_of(_LEASES.c.kind, _MAKERS),
 )  # fmt: skip
 _CHECKS = (
-    select(
-        _RUNS.c.commit_sha,
-        func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)),
-        func.max(case((is_one_of(_RUNS.c.trust, (Trust.ANCHOR, Trust.DOUBTED)), 0), else_=1)),
-    )
+    select(_RUNS.c.commit_sha, func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)))
     .where(_RUNS.c.commit_sha.in_(SHAS), _RUNS.c.hardware_class == HARDWARE_CLASS, _RUNS.c.is_check, IS_MEASUREMENT)
     .group_by(_RUNS.c.commit_sha)
 )
@@ -389,10 +378,10 @@ def is_measuring(session: Conn, worker_id: int, sha: str) -> bool:
     return session.scalar(_IS_MEASURING, {"worker_id": worker_id, "sha": sha, "moment": now()}) is not None
 
 
-def map_checks(session: Conn, hardware_class: str, shas: Sequence[str]) -> dict[str, Checked]:
-    """Those of the commits that were checked in a class, with by whom."""
+def map_checks(session: Conn, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:
+    """Those of the commits that were checked in a class; whether an anchor was among the checkers."""
     given = {"hardware_class": hardware_class, "shas": list(shas)}
-    return {sha: Checked(bool(anchor), bool(other)) for sha, anchor, other in session.execute(_CHECKS, given).all()}
+    return {sha: bool(anchored) for sha, anchored in session.execute(_CHECKS, given).all()}
 
 
 def has_crashed_by_itself(session: Conn, sha: str, hardware_class: str) -> bool:

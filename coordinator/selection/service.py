@@ -147,19 +147,15 @@ def _add_checks(
     if snapshot.is_anchor:
         seed_waits, bases = _find_missing_bases(session, project, worker, hardware_class, leaders)
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
-    reserved, half_checked = frozenset[str](), list[str]()
+    reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
-        half_checked = policy.list_half_checked(frontier.candidates)
-        looked_at += half_checked
         asked = frozenset({*looked_at, *due} - {project.root_sha})
         checks = queries.map_checks(session, hardware_class, sorted(asked))
-        anchored = {sha for sha, checked in checks.items() if checked.by_anchor}
+        anchored = {sha for sha, is_anchored in checks.items() if is_anchored}
         disputed = {one.sha for one in frontier.candidates if one.is_disputed}
         reserved = frozenset(checks) | (measured - {project.root_sha})
-        doubted = is_doubted(session, project.id, worker.volunteer_id)
-        reserved = (asked if doubted else reserved - disputed) - anchored
-        waiting = anchored - measured - {sha for sha, checked in checks.items() if doubted or checked.by_others}
-        half_checked = [sha for sha in half_checked if sha in waiting]
+        reserved = asked if is_doubted(session, project.id, worker.volunteer_id) else reserved - disputed
+        reserved -= anchored
     of_volunteer = queries.count_measured_by(session, worker.volunteer_id, hardware_class, [*looked_at, *due])
     own = dict.fromkeys(reserved, 0) | of_volunteer
     return replace(
@@ -168,7 +164,6 @@ def _add_checks(
         to_promote=promotions.find_job(session, project, hardware_class, worker.volunteer_id, worker.id),
         seed_waits=seed_waits,
         own=own,
-        half_checked=next((sha for sha in half_checked if sha not in own), None),
         bases=bases,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, worker.volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, under_way),
@@ -183,8 +178,7 @@ def _find_missing_bases(
     contract = projects.contract_of(project)
     waiting = [get_commit(session, one.sha) for one in leaders if one.is_corroborated]
     missing = {one.sha: find_missing_base(session, contract, one, hardware_class, worker.id) for one in waiting}
-    checked = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha)
-    is_anchored = checked is not None and checked.by_anchor
+    is_anchored = queries.map_checks(session, hardware_class, [project.root_sha]).get(project.root_sha, False)
     seed_waits = not is_anchored and not queries.is_measuring(session, worker.id, project.root_sha)
     bases = {of: base for of, base in missing.items() if base and not queries.is_measuring(session, worker.id, base)}
     return seed_waits, bases

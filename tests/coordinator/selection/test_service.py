@@ -1,13 +1,11 @@
 """The jobs that anchors get: the runs of an anchor are counted for each commit that it may be asked to measure."""
 
-from typing import Any
-
 import pytest
 from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.evidence import confirmations
-from coordinator.models import Project, Volunteer, Worker
+from coordinator.models import Project, Worker
 from coordinator.selection.service import ChosenJob, choose_job
 from coordinator.workers.lookup import WorkerRow
 from tests.support.messages import claim_request
@@ -34,21 +32,15 @@ def village(project: str, database: Database, monkeypatch: pytest.MonkeyPatch) -
     return village
 
 
-def ask(village: Village, name: str, **changes: Any) -> str | None:
-    """The commit of the job that a volunteer gets next; None for none."""
-    with village.database.read() as session:
-        worker = session.scalars(select(Worker).join(Volunteer).where(Volunteer.name == name)).one()
-        row = WorkerRow._make(getattr(worker, name) for name in WorkerRow._fields)
-        project = session.scalars(select(Project)).one()
-        chosen = choose_job(session, project, worker.volunteer_id, row, claim_request(**changes))
-    return chosen.decision.base_sha if isinstance(chosen, ChosenJob) else None
-
-
 def ask_anchor(village: Village) -> str:
     """The commit of the job that the anchor gets next."""
-    sha = ask(village, ANCHOR)
-    assert sha is not None
-    return sha
+    with village.database.read() as session:
+        worker = session.scalars(select(Worker).where(Worker.is_anchor)).one()
+        row = WorkerRow._make(getattr(worker, name) for name in WorkerRow._fields)
+        project = session.scalars(select(Project)).one()
+        chosen = choose_job(session, project, worker.volunteer_id, row, claim_request())
+    assert isinstance(chosen, ChosenJob)
+    return chosen.decision.base_sha
 
 
 def make_suspects(village: Village) -> list[str]:
@@ -64,22 +56,6 @@ def test_an_anchor_is_not_asked_again_for_what_stands_behind_those_it_takes_last
         assert ask_anchor(village) == sha
         village.measure(ANCHOR, sha, 3.3)
     assert ask_anchor(village) in suspects
-
-
-def test_what_an_anchor_alone_checked_gets_the_run_that_is_missing_though_others_overtook_it(village: Village) -> None:
-    """Not by a volunteer who is doubted, whose run would be none, and not once one checked it, nor behind a record."""
-    half = village.invent("ada", 3.25)
-    village.measure(ANCHOR, half, 3.25)
-    newer = [village.invent("ada", metric) for metric in (3.2, 3.21, 3.22, 3.23, 3.24)]
-    assert ask(village, "mal", kinds=[]) != half
-    assert ask(village, "bo", kinds=[]) == half
-    village.measure("mal", half, 3.25)
-    assert ask(village, "bo", kinds=[]) == half
-    village.measure("bo", half, 3.25)
-    assert village.posterior(half).standing == "verified"
-    other = village.invent("ada", 3.26)
-    village.measure(ANCHOR, other, 3.26)
-    assert ask(village, "cy", kinds=[]) in (half, *newer), "the record's number is to become more certain"
 
 
 def test_an_anchor_measures_what_a_gain_is_counted_from_as_often_as_the_gain(
