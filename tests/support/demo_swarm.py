@@ -111,8 +111,9 @@ class DemoSwarm:
     def _find_things(self) -> Things:
         with self.database.read() as session:
             better = session.scalars(select(Experiment.id).where(Experiment.axis == "LEARNING_RATE")).all()
-            crashed = select(Run.experiment_id).where(Run.outcome == "crashed", Run.experiment_id.is_not(None))
-            of_root = select(func.min(Run.id)).where(Run.experiment_id.is_(None))
+            is_crashed = Run.outcome == "crashed", Run.experiment_id.is_not(None)
+            crashed = session.scalars(select(Run.experiment_id).where(*is_crashed)).first()
+            of_root = session.scalar(select(func.min(Run.id)).where(Run.experiment_id.is_(None)))
             shown = session.scalars(select(Finding.id).where(Finding.experiment_id == better[0])).one()
             topic = session.scalars(select(Experiment.topic).where(Experiment.id == better[0])).one()
             worker = session.scalars(select(Worker.id).where(Worker.name == "tower")).one()
@@ -122,8 +123,8 @@ class DemoSwarm:
         desk = make_person(self.database, self._http, BOSS, Role.MAINTAINER).get("/queue").json()["items"]
         return Things(
             project=self.project, experiment_id=better[0], other_experiment_id=better[1],
-            crashed_experiment_id=session.scalars(crashed).first() or 0, finding_id=shown,
-            run_id=session.scalar(of_root) or 0, worker_id=worker, volunteer="ada", sanctioned=NEWCOMER, topic=topic,
+            crashed_experiment_id=crashed or 0, finding_id=shown,
+            run_id=of_root or 0, worker_id=worker, volunteer="ada", sanctioned=NEWCOMER, topic=topic,
             branch="short-warm-up", week=week or "", queue_item=next(one["name"] for one in desk),
         )  # fmt: skip
 
