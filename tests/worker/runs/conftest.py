@@ -26,15 +26,15 @@ def data(contract: Contract, sandbox: Sandbox, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def apart(preloaded: PreloadedSandbox) -> Sandbox:
-    """Sandboxes of their own for what edited code runs in, whose CPU time and memory are then their own, too."""
-    return preloaded.with_separate("harness.trainer", "harness.host")
+def trainer_apart(preloaded: PreloadedSandbox) -> Sandbox:
+    """A sandbox of its own for the trainer, whose memory and all of whose CPU time are then its own, too."""
+    return preloaded.with_separate("harness.trainer")
 
 
 @pytest.fixture
-def trainer_apart(preloaded: PreloadedSandbox) -> Sandbox:
-    """A sandbox of its own for the trainer alone: for runs that end before a host is asked."""
-    return preloaded.with_separate("harness.trainer")
+def host_apart(preloaded: PreloadedSandbox) -> Sandbox:
+    """Sandboxes of their own for the hosts."""
+    return preloaded.with_separate("harness.host")
 
 
 @pytest.fixture
