@@ -39,6 +39,9 @@ from shared.records import ExperimentSort, ExperimentSummary
 router = APIRouter(include_in_schema=False)
 
 ROWS, ROWS_OF_A_FILE = 50, 500
+CLASSES_OFFERED = 100
+"""Number of hardware classes that the filter offers, those with the most runs first: strangers can invent more."""
+
 CHOICES = {
     "verdict": list(Verdict),
     "standing": list(Standing),
@@ -119,7 +122,11 @@ def show_experiments(
         "choices": CHOICES
         | {
             "branch": [branch.name for branch in list_branches(session, project.id)],
-            "hardware_class": [one.name for one in list_hardware_classes(session, project.id)],
+            "hardware_class": [
+                one.name
+                for number, one in enumerate(list_hardware_classes(session, project.id))
+                if number < CLASSES_OFFERED or one.name == asked.filters.hardware_class
+            ],
         },
         "examined": MAX_EXAMINED,
         "columns": columns,

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -127,6 +128,24 @@ def test_hardware_classes_are_not_mixed(http: TestClient, database: Database, pa
     other = get_page(http, f"/projects/tiny?{link}")
     assert "ON A GPU" in other and "2.1777" in other and "WIDTH 96" not in other
     assert get_page(http, "/projects/tiny?hardware_class=none+such").count("<tr data-key=") == 0
+
+
+def test_pages_name_the_classes_with_most_runs_and_the_chosen_one(
+    http: TestClient, database: Database, past: list[int]
+) -> None:
+    """Strangers can invent hardware, and each of its classes is a link on three pages."""
+    with database.write() as session:
+        row, history = session.query(Project).one(), History(session, session.query(Project).one())
+        worker = history.add_worker("gpu")
+        for number in range(10, 30):
+            made_up = GPU.model_copy(update={"model": f"made up {number}"})
+            history.add_experiment(worker, row.root_sha, 2.1, make_proposal(f"ON {number}"), hardware=made_up)
+    last = quote(made_up.hardware_class)
+    for page in ("", "/tree", "/importance"):
+        usual, chosen = (get_page(http, f"/projects/tiny{page}{query}") for query in ("", f"?hardware_class={last}"))
+        links = [text.split('class="classes"')[1].split("</nav>")[0] for text in (usual, chosen)]
+        assert [one.count("?hardware_class=") for one in links] == [12, 13] and all(">all 21<" in one for one in links)
+        assert last not in links[0] and last in links[1]
 
 
 def test_the_front_page_shows_all_projects(http: TestClient, database: Database, tmp_path: Path) -> None:
