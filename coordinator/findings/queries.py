@@ -224,7 +224,8 @@ def keep_fitting(session: Session, ids: Sequence[int], filters: Filters) -> set[
     """Those of the findings, which are of the project, that the filters let through."""
     query = select(Finding.id).where(Finding.id.in_(ids), *are_listed(filters))
     if ids and not filters.is_plain:
-        query = join_measured(query, filters).where(*list_conditions(session, filters))
+        others = filters._replace(project_id=None)  # by which SQLite would go through all experiments of the project
+        query = join_measured(query, others).where(*list_conditions(session, others))
     return set(session.scalars(query)) if ids else set()
 
 

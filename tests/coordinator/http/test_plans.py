@@ -14,7 +14,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event
 
 from coordinator.db.database import Database
+from coordinator.experiments.filters import Filters
 from coordinator.experiments.run_lists import ORDERS
+from coordinator.findings.queries import keep_fitting
 from coordinator.leases.service import LeaseOrder
 from coordinator.models import Base
 from coordinator.records.progress import follow_runs
@@ -24,6 +26,7 @@ from shared.records import ExperimentSort
 from shared.topics import TopicSort
 from tests.bench.bench_findings import EACH
 from tests.bench.findings_store import FindingsStore
+from tests.support.databases import ON_ONE_ENGINE
 
 SMALL = {"projects", "branches", "hardware_classes", "topic_counts"}
 """Tables whose rows are few however long a swarm lives."""
@@ -96,3 +99,18 @@ def test_no_filter_or_order_of_a_list_reads_a_table_as_a_whole(
         plan = [str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {whole}")]
     assert find_whole(plan, whole) == ["runs"] and len(seen) > len(LISTS)
     assert wrong == []
+
+
+@ON_ONE_ENGINE
+def test_filters_of_a_search_look_at_what_was_found_alone(database: Database) -> None:
+    asked: list[tuple[str, Any]] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+    with database.read() as session:
+        of_project = Filters(project_id=1)
+        for filters in (of_project._replace(verdict="improved"), of_project._replace(kind="improve", branch="main")):
+            assert keep_fitting(session, [1, 2], filters) == set()
+    with database.engine.connect() as connection:
+        for statement, parameters in asked[:]:
+            plan = [row[3] for row in connection.exec_driver_sql(f"explain query plan {statement}", parameters)]
+            assert not any("project_id=" in step for step in plan), plan
+    assert len(asked) >= 2
