@@ -321,7 +321,8 @@ def test_a_loss_is_not_told_as_something_that_was_gained(village: Village) -> No
 
 
 def test_no_change_is_told_with_its_probability() -> None:
-    case: Any = SimpleNamespace(contract=SimpleNamespace(objective=SimpleNamespace(sign=-1.0, min_effect=0.002)))
+    contract = SimpleNamespace(objective=SimpleNamespace(sign=-1.0, min_effect=0.002))
+    case: Any = SimpleNamespace(contract=contract, above="its parent")
     derived: Any = SimpleNamespace(metric=Normal(3.2, 0.001), effect=Normal(0.001, 0.0005), verdict=Verdict.NO_CHANGE)
     (told,) = _explain_verdict(case, derived)
     assert told.endswith("since the difference is below 0.002, which would matter, with probability 97.72 %.")
