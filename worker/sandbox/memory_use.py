@@ -69,8 +69,10 @@ def uncounted_bytes(pids: Collection[int], limits: ProcessLimits) -> int:
     Its files count here if its file systems are its own, which the limits say, else in `scratch_bytes`.
     """
     links = {descriptor: link for descriptor in _list_open(pids) if (link := _read_link(descriptor))}
-    # A process may hide from a plain user's worker what it has open, and not what it has room for.
-    hidden = sum(read_use(pid).descriptors for pid in pids if not os.access(PROC / str(pid) / "fd", os.R_OK))
+    # A process may hide from a plain user's worker what it has open, and not what it has room for. One that just ends
+    # hides it, too; it has no memory then.
+    closed = [pid for pid in pids if not any(os.access(one / "fd", os.R_OK) for one in _list_threads(pid, PROC))]
+    hidden = sum(use.descriptors for use in (read_use(pid, PROC) for pid in closed) if use.bytes)
     descriptors = len(links) + hidden
     watches = sum(_count_watches(one) for one, link in links.items() if link == EPOLL) + hidden * descriptors
     descriptions = sum("/fdinfo/" in link for link in links.values()) + hidden

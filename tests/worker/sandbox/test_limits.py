@@ -15,7 +15,9 @@ from tests.support.forks import fork
 from tests.worker.sandbox.conftest import CONFINED, USERS, Worker, choose_seconds
 from tests.worker.sandbox.test_escapes import wait_until
 from worker.commands.options import allow_more_open_files
-from worker.sandbox.memory_use import read_use
+from worker.sandbox import memory_use
+from worker.sandbox.base import ProcessLimits
+from worker.sandbox.memory_use import read_use, uncounted_bytes
 
 MEMORY_MIB = 96
 LANDLOCK = ("landlock", None)
@@ -241,6 +243,18 @@ def test_devices_that_hold_memory_are_covered(bubblewrap: Worker, code: str) -> 
     outcome = bubblewrap.run(code, memory_mib=MEMORY_MIB)
     assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
     assert bubblewrap.run("print(open('/dev/zero', 'rb').read(3))").log_tail == repr(bytes(3))
+
+
+def test_a_process_that_ends_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but root may then look at what it has open, and it has no memory any more."""
+    monkeypatch.setattr(memory_use, "PROC", tmp_path)
+    monkeypatch.setattr(memory_use.os, "access", lambda *_: False)
+    ended, hiding = 2**22 + 1, 2**22 + 2  # no real process has such a number
+    for pid, memory in ((ended, ""), (hiding, "VmRSS:\t4096 kB\n")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "status").write_text(f"{memory}Threads:\t1\nFDSize:\t256\n")
+    limits = ProcessLimits(memory_mib=MEMORY_MIB, processes=4, disk_mib=8)
+    assert uncounted_bytes([ended], limits) == 0 < uncounted_bytes([hiding], limits)
 
 
 def test_memory_counts_where_the_first_thread_has_ended(volunteer: Worker) -> None:
