@@ -1,11 +1,11 @@
 """Reads a session from disk: its results, the commits that its repository still has, and a contract made from them."""
 
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,12 +178,19 @@ def _follow_history(rows: Sequence[ResultRow], repository: ForeignRepository) ->
     order = list(lines)
     if len(order) > 2 and order == sorted(order, reverse=True):
         return list(reversed(rows)), [NEWEST_FIRST]
-    swapped = [(one, other) for one, other in combinations(order, 2) if one > other]
-    if not swapped:
+    before: list[int] = []  # in ascending order
+    swapped, found = 0, None
+    for one in order:
+        at = bisect(before, one)
+        swapped += len(before) - at
+        if found is None and at < len(before):
+            found = next(earlier for earlier in order if earlier > one), one
+        before.insert(at, one)
+    if found is None:
         return list(rows), []
-    first, second = (lines[one] for one in swapped[0])
+    first, second = (lines[one] for one in found)
     stands = f"line {first} stands before line {second}, upon whose commit its own was made"
-    if 4 * len(swapped) > len(order) * (len(order) - 1):
+    if 4 * swapped > len(order) * (len(order) - 1):
         raise ResultsInvalidError(
             "Its rows do not stand in the order of their commits, as in a list that is sorted by its numbers: "
             f"{stands}. Sort them by time, the oldest first."

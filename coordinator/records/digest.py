@@ -64,9 +64,8 @@ def make_due(database: Database) -> None:
 def _list_due(session: Session, project: Project) -> list[str]:
     """Weeks from the newest stored one on (or the project's first) that have no final digest, and are not fresh."""
     moment = now()
-    newest = queries.find_newest(
-        session, project.id, moment + FINAL_AFTER
-    )  # those made while a clock was ahead are not
+    # What was made while a clock was ahead does not count.
+    newest = queries.find_newest(session, project.id, moment + FINAL_AFTER)
     start = start_of(newest.week if newest else name_week(project.created_at))
     if newest is not None and (newest.is_final or not _is_over(start, moment)):
         is_fresh = newest.is_final or moment - newest.made_at < MADE_AGAIN_AFTER

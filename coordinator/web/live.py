@@ -28,7 +28,7 @@ RENDER_SHARE = 1 / 50
 open it: workers' requests wait behind that, and behind sending the changes to all who look."""
 
 SELDOM_SECONDS = 10.0
-"""Time between two renderings, however long they take."""
+"""Longest time between two renderings of a page, however long they take."""
 
 NO_EVENT = -1
 """Stands for the newest event of a page that was opened: which one it was is not known."""
