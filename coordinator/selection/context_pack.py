@@ -150,8 +150,9 @@ def _describe_measure(
 
 def _name_best(request: PackRequest, known: CandidateSet | None) -> Iterator[Line]:
     """The best metric on the job's hardware class that stands."""
+    sign = _sign_of(request)
     measured = [
-        (_sign_of(request) * one.metric_mean, one)
+        (sign * one.metric_mean, one)
         for one in (known.findings if known else ())
         if one.metric_mean is not None and one.hardware_class == request.hardware_class and one.standing not in DOUBTED
     ]
