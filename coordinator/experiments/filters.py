@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
+from sqlalchemy.orm import aliased
 
 from coordinator.db.engine import Conn
 from coordinator.experiments.failures import SLOW_BELOW, WITHOUT_GAIN
@@ -184,6 +185,18 @@ def join_measured(query: Select[*tuple[Any, ...]], filters: Filters) -> Select[*
         query = query.join(Worker, Worker.id == Experiment.worker_id)
         query = query.join(Volunteer, Volunteer.id == Worker.volunteer_id)
     return query
+
+
+def find_fitting(
+    session: Conn, kind: type[Experiment] | type[Finding], filters: Filters, *more: ColumnElement[bool]
+) -> tuple[Any, ColumnElement[bool]]:
+    """Another name for a table, and the condition that filters, and `more` on `join_measured`, let its row through.
+
+    In a join SQLite, which keeps no statistics, would go through all experiments of a project, a branch or a volunteer.
+    """
+    asked = aliased(kind)
+    fits = join_measured(select(kind.id), filters).where(kind.id == asked.id, *list_conditions(session, filters), *more)
+    return asked, fits.exists()
 
 
 def list_conditions(

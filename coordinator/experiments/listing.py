@@ -12,8 +12,8 @@ from coordinator.experiments.filters import (
     OF_WORKER,
     Filters,
     Order,
+    find_fitting,
     join_measured,
-    list_conditions,
     list_verdicts_of,
 )
 from coordinator.experiments.text_index import text_index_of
@@ -84,8 +84,8 @@ def classes_of(filters: Filters) -> Any:
 
 def keep_fitting(session: Session, ids: Iterable[int], filters: Filters) -> set[int]:
     """Those of some experiments that the filters let through."""
-    fits = list_conditions(session, filters)
-    return set(session.scalars(join_measured(select(Experiment.id), filters).where(Experiment.id.in_(ids), *fits)))
+    asked, fits = find_fitting(session, Experiment, filters)
+    return set(session.scalars(select(asked.id).where(asked.id.in_(ids), fits)))
 
 
 def keep_having(
@@ -94,15 +94,16 @@ def keep_having(
     """Those of some projects, branches or topics, as the `column` of experiments names them, that have one which fits.
     Where each filter alone fits more than FEW: among the MAX_EXAMINED newest of each, or `at_once` of the project."""
     few = find_few(session, list_sources(session, filters))
-    query = join_measured(select(column), filters).where(*list_conditions(session, filters))
+    asked, fits = find_fitting(session, Experiment, filters)
+    query = select(getattr(asked, column.key)).where(fits)
     newest = select(Experiment.id).order_by(Experiment.id.desc()).limit(MAX_EXAMINED)
     if few is not None or at_once:
         some = newest.where(Experiment.project_id == filters.project_id) if few is None else few
-        return set(session.scalars(query.where(Experiment.id.in_(some)).distinct())) & set(ids)
+        return set(session.scalars(query.where(asked.id.in_(some)).distinct())) & set(ids)
     return {
         one
         for one in ids
-        if session.scalar(query.where(Experiment.id.in_(newest.where(column == one))).limit(1)) is not None
+        if session.scalar(query.where(asked.id.in_(newest.where(column == one))).limit(1)) is not None
     }
 
 
@@ -116,22 +117,20 @@ def list_page(
     Raises CursorInvalidError.
     """
     after = find_position(cursor, *_columns_of(order))
-    fits = [*list_conditions(session, filters), *others]
+    asked, fits = find_fitting(session, Experiment, filters, *others)
     few = find_few(session, list_sources(session, filters))
     if few == []:
         return [], None
     if few is not None:
-        query = join_measured(select(*_columns_of(order), Experiment.id), filters)
-        query = arrange(
-            query.where(Experiment.id.in_(few), *fits), *_columns_of(order), after, ascending=order.ascending
-        )
+        ids = session.scalars(select(asked.id).where(asked.id.in_(few), fits)).all()
+        query = join_measured(select(*_columns_of(order), Experiment.id), filters).where(Experiment.id.in_(ids))
+        query = arrange(query, *_columns_of(order), after, ascending=order.ascending)
         rows = session.execute(query.limit(limit + 1)).all()
         found, end = [row[2] for row in rows[:limit]], Position(*rows[limit - 1][:2]) if len(rows) > limit else None
     else:
         value = _columns_of(order)[1]
-        # SQLite would read all findings to look for keys of posteriors, which are joined to what is there.
-        key = Experiment.commit_sha if order.sort in _BY_POSTERIOR else Experiment.id
-        some = join_measured(select(key, Experiment.id), filters).where(*fits)
+        key = asked.commit_sha if order.sort in _BY_POSTERIOR else asked.id
+        some = select(key, asked.id).where(fits)
         keys, indexed = _list_keys(filters, order)
 
         def list_keys(place: Position | None) -> Select[*tuple[Any, ...]]:

@@ -157,6 +157,10 @@ class SqliteTextIndex(TextIndex):
         is_match = text("search_texts match :asked").bindparams(asked=f"{{head}} : ({words})" if words else '""')
         return select(_FTS.c.rowid).where(is_match)
 
+    def holds(self, asked: str) -> ColumnElement[bool]:
+        """With the number as such SQLite would look for each holder beside each experiment."""
+        return (Finding.id + 0).in_(self.select_holders(asked))
+
     def _rank(self, session: Conn, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         given = {"words": _match(choice), "head": HEAD_WEIGHT, "body": BODY_WEIGHT, "most": CANDIDATES, "limit": limit}
         if project_id is None:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn, LabelledRow, engine_of
-from coordinator.experiments.filters import Filters, join_measured, list_conditions
+from coordinator.experiments.filters import Filters, find_fitting
 from coordinator.models import (
     AuditEntry,
     Branch,
@@ -222,11 +222,8 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
 
 def keep_fitting(session: Session, ids: Sequence[int], filters: Filters) -> set[int]:
     """Those of the findings, which are of the project, that the filters let through."""
-    query = select(Finding.id).where(Finding.id.in_(ids), *are_listed(filters))
-    if ids and not filters.is_plain:
-        others = filters._replace(project_id=None)  # by which SQLite would go through all experiments of the project
-        query = join_measured(query, others).where(*list_conditions(session, others))
-    return set(session.scalars(query)) if ids else set()
+    asked, fits = find_fitting(session, Finding, filters, *are_listed(filters))
+    return set(session.scalars(select(asked.id).where(asked.id.in_(ids), fits))) if ids else set()
 
 
 def count_citations(session: Conn, ids: Sequence[int]) -> dict[int, int]:
