@@ -105,7 +105,7 @@ def test_no_filter_or_order_of_a_list_reads_a_table_as_a_whole(
 
 
 MOST_STEPS = 300_000
-"""Steps of SQLite's virtual machine for a page or a search; a join that begins with all experiments takes 800,000 and more."""
+"""Steps of SQLite's virtual machine for a page or a search; a join that begins with all takes over 700,000."""
 
 
 @ON_ONE_ENGINE
