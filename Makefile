@@ -105,11 +105,11 @@ bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Si
 bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file takes to read, up to 100,000 experiments
 	@$(BIN)/python -m tests.bench.bench_storage $(BENCH)
 
-bench-confirm: $(VENV)/dev.stamp  ## Is the published number of a record honest, and what do sealed windows let out? Before and now (BENCH="--quick")
+bench-confirm: $(VENV)/dev.stamp  ## Is the published number of a record honest, and what do sealed windows let out? Before and now (BENCH="--quick", BENCH="--coordinator 20")
 	@$(BIN)/python -m tests.bench.bench_confirm $(BENCH)
 
-bench-promotion: $(VENV)/dev.stamp  ## Are the intervals of a rung's effect and of the transfer ratio right, and what does a liar move?
-	@$(BIN)/python -m tests.bench.bench_promotion
+bench-promotion: $(VENV)/dev.stamp  ## Are the intervals of a rung's effect and of the transfer ratio right, and what does a liar move? (BENCH="--coordinator 20")
+	@$(BIN)/python -m tests.bench.bench_promotion $(BENCH)
 
 bench-quarantine: $(VENV)/dev.stamp  ## How long do a quarantine and its end take in a large swarm, and how long do others wait? (BENCH="--experiments 1000")
 	@$(BIN)/python -m tests.bench.bench_quarantine $(BENCH)
@@ -126,7 +126,7 @@ bench-trust: $(VENV)/dev.stamp  ## Can strangers make each other trusted, or sil
 	@$(BIN)/python -m tests.bench.bench_noise
 	@$(BIN)/python -m tests.bench.bench_trust $(BENCH)
 
-bench-windows: $(VENV)/dev.stamp  ## Does a fixed validation set wear out, and what noise do drawn windows add? (BENCH="--simulation")
+bench-windows: $(VENV)/dev.stamp  ## Does a fixed validation set wear out, and what noise do drawn windows add? (BENCH="--simulation", BENCH="--coordinator 20")
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_windows $(BENCH)
 

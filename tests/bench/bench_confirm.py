@@ -1,9 +1,10 @@
 """The published number of a record in a plateau, before and now; a confirmer who lies; and the ladder under probes.
 
-It calls the pure functions of the coordinator.  python -m tests.bench.bench_confirm [--quick]
+python -m tests.bench.bench_confirm [--quick]            on the pure functions of the coordinator
+python -m tests.bench.bench_confirm --coordinator 20     so many small swarms on the real one, 15 s each
 """
 
-import sys
+import argparse
 from collections.abc import Iterator, Sequence
 from itertools import count
 from math import sqrt
@@ -20,6 +21,7 @@ from coordinator.selection.policy import Decision, Snapshot, decide
 from shared.contract import JobMix, parse_contract
 from shared.experiments import Standing
 from shared.records import Trust
+from tests.bench.records_swarm import tabulate_published
 from tests.bench.report import format_table
 
 NOISE_SD, OFFSET_SD, MIN_EFFECT = 0.0007, 0.0002, 0.0005
@@ -158,7 +160,14 @@ def probe(seed: int, rule: str, gain: float = 0.0) -> tuple[int, float]:
 
 
 def main() -> None:
-    worlds = QUICK_WORLDS if "--quick" in sys.argv else WORLDS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_WORLDS} worlds instead of {WORLDS}")
+    parser.add_argument("--coordinator", type=int, metavar="SWARMS")
+    given = parser.parse_args()
+    if given.coordinator:
+        print(tabulate_published(range(given.coordinator)))
+        return
+    worlds = QUICK_WORLDS if given.quick else WORLDS
     every = list(publish_all(worlds))
     rows = [[name, *describe([one[at] for one in every])] for at, name in enumerate(("before: posterior", "now"))]
     print(f"A plateau: {JOBS} jobs of {VOLUNTEERS} volunteers, noise {NOISE_SD}. Minimised, so below 0 is too good.\n")

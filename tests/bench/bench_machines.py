@@ -3,6 +3,7 @@ normalised by the seed's throughput, each on the same swarms.
 
 python -m tests.bench.bench_machines
 python -m tests.bench.bench_machines --liars 0 --seeds 30     enough swarms for the goals, which are of honest ones
+python -m tests.bench.bench_machines --coordinator 20         small swarms on the real coordinator, 30 s each
 """
 
 import argparse
@@ -22,6 +23,7 @@ from coordinator.evidence.offsets import EpochEstimate, SharedRun, select_shared
 from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, Normal, Response
 from coordinator.evidence.throughput import choose_pace, find_reference
 from shared.records import Trust
+from tests.bench.records_swarm import tabulate_machines
 from tests.bench.report import format_table
 from tests.bench.search_report import average
 
@@ -218,7 +220,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, default=6)
     options.add_argument("--liars", type=int, nargs="+", default=(0, 3))
+    options.add_argument("--coordinator", type=int, metavar="SWARMS")
     given = options.parse_args()
+    if given.coordinator:
+        print(tabulate_machines(range(given.coordinator)))
+        return
     rows, goals = [], []
     for (name, gain_sd, is_paced), liars, commits in product(WORLDS, given.liars, (20, 60)):
         for model in (ModelBefore(), Model()):

@@ -1,8 +1,10 @@
 """How often the intervals of a rung's effect and of the transfer ratio are right, and what a liar moves.
 
-It calls the pure functions of the coordinator.  python -m tests.bench.bench_promotion
+python -m tests.bench.bench_promotion                      on the pure functions of the coordinator
+python -m tests.bench.bench_promotion --coordinator 20     so many small swarms on the real one, 30 s each
 """
 
+import argparse
 from random import Random
 from statistics import fmean
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from typing import NamedTuple
 from coordinator.evidence.promotion import Pair, estimate, find_ratio
 from coordinator.evidence.statistics import Normal
 from shared.records import Trust
+from tests.bench.records_swarm import tabulate_promoted
 from tests.bench.report import format_table
 
 NOISE_SD, EFFECT, Z = 0.001, -0.01, 1.96
@@ -81,6 +84,12 @@ def move_effect(lie: float, trials: int = TRIALS // 10) -> tuple[float, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--coordinator", type=int, metavar="SWARMS")
+    given = parser.parse_args()
+    if given.coordinator:
+        print(tabulate_promoted(range(given.coordinator)))
+        return
     rows = [
         [f"{scale:g}", *(f"{cover_effect(count, volunteers, scale):.1%}" for count, volunteers in SWARMS)]
         for scale in (0.5, 1.0, 2.0, 3.0)

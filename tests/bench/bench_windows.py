@@ -2,6 +2,7 @@
 
 python -m tests.bench.bench_windows                    prints both tables
 python -m tests.bench.bench_windows --simulation       only the first, in a few seconds
+python -m tests.bench.bench_windows --coordinator 20   small swarms on the real coordinator, 30 s each
 python -m tests.bench.bench_windows --axes 8           the first with fewer constants, so less to gain
 python -m tests.bench.bench_windows --seconds 40       CPU seconds of training behind the second
 
@@ -26,6 +27,7 @@ from typing import Any
 import numpy
 
 from tests.bench.bench_scoring import SEEDS
+from tests.bench.records_swarm import tabulate_worn_out
 from tests.bench.report import format_table
 from worker.authoring.local_run import TreeRunner, WorkTree, open_runner, read_tree
 from worker.authoring.view import View
@@ -164,7 +166,11 @@ def main() -> None:
     parser.add_argument("--simulation", action="store_true")
     parser.add_argument("--axes", type=int, default=AXES, help="constants of a simulated script")
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--coordinator", type=int, metavar="SWARMS")
     given = parser.parse_args()
+    if given.coordinator:
+        print(tabulate_worn_out(range(given.coordinator)))
+        return
     print(tabulate_simulation(given.axes), flush=True)
     if given.simulation:
         return

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import httpx
@@ -325,15 +325,15 @@ class SybilSwarm:
             return
         if isinstance(drafted, str):
             fails = {"metric": None, "frame": "train.py, line 3"} if self._fails(member, drafted) else {}
-            found = {"metric": self._measure(member, drafted)} | fails
-            upload = ResultUpload(run=make_run(drafted, **found, **changes))
+            found = self.report_measurement(member, lease, drafted) | fails
+            upload = ResultUpload(run=make_run(drafted, **(changes | found)))
         else:
-            effect = DULL if self._lies(member) else member.draw.gauss(0, EFFECT_SD / 2)
+            effect = DULL if self._lies(member) else self.draw_effect(member, base)
             claims = self._lies(member) and self._rounds_since_lie >= ROUNDS_PER_LIE
             truth = self.truth[base] + (0.0 if claims else effect)
             claimed = self.claimed.get(base, self.truth[base]) - LIE
-            value = (claimed if claims else self.claimed.get(base, self.truth[base]) + effect) + member.offset
-            value += self._draw_noise(member) - self._make_up(member, is_own=True)
+            value = self.show(member, claimed if claims else self.claimed.get(base, self.truth[base]) + effect)
+            value += self.draw_noise(member) - self._make_up(member, is_own=True)
             if self._is_lucky(member) and value - member.offset > self.claimed.get(base, self.truth[base]):
                 member.client.release(lease)
                 return
@@ -343,6 +343,7 @@ class SybilSwarm:
             sha = upload.run.commit_sha
             self.truth[sha], self.code[sha], self.reported[sha] = truth, drafted["train.py"], value - member.offset
             self.authors[sha] = member
+            self.note_experiment(sha, base)
             if not (member.is_liar or member.is_sybil) and effect < -MIN_EFFECT:
                 self.outcome.honest_gains.add(sha)
             self.outcome.built_on_lies += not member.is_liar and self._is_lie(base)
@@ -357,13 +358,28 @@ class SybilSwarm:
     def _is_lucky(self, member: Member) -> bool:
         return member.is_liar and self.attack.style is Style.LUCKY
 
-    def _draw_noise(self, member: Member) -> float:
+    def draw_effect(self, member: Member, base: str) -> float:
+        """The true effect of an honest experiment upon a commit."""
+        return member.draw.gauss(0, EFFECT_SD / 2)
+
+    def show(self, member: Member, value: float) -> float:
+        """What a member's machine shows of a true value, without noise."""
+        return value + member.offset
+
+    def note_experiment(self, sha: str, base: str) -> None:
+        """Called when an experiment is delivered."""
+
+    def report_measurement(self, member: Member, lease: GrantedLease, sha: str) -> dict[str, Any]:
+        """The fields of the run of a commit that is measured."""
+        return {"metric": self._measure(member, sha)}
+
+    def draw_noise(self, member: Member) -> float:
         """Of an experiment's run, or of the best of several."""
         return min(self.draw.gauss(0, NOISE_SD) for _ in range(TRIES_OF_LUCKY if self._is_lucky(member) else 1))
 
     def _measure(self, member: Member, sha: str) -> float:
-        truth = self.truth.setdefault(sha, START) + member.offset
-        said = self.claimed[sha] + member.offset if self._lies(member) and sha in self.claimed else truth
+        truth = self.show(member, self.truth.setdefault(sha, START))
+        said = self.show(member, self.claimed[sha]) if self._lies(member) and sha in self.claimed else truth
         if member.is_liar and self.attack.style is Style.COPIES and sha in self.reported:
             said = self.reported[sha] + member.offset
         made_up = 0.0 if sha in self._roots else self._make_up(member, is_own=False)
@@ -438,18 +454,23 @@ class SybilSwarm:
         return vouched
 
 
+AnySwarm = TypeVar("AnySwarm", bound=SybilSwarm)
+
+
 @contextmanager
-def open_sybils(attack: Attack, seed: int = 1) -> Iterator[SybilSwarm]:
+def open_sybils(
+    attack: Attack, seed: int = 1, kind: type[AnySwarm] = SybilSwarm, contract: str = CONTRACT
+) -> Iterator[AnySwarm]:
     """A coordinator on an empty SQLite database, with a project, and who attacks it."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "seed").mkdir()
         line = "vouched_verify = true\n" if attack.vouched_verify else ""
-        (folder / "seed" / "swarm.toml").write_text(CONTRACT + line)
+        (folder / "seed" / "swarm.toml").write_text(contract + line)
         (folder / "seed" / "train.py").write_text("LEARNING_RATE = 0.003\n")
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
         app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
         with open_client(app) as http:
             with use_clock(lambda: BEGUN), app.state.database.write() as session:
                 create_project(session, folder / "seed")
-            yield SybilSwarm(app.state.database, http, attack, seed)
+            yield kind(app.state.database, http, attack, seed)
