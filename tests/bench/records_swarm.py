@@ -1,4 +1,4 @@
-"""What the real coordinator publishes of its records, where the truth is known: in plateaus, on texts that wear out,
+"""Records on the real coordinator, where the truth is known: in plateaus, on texts that wear out,
 and on rungs. Small counterparts of the simulations in `bench_confirm`, `bench_windows` and `bench_promotion`.
 """
 
@@ -102,7 +102,7 @@ class WindowsSwarm(RecordSwarm):
         }
 
     def _drawn_sd(self, factor: float) -> float:
-        """What windows that are drawn anew add to a run's noise."""
+        """The noise that drawing windows anew adds to a run."""
         return self.IDIOSYNCRASY * sqrt(1 - 1 / factor)
 
 

@@ -363,7 +363,7 @@ class SybilSwarm:
         return member.draw.gauss(0, EFFECT_SD / 2)
 
     def show(self, member: Member, value: float) -> float:
-        """What a member's machine shows of a true value, without noise."""
+        """The number that a member's machine shows for a true value, without noise."""
         return value + member.offset
 
     def note_experiment(self, sha: str, base: str) -> None:
