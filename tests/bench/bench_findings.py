@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+import coordinator.__main__  # noqa: F401 - numpy has one thread, as in a coordinator's process
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.experiments.run_lists import ORDERS
