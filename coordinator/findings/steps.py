@@ -275,6 +275,7 @@ _LETTERS_OF = str.maketrans({"α": "alpha", "β": "beta", "γ": "gamma", "ε": "
                              "₁": "1", "₂": "2", "−": "-"})  # fmt: skip
 
 
+@lru_cache(maxsize=KEPT)
 def _rewrite(text: str) -> str:
     text = text.translate(_LETTERS_OF)
     for pattern, by in _REWRITES:
