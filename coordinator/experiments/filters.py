@@ -187,10 +187,10 @@ def join_measured(query: Select[*tuple[Any, ...]], filters: Filters) -> Select[*
     return query
 
 
-def find_fitting(
+def alias_fitting(
     session: Conn, kind: type[Experiment] | type[Finding], filters: Filters, *more: ColumnElement[bool]
 ) -> tuple[Any, ColumnElement[bool]]:
-    """Another name for a table, and the condition that filters, and `more` on `join_measured`, let its row through.
+    """An alias of a table, and the condition that its row fits the filters and `more`, which is on `join_measured`.
 
     In a join SQLite, which keeps no statistics, would go through all experiments of a project, a branch or a volunteer.
     """

@@ -12,7 +12,7 @@ from coordinator.experiments.filters import (
     OF_WORKER,
     Filters,
     Order,
-    find_fitting,
+    alias_fitting,
     join_measured,
     list_verdicts_of,
 )
@@ -84,7 +84,7 @@ def classes_of(filters: Filters) -> Any:
 
 def keep_fitting(session: Session, ids: Iterable[int], filters: Filters) -> set[int]:
     """Those of some experiments that the filters let through."""
-    asked, fits = find_fitting(session, Experiment, filters)
+    asked, fits = alias_fitting(session, Experiment, filters)
     return set(session.scalars(select(asked.id).where(asked.id.in_(ids), fits)))
 
 
@@ -94,7 +94,7 @@ def keep_having(
     """Those of some projects, branches or topics, as the `column` of experiments names them, that have one which fits.
     Where each filter alone fits more than FEW: among the MAX_EXAMINED newest of each, or `at_once` of the project."""
     few = find_few(session, list_sources(session, filters))
-    asked, fits = find_fitting(session, Experiment, filters)
+    asked, fits = alias_fitting(session, Experiment, filters)
     query = select(getattr(asked, column.key)).where(fits)
     newest = select(Experiment.id).order_by(Experiment.id.desc()).limit(MAX_EXAMINED)
     if few is not None or at_once:
@@ -117,7 +117,7 @@ def list_page(
     Raises CursorInvalidError.
     """
     after = find_position(cursor, *_columns_of(order))
-    asked, fits = find_fitting(session, Experiment, filters, *others)
+    asked, fits = alias_fitting(session, Experiment, filters, *others)
     few = find_few(session, list_sources(session, filters))
     if few == []:
         return [], None

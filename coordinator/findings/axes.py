@@ -13,17 +13,7 @@ def words_of(text: str) -> frozenset[str]:
 
 
 _WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-_GROUP = 4
-"""Number of synonyms that one pattern looks for first. Most texts have none: that spares a third of the time."""
-
-_SYNONYMS = [
-    (
-        re.compile(rf"\b(?:{'|'.join(words for words, _ in group)})\b"),
-        [(re.compile(rf"\b(?:{words})\b"), name) for words, name in group],
-    )
-    for at in range(0, len(_WORDS["synonyms"]), _GROUP)
-    for group in [_WORDS["synonyms"][at : at + _GROUP]]
-]
+_SYNONYMS = [(re.compile(rf"\b(?:{words})\b"), name) for words, name in _WORDS["synonyms"]]
 ACTIVATIONS = words_of("relu relu2 leakyrelu gelu silu swish swiglu geglu reglu tanh mish elu softplus sigmoid")
 FILLERS = words_of(_WORDS["fillers"])
 """Words that tell no axis from another."""
@@ -51,10 +41,8 @@ def list_names(text: str) -> list[str]:
     text = re.sub(r"['\N{RIGHT SINGLE QUOTATION MARK}]s\b", "", text)
     plain = re.sub(r"(?<=[a-z]{3})(?=[A-Z][a-z]{3})|[_/()\[\],:;.'\"=<>→-]+", " ", text.replace("^2", "2")).casefold()
     plain = re.sub(r"(?<!ra)is(e|ed|es|er|ing|ation|ations)\b", r"iz\1", " ".join(plain.split()))
-    for any_of_them, each in _SYNONYMS:
-        if any_of_them.search(plain):
-            for pattern, name in each:
-                plain = pattern.sub(name, plain)
+    for pattern, name in _SYNONYMS:
+        plain = pattern.sub(name, plain)
     return [word for word in plain.split() if word not in STOP_WORDS and not {word, word.removesuffix("s")} & FILLERS]
 
 

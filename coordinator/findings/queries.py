@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import Conn, LabelledRow, engine_of
-from coordinator.experiments.filters import Filters, find_fitting
+from coordinator.experiments.filters import Filters, alias_fitting
 from coordinator.models import (
     AuditEntry,
     Branch,
@@ -222,8 +222,12 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
 
 def keep_fitting(session: Session, ids: Sequence[int], filters: Filters) -> set[int]:
     """Those of the findings, which are of the project, that the filters let through."""
-    asked, fits = find_fitting(session, Finding, filters, *are_listed(filters))
-    return set(session.scalars(select(asked.id).where(asked.id.in_(ids), fits))) if ids else set()
+    if not ids:
+        return set()
+    if filters.is_plain:
+        return set(session.scalars(select(Finding.id).where(Finding.id.in_(ids), *are_listed(filters))))
+    asked, fits = alias_fitting(session, Finding, filters, *are_listed(filters))
+    return set(session.scalars(select(asked.id).where(asked.id.in_(ids), fits)))
 
 
 def count_citations(session: Conn, ids: Sequence[int]) -> dict[int, int]:

@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from coordinator.db.database import Database
 from coordinator.experiments import listing
 from coordinator.experiments.run_lists import ORDERS
+from coordinator.git_http.queries import find_commits
 from coordinator.leases.service import LeaseOrder
-from coordinator.models import Base
+from coordinator.models import Base, Commit
 from coordinator.records.progress import follow_runs
+from coordinator.selection.queries import count_measured_by
 from coordinator.workers.service import VolunteerOrder, WorkerOrder
 from shared.protocol import API_PREFIX
 from shared.records import ExperimentSort
@@ -123,11 +125,37 @@ def test_a_filter_looks_at_what_may_be_shown_and_not_at_a_whole_project(
     def _count(connection: sqlite3.Connection, _record: Any, _proxy: Any) -> None:
         connection.set_progress_handler(lambda: steps.update({asked: 1_000}), 1_000)
 
+    searches = [("findings/search", {"q": "decay rate"}), *(("findings", {"sort": sort}) for sort in SORTED)]
+    lists = [("experiments", {"sort": ExperimentSort.NEWEST}), ("runs", {"sort": "metric"}), ("topics", {})]
     for name, values in EACH.items():
-        for path, more in (("findings/search", {"q": "decay rate"}), *(("findings", {"sort": s}) for s in SORTED)):
+        for path, more in [*searches, *(lists if name in OF_RUNS else ())]:
             for value in values:
                 asked = f"{path} {more} {name}={value}"
                 answer = http.get(f"{API_PREFIX}/{path}", params={"project": "tiny", name: value} | more)
                 assert answer.status_code == 200, answer.text
     assert max(steps.values()) > MOST_STEPS / 50, "they are counted"
     assert {asked: found for asked, found in steps.items() if found > MOST_STEPS} == {}
+
+
+@ON_ONE_ENGINE
+def test_what_is_named_is_looked_up_by_its_name(database: Database, tmp_path: Path) -> None:
+    """Not among all that its project or its volunteer has, by which SQLite would read the whole of either."""
+    store = FindingsStore(database, tmp_path)
+    store.fill(40, with_meanings=False)
+    seen: list[tuple[str, Any]] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def _see(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        seen.append((statement, parameters))
+
+    with database.read() as session:
+        shas = list(session.scalars(select(Commit.sha).limit(30)))
+        seen.clear()
+        find_commits(session, 1, shas)
+        count_measured_by(session, 1, "x", shas)
+    event.remove(database.engine, "before_cursor_execute", _see)
+    with database.engine.connect() as connection:
+        plans = [connection.exec_driver_sql(f"explain query plan {asked}", given) for asked, given in seen]
+        steps = [str(row[-1]) for plan in plans for row in plan]
+    assert any("commits USING" in step for step in steps) and any("runs USING" in step for step in steps), steps
+    assert [step for step in steps if re.search(r"(commits|runs) USING .*\((project_id|worker_id)=", step)] == []
