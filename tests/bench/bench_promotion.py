@@ -12,10 +12,10 @@ from typing import NamedTuple
 from coordinator.evidence.promotion import Pair, estimate, find_ratio
 from coordinator.evidence.statistics import Normal
 from shared.records import Trust
-from tests.bench.records_swarm import tabulate_promoted
+from tests.bench.records_swarm import Z, tabulate_promoted
 from tests.bench.report import format_table
 
-NOISE_SD, EFFECT, Z = 0.001, -0.01, 1.96
+NOISE_SD, EFFECT = 0.001, -0.01
 TRIALS = 20_000
 SWARMS = ((4, 2), (4, 4), (8, 4))
 """Numbers of pairs, and of volunteers who made them; the first is an anchor."""

@@ -1,12 +1,13 @@
 """Records on the real coordinator, where the truth is known: in plateaus, on texts that wear out,
-and on rungs. Small counterparts of the simulations in `bench_confirm`, `bench_windows` and `bench_promotion`.
+on rungs, and on unlike machines. Small counterparts of the simulations in `bench_confirm`, `bench_windows`,
+`bench_promotion` and `bench_machines`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from math import hypot, nan, sqrt
-from statistics import fmean, stdev
+from math import hypot, sqrt
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,7 +17,6 @@ from coordinator.db.database import Database
 from coordinator.evidence import confirmations
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
-from coordinator.evidence.promotion import find_student_quantile
 from coordinator.evidence.trust import is_doubted
 from coordinator.models import Commit, CommitPosterior, HoldoutCheck, Project, Promotion, Volunteer
 from shared.experiments import JobKind
@@ -24,14 +24,16 @@ from shared.leases import GrantedLease
 from shared.records import Confirmation, Record
 from shared.runs import RunSeconds
 from tests.bench.report import format_table
+from tests.bench.search_report import average
 from tests.bench.sybils import CONTRACT, NOISE_SD, START, Attack, Member, SybilSwarm, open_sybils
 
 WORK = Attack(0, 7, patience=timedelta(days=10), patient_jobs=50, rounds=0)
 """An anchor and seven volunteers, who do fifty jobs each in ten days: most are vouched after the first few."""
 
 Z = 1.96
+"""Half of a 95 % interval, in standard deviations."""
 
-SCORED_AGAIN = 16
+POOL_FACTOR = 16
 """Text in the pool that windows are drawn from, in units of what one run scores; a third as much is sealed."""
 
 
@@ -68,7 +70,7 @@ class WindowsSwarm(RecordSwarm):
     def draw_effect(self, member: Member, base: str) -> float:
         self._true = member.draw.gauss(0, self.TRUE_SD)
         self._own = member.draw.gauss(0, self.IDIOSYNCRASY)
-        self._sealed = member.draw.gauss(0, self.IDIOSYNCRASY / sqrt(SCORED_AGAIN / 3))
+        self._sealed = member.draw.gauss(0, self.IDIOSYNCRASY / sqrt(POOL_FACTOR / 3))
         return self._true + self._own / sqrt(self.factor)
 
     def note_experiment(self, sha: str, base: str) -> None:
@@ -98,7 +100,7 @@ class WindowsSwarm(RecordSwarm):
             "metric": trained + self.truth[sha] + self.draw.gauss(0, self._drawn_sd(self.factor)),
             "holdout_metric": trained
             + self.sealed.get(sha, START)
-            + self.draw.gauss(0, self._drawn_sd(SCORED_AGAIN / 3)),
+            + self.draw.gauss(0, self._drawn_sd(POOL_FACTOR / 3)),
         }
 
     def _drawn_sd(self, factor: float) -> float:
@@ -107,7 +109,7 @@ class WindowsSwarm(RecordSwarm):
 
 
 class DrawnWindowsSwarm(WindowsSwarm):
-    factor = SCORED_AGAIN
+    factor = POOL_FACTOR
 
 
 class RungSwarm(RecordSwarm):
@@ -162,24 +164,6 @@ class AlikeSwarm(MachinesSwarm):
 
 HOLDOUT = '\n[commands]\nholdout = "harness.holdout"\n'
 RUNG = '\n[[rungs]]\nname = "long"\ntraining_seconds = 130\n'
-
-
-class Average(NamedTuple):
-    """The mean of swarms' numbers, and half of its 95 % interval."""
-
-    mean: float
-    half: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1e} ± {self.half:.1e}"
-
-
-def average(numbers: Sequence[float]) -> Average:
-    """Without an interval of fewer than two."""
-    if len(numbers) < 2:
-        return Average(fmean(numbers) if numbers else nan, nan)
-    half = find_student_quantile(len(numbers) - 1) * stdev(numbers) / sqrt(len(numbers))
-    return Average(fmean(numbers), half)
 
 
 class Published(NamedTuple):
@@ -269,33 +253,35 @@ def tabulate_published(seeds: Sequence[int], work: Attack = WORK) -> str:
         "now": [(one.now, one.now_sd) for one in every],
     }
     rows = [
-        [name, str(average([error for error, _ in errors])), f"{_share(abs(error) <= sd for error, sd in errors)}"]
+        [name, _average([error for error, _ in errors]), _count(abs(error) <= sd for error, sd in errors)]
         for name, errors in numbers.items()
     ]
-    headings = ("gain of the record in a plateau", "error, mean over swarms (95 %)", "in ± 1 sd")
+    headings = ("gain of the record in a plateau", "error, mean over swarms (95 %), × 10⁴", "in ± 1 sd")
     return format_table(headings, rows)
 
 
 def tabulate_worn_out(seeds: Sequence[int], work: Attack = WORK) -> str:
-    """The table of windows: a fixed shard, and windows drawn from SCORED_AGAIN times as much."""
+    """The table of windows: a fixed shard, and windows drawn from POOL_FACTOR times as much."""
     rows = []
     for name, kind in (
         ("fixed shard", WindowsSwarm),
-        (f"drawn from {SCORED_AGAIN} times as much", DrawnWindowsSwarm),
+        (f"drawn from {POOL_FACTOR} times as much", DrawnWindowsSwarm),
     ):
         every = list(wear_out(kind, seeds, work))
-        true, windows = average([one.true for one in every]), average([one.windows for one in every])
+        if not every:
+            continue
+        true, windows = [one.true for one in every], [one.windows for one in every]
         shown = [one.sealed for one in every if one.sealed is not None]
         rows.append(
             (
-                f"{kind.IDIOSYNCRASY:g}", name, str(len(every)), f"{true.mean:.4f}", str(windows),
-                f"{windows.mean / true.mean:.1%}", f"{average(shown)}, {len(shown)} let out",
-                _share(one.is_alarm for one in every),
+                f"{kind.IDIOSYNCRASY:g}", name, str(len(every)), f"{fmean(true):.4f}", _average(windows),
+                f"{fmean(windows) / fmean(true):.1%}", f"{_average(shown)}, {len(shown)} let out",
+                _count(one.is_alarm for one in every),
             )
         )  # fmt: skip
     headings = (
-        "idiosyncrasy", "windows", "swarms", "true gain", "too good by (95 %)", "of the true gain",
-        "too good on sealed (95 %)", "alarms",
+        "idiosyncrasy", "windows", "swarms", "true gain", "too good by (95 %), × 10⁴", "of the true gain",
+        "too good on sealed (95 %), × 10⁴", "alarms",
     )  # fmt: skip
     return format_table(headings, rows)
 
@@ -307,15 +293,15 @@ def tabulate_promoted(seeds: Sequence[int], work: Attack = WORK) -> str:
         every = list(promote(seeds, liars, work))
         rows.append(
             (
-                str(liars), str(len(every)), str(average([one.error for one in every])),
-                _share(one.covers for one in every),
-                _share(one.ratio_covers for one in every if one.ratio_covers is not None),
+                str(liars), str(len(every)), _average([one.error for one in every]),
+                _count(one.covers for one in every),
+                _count(one.ratio_covers for one in every if one.ratio_covers is not None),
             )
         )  # fmt: skip
     headings = (
         "liars",
         "settled promotions",
-        "error of the effect (95 %)",
+        "error of the effect (95 %), × 10⁴",
         "its 95 % interval covers",
         "the ratio's covers",
     )
@@ -332,12 +318,16 @@ def tabulate_machines(seeds: Sequence[int], work: Attack = WORK) -> str:
                 swarm.run()
                 covered.append(100 * fmean(swarm.list_covered()))
                 doubted += len(swarm.list_doubted())
-        found = average(covered)
         members = len(seeds) * (work.honest + 1)
-        rows.append((name, str(len(seeds)), f"{found.mean:.1f} ± {found.half:.1f} %", f"{doubted} of {members}"))
+        rows.append((name, str(len(seeds)), f"{average(covered)} %", f"{doubted} of {members}"))
     return format_table(("machines", "swarms", "effects within 68 % (95 %)", "honest doubted"), rows)
 
 
-def _share(hits: Iterable[bool]) -> str:
+def _average(numbers: Sequence[float]) -> str:
+    """The mean of swarms' numbers in units of 10⁻⁴, with half of its 95 % interval; a dash of none."""
+    return str(average(numbers, 1e4) or "–")
+
+
+def _count(hits: Iterable[bool]) -> str:
     known = list(hits)
     return f"{sum(known)} of {len(known)}"
