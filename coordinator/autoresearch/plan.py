@@ -3,10 +3,11 @@
 The first row measures the root, unless it was discarded and git does not know it. A row whose hash git still has is
 that commit; its parent is the nearest ancestor that has a row, and the code that the commit started from. Of several
 rows with one hash, one owns it: agents log HEAD for edits that they did not commit, so the others are experiments
-without code, children of that commit, unless they say the same or that they measure again. A row without such a hash is
-matched with a commit of the branch by its description, if it was kept. What is left (discarded commits, as a rule) is
-an experiment without code, a child of the commit that was best at the time, among the rows of its group where several
-groups have baselines of their own. The same words on the same parent are one experiment.
+without code, children of that commit, unless they say the same, or that they measure again and assign no other value.
+A row without such a hash is matched with a commit of the branch by its description, if it was kept. What is left
+(discarded commits, as a rule) is an experiment without code, a child of the commit that was best at the time, among the
+rows of its group where several groups have baselines of their own. The same words on the same parent are one
+experiment.
 """
 
 import re
@@ -18,8 +19,10 @@ from typing import NamedTuple, Protocol
 
 from coordinator.autoresearch.results_file import MAX_WORDS, ResultRow
 from coordinator.autoresearch.statuses import Fate
+from coordinator.findings.steps import SEED
 from shared.contract import Direction
 
+_WORD, _ASSIGNED = re.compile(r"[^\s=,;()]+"), re.compile(r"(\w+)=([^\s=,;()]+)")
 MIN_SUBJECT = 8  # characters of a description or subject that is matched as a part of the other
 
 
@@ -72,6 +75,7 @@ class _Planner:
         self._sources = _find_sources(rows, history)
         self._root = _find_root(rows, self._sources, history)
         self._owners = _find_owners(rows, self._sources, history)
+        self._by_line = {row.line: row for row in rows}
         baselines = {row.group for row in rows if row.is_baseline}
         self._groups = baselines if len(baselines) > 1 else set[str]()
         self._known = {self._root}
@@ -101,7 +105,7 @@ class _Planner:
         elif source is not None and self._owners[source] != row.line:
             again = self._by_words.get((source, words))
             is_own = source in self._known
-            if row.is_repeat and is_own:
+            if row.is_repeat and is_own and not _sets_another(row, self._by_line[self._owners[source]]):
                 key, parent = source, None
             elif again is not None:
                 key, parent = again, None
@@ -208,6 +212,12 @@ def _normalise(text: str) -> str:
 def _names(words: str, text: str) -> bool:
     """Whether words hold a text whole: `seed 97` does not stand in `seed 970`."""
     return text in words and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words) is not None
+
+
+def _sets_another(row: ResultRow, owner: ResultRow) -> bool:
+    """Whether a row assigns a value, but a seed's, that does not stand in the words of a commit's own row."""
+    known = set(_WORD.findall(_normalise(owner.description)))
+    return any(value not in known for name, value in _ASSIGNED.findall(_normalise(row.description)) if name != SEED)
 
 
 def _find_owners(rows: Sequence[ResultRow], sources: Mapping[int, str], history: BranchHistory) -> dict[str, int]:

@@ -158,11 +158,27 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
         account.append(
             f"Left out of the code: {', '.join(f'{path} ({why})' for path, why in sorted(left_out.items()))}."
         )
-    account += [f"Line {line} is not read: {why}." for line, why in results.unreadable.items()]
+    account += _describe_unread(results.unreadable)
     return Material(
         contract, text, results, plan, codes, root_files, hardware, options.repository.resolve().name,
         options.branch, account,
     )  # fmt: skip
+
+
+def _describe_unread(unreadable: Mapping[int, str]) -> Iterator[str]:
+    """A sentence for each reason: `Lines 3 and 8 to 11 are not read: why.`"""
+    by_reason: dict[str, list[range]] = {}
+    for line, why in unreadable.items():
+        spans = by_reason.setdefault(why, [])
+        if spans and spans[-1].stop == line:
+            spans[-1] = range(spans[-1].start, line + 1)
+        else:
+            spans.append(range(line, line + 1))
+    for why, spans in by_reason.items():
+        *others, last = (f"{one.start}" if len(one) == 1 else f"{one.start} to {one.stop - 1}" for one in spans)
+        named = f"{', '.join(others)} and {last}" if others else last
+        are = f"Line {named} is" if named.isdigit() else f"Lines {named} are"
+        yield f"{are} not read: {why}."
 
 
 def _follow_history(rows: Sequence[ResultRow], repository: ForeignRepository) -> tuple[list[ResultRow], list[str]]:

@@ -23,7 +23,7 @@ from coordinator.autoresearch.numbers import (
     read_number,
     read_time,
 )
-from coordinator.autoresearch.statuses import ENDED, Fate, name_counts, read_status, read_statuses
+from coordinator.autoresearch.statuses import ENDED, FAILURES, Fate, name_counts, read_status, read_statuses
 from coordinator.autoresearch.tables import DELIMITERS, LogRow, LogTable, read_log
 from coordinator.findings.axes import name_key, words_of
 from coordinator.findings.steps import NO_AXIS, SEED, read_change
@@ -48,15 +48,22 @@ SIGNS = "+-\N{MINUS SIGN}"
 MAX_WORDS = 1_000  # characters of a description, of which one says that it measures again
 BASELINE, MEASURED = "baseline", "measured"
 _REPEAT = re.compile(
-    r"\b(re-?run|re-?measur\w+|repeat(ed|s)?( (run|of|the)\b|$|:)|replicat\w*|reproduc\w*|seeds?\b|sanity|"
+    r"\b(re-?run|re-?measur\w+|repeat(ed|s)?( (run|of|the)\b|$|:)|replicat\w*|repro(duc\w*)?\d*|seeds?\b|sanity|"
     r"noise (check|floor))"
-    r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b|\bverif(y|ied|ication)\b",
+    r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b"
+    r"|(?<![\w-])verif(y|ied|ication run)\b|^verification\b",
     re.IGNORECASE,
 )
 _BY_POINTS, _WHOLE = re.compile(r"\D?\d{1,3}(\.\d{3})+,\d"), re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
 _SETTING = re.compile(r"(params?|parameters?|config|hparams?)[\s_./]+")
 _OF_BEST = words_of("best current random check config confirm final")
 """Stems of words that name no other code than the best so far."""
+
+RUN_WORDS = frozenset((
+    "run", "runs", "job", "date", "day", "time", "start", "end", "id", "host", "node", "user", "machine", "gpu",
+    "device", "worker", "agent",
+))  # fmt: skip
+"""Words in the name of a column that says when, where or by whom something was run, and not what."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,25 @@ class _Reader:
         self._too_many = len(named) - len(self._further)
         cells = {name: set(self._list_cells(name)) for name in table.columns}
         self._settings = [name for name in table.columns if _SETTING.match(name) and len(cells[name]) > 1]
+        self._subjects = [name for name in self._unused if self._is_category(name, cells[name])]
+        self._alike = self._list_alike()
+
+    def _is_category(self, column: str, cells: set[str]) -> bool:
+        """Whether a column has a few words again and again that are no verdicts, as `dataset` or `model` have."""
+        is_few = 1 < len(cells) <= len(self._records) / 2
+        return is_few and RUN_WORDS.isdisjoint(words_of_name(column)) and not any(map(read_status, cells))
+
+    def _list_alike(self) -> dict[tuple[str, str], list[str]]:
+        """By commit and description of several rows, the categories that tell them apart."""
+        cells: dict[tuple[str, str], dict[str, set[str]]] = {}
+        for record in self._records if self._subjects else ():
+            found = cells.setdefault(self._say(record), {name: set() for name in self._subjects})
+            for name, known in found.items():
+                known.add(record.cells.get(name, ""))
+        return {said: differ for said, found in cells.items() if (differ := [n for n in found if len(found[n]) > 1])}
+
+    def _say(self, record: LogRow) -> tuple[str, str]:
+        return self._cell(record, ColumnRole.COMMIT), self._cell(record, ColumnRole.DESCRIPTION)
 
     def _list_cells(self, column: str) -> list[str]:
         return [record.cells.get(column, "") for record in self._records]
@@ -240,7 +266,7 @@ class _Reader:
             status, text = self._cell(record, ColumnRole.STATUS).lower(), self._cell(record, ColumnRole.METRIC)
             is_row = text.lower() in MISSING | NOT_FINITE or read_number(text, decimal_comma=self._decimal_comma)
             fate = read_status(status)
-            if status and (is_row or (fate and fate.outcome != RunOutcome.OK)):
+            if status and (is_row or (fate and (fate.outcome != RunOutcome.OK or read_status(text) in FAILURES))):
                 found[status] += 1
         are_numbers = asks_if_kept(self._columns[ColumnRole.STATUS]) or all(map(read_number, found))
         return found if are_numbers else Counter({s: n for s, n in found.items() if read_number(s) is None})
@@ -249,7 +275,7 @@ class _Reader:
         rows, unread, lines = list[ResultRow](), dict(self._table.unread), dict[tuple[str, ...], int]()
         for record in self._table.records:
             try:
-                row = self._read_row(record)
+                row = self._tell_apart(record, self._read_row(record))
                 first = lines.setdefault(tuple(record.cells.values()), row.line)
                 if first != row.line and (row.metric or 0) % 1 and not row.is_repeat:
                     raise _RowProblem(f"it is line {first} once more, to the last digit")
@@ -267,12 +293,21 @@ class _Reader:
             read_goal(self._find_most(ColumnRole.DIRECTION)) or goal, self._decimal_comma,
         )  # fmt: skip
 
+    def _tell_apart(self, record: LogRow, row: ResultRow) -> ResultRow:
+        """The row, with its categories in brackets where another row has the same words and others of them."""
+        names = () if row.is_repeat else self._alike.get(self._say(record), ())
+        told = ", ".join(f"{name} {cell}" for name in names if (cell := record.cells.get(name, "")))
+        return row._replace(description=f"{row.description} ({told})") if told else row
+
     def _account(self, rows: Sequence[ResultRow]) -> list[str]:
         roles = ", ".join(f"{role} = {name}" for role, name in self._columns.items() if name)
         named = [f"{name} in {unit}" if unit else name for name, unit in self._further.items()]
         named += [f"and {self._too_many} more, which are left out"] if self._too_many else []
         further = f"; further metrics: {', '.join(named)}" if named else ""
-        further += f"; not read: {', '.join(self._unused)}" if self._unused else ""
+        told = [name for name in self._subjects if any(name in names for names in self._alike.values())]
+        further += f"; told apart by: {', '.join(told)}" if told else ""
+        unread = [name for name in self._unused if name not in told]
+        further += f"; not read: {', '.join(unread)}" if unread else ""
         lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
         by_fate: dict[Fate, list[str]] = {}
         for status, count in self._statuses.most_common():
@@ -389,9 +424,9 @@ class _Reader:
             return None, ""
         if text.lower() in MISSING:
             return None, f"the session has no {column} for it"
-        if text.lower() in NOT_FINITE:
-            return None, f"its {column} is {text}"
         number = read_number(text, decimal_comma=self._decimal_comma)
+        if text.lower() in NOT_FINITE or (number is None and read_status(text) in FAILURES):
+            return None, f"its {column} is {text[:40]}"
         if number is None:
             raise _RowProblem(f"its {column} is not a number: {text[:40]!r}")
         if number.unit != self._unit:

@@ -52,7 +52,7 @@ ENDED = frozenset(("ok", "success", "successful", "succeeded", "done", "complete
 
 _FATES = {word: fate for fate, words in _WORDS.items() for word in words.split()}
 _NEGATIONS = frozenset({"not", "no", "non", "didnt", "never"})
-_FAILURES = (Fate.INVALID, Fate.TIMEOUT, Fate.CRASHED)
+FAILURES = (Fate.INVALID, Fate.TIMEOUT, Fate.CRASHED)
 
 
 def read_status(status: str) -> Fate | None:
@@ -65,7 +65,7 @@ def read_status(status: str) -> Fate | None:
     if Fate.KEPT in found and len(found) > 1:
         return None
     found -= {Fate.DISCARDED} if len(found) > 1 else set()
-    return next((fate for fate in (*_FAILURES, *Fate) if fate in found), None)
+    return next((fate for fate in (*FAILURES, *Fate) if fate in found), None)
 
 
 def read_statuses(counts: Counter[str], given: Mapping[Fate, Collection[str]]) -> dict[str, Fate]:

@@ -91,6 +91,16 @@ def test_the_row_whose_words_the_commit_has_owns_it() -> None:
     assert steps == [(ROOT, None), ("line 3", ROOT), (FIRST, ROOT)]
 
 
+def test_a_repeat_that_assigns_another_value_is_no_run_of_the_commit_whose_hash_it_has() -> None:
+    """Agents log HEAD for edits that they did not commit, repeats of older configurations among them."""
+    steps = plan(
+        "aaaa\t1.0\tkeep\tbaseline", "bbbb\t0.9\tkeep\twarmdown 0.3 -> 0.2, frac=0.67",
+        "bbbb\t0.91\tdiscard\trepro, clean GPU", "bbbb\t0.95\tdiscard\tR64 repro baseline warmdown=0.3 T=2",
+        "bbbb\t0.92\tdiscard\twarmdown=0.2 repro, frac=0.67 seed=3",
+    )  # fmt: skip
+    assert steps == [(ROOT, None), (FIRST, ROOT), (FIRST, None), ("line 5", FIRST), (FIRST, None)]
+
+
 def test_repeats_measure_what_was_there() -> None:
     told = rows(
         "aaaa\t1.0\tkeep\tbaseline", "bbbb\t0.9\tkeep\traise DEPTH to 9", "s1\t0.91\tdiscard\trandom seed 42 to 137",

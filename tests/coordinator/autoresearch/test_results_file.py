@@ -340,7 +340,8 @@ def test_rows_say_when_by_whom_and_with_which_seed() -> None:
     [
         ("random seed 42 to 137", True), ("rerun of the best", True), ("baseline again", True), ("repeat", True),
         ("sanity check", True), ("halve batch again to 2^13", False), ("repeat KV heads 2 to 4", False),
-        ("lower rate", False),
+        ("lower rate", False), ("grad-verify: verification of gradients", False), ("baseline repro2", True),
+        ("verify the best", True),
     ],
 )  # fmt: skip
 def test_repeats_are_what_says_so(description: str, is_repeat: bool) -> None:
@@ -647,3 +648,25 @@ def test_a_mean_is_the_metric_beside_what_it_is_of() -> None:
     assert read("a1b2c3d\t3.20\t3.24\t3.22\tkeep\tbaseline\n", header)[0].metric == 3.22
     header = "commit\tmean_loss\tval_loss\tstatus\tdescription\n"
     assert read("a1b2c3d\t3.20\t3.24\tkeep\tbaseline\n", header)[0].metric == 3.24
+
+
+def test_rows_that_a_category_tells_apart_are_no_repeats_of_each_other() -> None:
+    header = "run,model,subject,r2,note,ok,agent\n"
+    lines = ["1,wide,A,0.1,tuned,yes,x", "2,wide,B,0.4,tuned,no,y", "3,deep,A,0.3,tuned,yes,x",
+             "4,deep,A,0.2,plain,yes,y", "5,deep,B,0.35,tuned rerun,yes,x"]  # fmt: skip
+    results = parse_results((header + "\n".join(lines)).encode(), ReadingOptions(["status=ok", "metric=r2"]))
+    assert [row.description for row in results.rows] == [
+        "tuned (model wide, subject A)", "tuned (model wide, subject B)", "tuned (model deep, subject A)", "plain",
+        "tuned rerun",
+    ]  # fmt: skip
+    assert any("told apart by: model, subject" in line for line in results.account)
+
+
+def test_a_word_of_failure_in_the_metrics_place_is_a_failure() -> None:
+    lines = "a\t1.0\t1\tkeep\tw\na\tDIVERGED\t1\tdiscard\tx\nb\tOOM at step 3\t1\tdiscard\ty\nc\tsoon\t1\tdiscard\tz\n"
+    results = parse_results((HEADER + lines).encode())
+    assert [(row.metric, row.outcome, row.reason) for row in results.rows[1:]] == [
+        (None, RunOutcome.CRASHED, "its val_bpb is DIVERGED"),
+        (None, RunOutcome.CRASHED, "its val_bpb is OOM at step 3"),
+    ]
+    assert results.unreadable == {5: "its val_bpb is not a number: 'soon'"}

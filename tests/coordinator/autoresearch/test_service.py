@@ -185,9 +185,14 @@ def test_nothing_is_stored_of_an_import_that_fails(database: Database, small: Se
 def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session) -> None:
     small.note("a1b2c3d", "about 2", "discard", "no number")
     small.keep("2.000000", "embed_lr 0.6->0.7")
+    for _ in range(2):
+        small.note("a1b2c3d", "soon", "discard", "no number either")
+    small.keep("1.900000", "embed_lr 0.7->0.8")
+    small.note("a1b2c3d", "soon", "discard", "nor here")
     report = load(database, small)
     assert "Line 8 is not read: its val_bpb is not a number: 'about 2'." in report.account
-    assert report.added == 7
+    assert "Lines 10 to 11 and 13 are not read: its val_bpb is not a number: 'soon'." in report.account
+    assert report.added == 8
     with database.read() as read:
         project = projects.get_project(read, "imported")
         assert b"".join(list_lines(read, project.id)) == small.results.read_bytes()
