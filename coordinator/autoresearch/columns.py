@@ -19,6 +19,7 @@ class ColumnRole(StrEnum):
     COMMIT = "commit"
     METRIC = "metric"
     METRIC_NAME = "metric-name"
+    UNIT = "unit"
     DIRECTION = "direction"
     BEFORE = "before"
     STATUS = "status"
@@ -53,6 +54,7 @@ _NAMES: dict[ColumnRole, tuple[str, ...]] = {
     ColumnRole.SEED: ("seed", "random_seed", "rng_seed"),
     ColumnRole.STEPS: ("steps", "num_steps", "n_steps", "optimizer_steps"),
     ColumnRole.METRIC_NAME: ("metric_name", "metric", "objective"),
+    ColumnRole.UNIT: ("metric_unit",),
     ColumnRole.DIRECTION: ("metric_direction", "direction", "objective_direction", "goal"),
     ColumnRole.MEMORY: (),
     ColumnRole.TIME: ("timestamp", "datetime", "date", "time", "utc", "started_at", "finished_at", "created_at", "ts"),
@@ -116,9 +118,12 @@ def _spell(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", clean_name(name)).strip("_")
 
 
+_MICRO = str.maketrans("\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}", "uu")
+
+
 def clean_metric(name: str) -> str:
     """A metric's name as contracts spell it."""
-    slug = _spell(split_goal(name)[0])
+    slug = _spell(split_goal(name)[0].translate(_MICRO))
     return (slug if slug[:1].isalpha() else f"metric_{slug}")[:MAX_METRIC].rstrip("_")
 
 
@@ -210,11 +215,20 @@ def _read_given(table: LogTable, given: Sequence[str]) -> Iterator[tuple[ColumnR
                 )
             yield ColumnRole(name), ""
             continue
+        if name == ColumnRole.METRIC and find_metric_name(table, column) is not None:
+            continue
         if cleaned not in table.columns and not 1 <= number <= len(table.columns):
             raise ResultsInvalidError(
                 f"--column: the file has no column {column[:60]!r}; it has {', '.join(table.columns)[:300]}."
             )
         yield ColumnRole(name), cleaned if cleaned in table.columns else table.columns[number - 1]
+
+
+def find_metric_name(table: LogTable, said: str) -> str | None:
+    """The name of a metric in the rows of a log that has several, however it is written."""
+    column = next((name for name in table.columns if _spell(name) in _NAMES[ColumnRole.METRIC_NAME]), "")
+    names = {record.cells.get(column, "") for record in table.records}
+    return next((name for name in names if name and clean_metric(name) == clean_metric(said)), None)
 
 
 def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tuple[ColumnRole, str]]:

@@ -134,34 +134,34 @@ def find_direction(
 ) -> FoundDirection:
     """The direction that was given, that the log `said`, that the name says, or that the rows show.
 
-    Raises ResultsInvalidError where name and rows contradict each other, or neither says anything.
+    Raises ResultsInvalidError where the rows contradict the log (clearly) or the name, or nothing says anything.
     """
     if given is not None:
         return FoundDirection(given, "as --direction says")
-    if said is not None:
-        return FoundDirection(said, "as the log says")
     less, more = count_votes(rows)
-    named, votes = read_name(metric), less + more
+    named, votes = said or read_name(metric), less + more
+    source = "the log" if said is not None else f"the name {metric}"
     has_discarded = any(not row.is_kept for row in rows if row.metric is not None)
     is_telling = max(less, more) >= (SURE if has_discarded else NEARLY_ALL) * votes
     shown = Direction.MINIMIZE if less > more else Direction.MAXIMIZE
     counted = f"{max(less, more)} of {votes} comparisons with what was kept before show it"
     if named is not None:
-        if less != more and shown is not named and (has_discarded or is_telling):
+        if less != more and shown is not named and (is_telling or (has_discarded and said is None)):
+            by = "its name" if said is None else source
             raise ResultsInvalidError(
-                f"By its name {metric} is better when it is {_adjective(named)}, but by what was kept when it is "
+                f"By {by} {metric} is better when it is {_adjective(named)}, but by what was kept when it is "
                 f"{_adjective(shown)}: {counted}. Say which with --direction minimize or --direction maximize, or name "
                 "another column with --column metric=NAME."
             )
         is_agreed = less != more and shown is named and is_telling
-        return FoundDirection(named, f"as the name {metric} says{f'; {counted}' if is_agreed else ''}")
+        return FoundDirection(named, f"as {source} says{f'; {counted}' if is_agreed else ''}")
     if votes == 0 or not is_telling:
         says = "nothing was kept or discarded beside it that would show it" if votes == 0 else f"only {counted}"
         raise ResultsInvalidError(
             f"It is not known whether less or more {metric} is better: {says}. Say it with --direction minimize or "
             "--direction maximize."
         )
-    return FoundDirection(shown, counted)
+    return FoundDirection(shown, f"as {counted.removesuffix(' it')}")
 
 
 def _adjective(direction: Direction) -> str:

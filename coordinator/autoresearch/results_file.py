@@ -9,7 +9,16 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from coordinator.autoresearch.columns import HASH, NO, YES, ColumnRole, asks_if_kept, find_columns, is_header
+from coordinator.autoresearch.columns import (
+    HASH,
+    NO,
+    YES,
+    ColumnRole,
+    asks_if_kept,
+    find_columns,
+    find_metric_name,
+    is_header,
+)
 from coordinator.autoresearch.directions import SHARES, SIGNED, read_goal, split_goal, words_of_name
 from coordinator.autoresearch.numbers import (
     MISSING,
@@ -181,7 +190,9 @@ class _Reader:
         texts = [self._cell(record, ColumnRole.METRIC) for record in self._records]
         self._decimal_comma = has_decimal_commas(texts, is_european=table.form == DELIMITERS[";"])
         self._unit = self._find_unit(columns[ColumnRole.METRIC])
-        self._name = self._find_most(ColumnRole.METRIC_NAME)
+        given = next((text.partition("=")[2] for text in options.columns if text.startswith("metric=")), options.metric)
+        self._name = ""
+        self._name = find_metric_name(table, given) or self._find_most(ColumnRole.METRIC_NAME)
         self._has_status = bool(columns[ColumnRole.STATUS])
         self._statuses = self._count_statuses()
         bits = {Fate.KEPT: YES, Fate.DISCARDED: NO} if asks_if_kept(columns[ColumnRole.STATUS]) else {}
@@ -198,6 +209,7 @@ class _Reader:
         self._has_differences = {"", "+"} <= {text[0] if text[0] in SIGNS else "" for text in found if found[text]}
         taken = {columns[role] for role in columns if role != ColumnRole.BEFORE}
         named = [name for name in table.columns if name not in taken and self._has_numbers(name)]
+        named.sort(key=lambda name: -sum(cell != "" for cell in self._list_cells(name)))
         self._further = {name: self._find_unit(name) for name in named[:MAX_FURTHER]}
         used = {*columns.values(), *named}
         self._unused = [name for name in table.columns if name not in used and any(self._list_cells(name))]
@@ -245,8 +257,9 @@ class _Reader:
         return moment if moment is not None and moment < self._latest else None
 
     def _find_most(self, role: ColumnRole) -> str:
-        """The most frequent text of a role's column; empty without one."""
-        found = Counter(text for record in self._records if (text := self._cell(record, role)))
+        """The most frequent text of a role's column in rows of the metric, once that is known; empty without one."""
+        own = [one for one in self._records if self._name in ("", self._cell(one, ColumnRole.METRIC_NAME))]
+        found = Counter(text for record in own if (text := self._cell(record, role)))
         return found.most_common(1)[0][0] if found else ""
 
     def _find_unit(self, column: str) -> str:
@@ -289,8 +302,8 @@ class _Reader:
             rows.reverse()
         account = [*self._account(rows), *([NEWEST_FIRST] if is_reversed else [])]
         return ResultsFile(
-            name, self._unit, self._table.lines, rows, dict(sorted(unread.items())), account, self._has_status,
-            read_goal(self._find_most(ColumnRole.DIRECTION)) or goal, self._decimal_comma,
+            name, self._unit or self._find_most(ColumnRole.UNIT), self._table.lines, rows, dict(sorted(unread.items())),
+            account, self._has_status, read_goal(self._find_most(ColumnRole.DIRECTION)) or goal, self._decimal_comma,
         )  # fmt: skip
 
     def _tell_apart(self, record: LogRow, row: ResultRow) -> ResultRow:
@@ -309,6 +322,13 @@ class _Reader:
         unread = [name for name in self._unused if name not in told]
         further += f"; not read: {', '.join(unread)}" if unread else ""
         lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
+        measured = Counter(self._cell(record, ColumnRole.METRIC_NAME) for record in self._records)
+        others = [name for name in measured if name not in ("", self._name)]
+        if others:
+            lines.append(
+                f"Metrics: {self._name} ({measured[self._name]}). Not read: {name_counts(measured, others)}; "
+                "--column metric=NAME takes another one."
+            )
         by_fate: dict[Fate, list[str]] = {}
         for status, count in self._statuses.most_common():
             by_fate.setdefault(self._fates[status], []).append(f"{status} ({count})")

@@ -29,8 +29,8 @@ _OUTCOMES = {Fate.CRASHED: RunOutcome.CRASHED, Fate.TIMEOUT: RunOutcome.TIMEOUT,
 _WORDS = {
     Fate.KEPT: (
         "keep keeps kept keeper best baseline base accept accepts accepted pass passes passed improved improve "
-        "improves improvement win winner success successful succeeded merge merged promoted adopted ok good yes true "
-        "reference done complete completed finished measured"
+        "improves improvement win winner champion success successful succeeded merge merged promote promotes promoted "
+        "approve approves approved adopted ok good yes true reference done complete completed finished measured"
     ),
     Fate.DISCARDED: (
         "discard discards discarded reject rejects rejected revert reverts reverted rollback drop dropped worse "

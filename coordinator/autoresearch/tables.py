@@ -22,6 +22,10 @@ MAX_JOINED = 50
 CONFIG = re.compile(r"param|config|setting|args|option|change|env", re.IGNORECASE)
 """Names of JSON objects that hold what was set, and not what was measured."""
 
+HEADING = {"metricname": "metric_name", "bestdirection": "metric_direction", "metricunit": "metric_unit",
+           "name": "session"}  # fmt: skip
+"""Columns of rows, by the fields of the object that stands above them in logs of pi-autoresearch."""
+
 PARAMETERS = "params"
 MAX_COLUMNS, MAX_NAME = 1_000, 200
 _KEY = re.compile(r'"([^"\\]*)"\s*:\s*$')
@@ -120,14 +124,30 @@ def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]
             found, unread, form = whole, {}, "JSON, a list of objects"
     if not any(cells for _, cells in found):
         raise ResultsInvalidError("It is JSON, but has no object that can be read.")
-    names = _name_paths({path: None for _, cells in found for path in cells})
-    if len(names) > MAX_COLUMNS:
-        raise ResultsInvalidError(
-            f"Its objects have {len(names):,} different fields; at most {MAX_COLUMNS:,} are read."
-        )
+    found, headings = _spread_headings(found)
+    fields = Counter(path for _, cells in found for path in cells)
+    kept = {path for path, _ in fields.most_common(MAX_COLUMNS)}
+    names = _name_paths([path for path in fields if path in kept])
     blank = dict.fromkeys(names.values(), "")
-    records = [LogRow(line, blank | {names[path]: cell for path, cell in cells.items()}) for line, cells in found]
-    return LogTable(form, lines, list(blank), records, [], unread)
+    records = [
+        LogRow(line, blank | {names[path]: cell for path, cell in cells.items() if path in kept})
+        for line, cells in found
+    ]
+    notes = [f"Its objects have {len(fields):,} different fields; the rarest are left out."] * (len(kept) < len(fields))
+    return LogTable(form, lines, list(blank), records, notes, dict(sorted((unread | headings).items())))
+
+
+def _spread_headings(found: Sequence[_Found]) -> tuple[list[_Found], dict[int, str]]:
+    """The objects that are rows, each with what the heading above it says of all that follow; and the headings."""
+    above: dict[_Path, str] = {}
+    rows, headings = list[_Found](), dict[int, str]()
+    for line, cells in found:
+        if cells.get(("type",)) == "config" and ("metricname",) in cells:
+            above = {(name,): cells[said,] for said, name in HEADING.items() if cells.get((said,))}
+            headings[line] = f"it is the heading of lines that measure {cells['metricname',][:MAX_NAME]}"
+        else:
+            rows.append((line, above | cells))
+    return rows, headings
 
 
 def _refuse_columns(text: str) -> None:

@@ -46,6 +46,16 @@ def test_rows_that_contradict_the_name_or_say_nothing_ask() -> None:
             find_direction(metric, read(metric, *rows), None)
 
 
+def test_a_log_that_says_its_direction_is_believed_unless_its_rows_clearly_contradict_it() -> None:
+    found = find_direction("accuracy", read("accuracy", *FALLING), None, Direction.MINIMIZE)
+    assert found.direction is Direction.MINIMIZE and found.reason == "as the log says; 2 of 2 comparisons with what " \
+        "was kept before show it"  # fmt: skip
+    mixed = read("acs", *FALLING, "d\t0.5\tkeep\tz", "e\t0.6\tkeep\tw", "f\t0.7\tkeep\tv")
+    assert find_direction("acs", mixed, None, Direction.MINIMIZE).reason == "as the log says", "3 of 5 say more"
+    with pytest.raises(ResultsInvalidError, match="By the log acs is better when it is lower, but by what was kept"):
+        find_direction("acs", read("acs", *RISING), None, Direction.MINIMIZE)
+
+
 def test_concurrent_runs_are_compared_with_their_own() -> None:
     rows = parse_results(
         b"commit\tbranch\tacs\tstatus\tdescription\na\tone\t5\tkeep\tbaseline\nb\ttwo\t9\tkeep\tbaseline\n"

@@ -670,3 +670,47 @@ def test_a_word_of_failure_in_the_metrics_place_is_a_failure() -> None:
         (None, RunOutcome.CRASHED, "its val_bpb is OOM at step 3"),
     ]
     assert results.unreadable == {5: "its val_bpb is not a number: 'soon'"}
+
+
+def write_headed(*lines: dict[str, object] | tuple[float, str, str]) -> bytes:
+    """A log as pi-autoresearch writes it: headings, and rows with a metric, a status and a description."""
+    rows = [
+        line
+        if isinstance(line, dict)
+        else {"run": number, "commit": f"a{number}", "metric": line[0], "metrics": {"extra": number}, "status": line[1],
+              "description": line[2], "segment": 0}
+        for number, line in enumerate(lines)
+    ]  # fmt: skip
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def head(metric: str, direction: str = "lower", unit: str = "") -> dict[str, object]:
+    return {"type": "config", "name": f"less {metric}", "metricName": metric, "metricUnit": unit,
+            "bestDirection": direction}  # fmt: skip
+
+
+def test_headings_among_json_lines_say_what_the_rows_below_them_measure() -> None:
+    """Rows of several metrics stand in one log; each was mixed with the others, and called `metric`."""
+    content = write_headed(
+        head("total_µs", unit="µs"), (3818, "keep", "baseline"), (3700, "keep", "faster"), (3900, "discard", "slower"),
+        head("hits", "higher"), (12, "keep", "baseline"), (11, "discard", "fewer"),
+    )  # fmt: skip
+    results = parse_results(content)
+    assert (results.metric, results.unit, results.direction) == ("total_µs", "µs", Direction.MINIMIZE)
+    assert [row.metric for row in results.rows] == [3818, 3700, 3900] and results.rows[0].group == "less total_µs"
+    assert results.unreadable[5] == "it is the heading of lines that measure hits"
+    assert results.unreadable[6] == "it measures hits, and others total_µs"
+    assert "Metrics: total_µs (3). Not read: hits (2); --column metric=NAME takes another one." in results.account
+    for asked in (ReadingOptions(["metric=hits"]), ReadingOptions(metric="hits")):
+        other = parse_results(content, asked)
+        assert (other.metric, other.direction) == ("hits", Direction.MAXIMIZE)
+        assert [row.metric for row in other.rows] == [12, 11]
+    assert parse_results(content, ReadingOptions(metric="total_us")).metric == "total_µs"
+
+
+def test_of_more_fields_than_are_read_the_rarest_are_left_out() -> None:
+    rows = [{"loss": 1 / n, "status": "keep", "description": f"x{n}", "side": {f"k{n}_{m}": m for m in range(30)}}
+            for n in range(1, 41)]  # fmt: skip
+    results = parse_results("".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert len(results.rows) == 40 and results.metric == "loss"
+    assert "Its objects have 1,203 different fields; the rarest are left out." in results.account
