@@ -70,6 +70,11 @@ class Objective(Message):
         return self.result is ResultSource.SUMMARY
 
     @property
+    def named_unit(self) -> str:
+        """The unit, unless the metric's name says it already."""
+        return "" if self.unit.replace(" ", "_") == self.metric else self.unit
+
+    @property
     def sign(self) -> float:
         """+1 or −1: multiply a metric by it, and lower is always better."""
         return 1.0 if self.direction is Direction.MINIMIZE else -1.0

@@ -108,7 +108,7 @@ _SWAP = (
 _ASIDE = re.compile(rf"^([^:(]*)\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})(?!{_ON})[^)]*\)", re.IGNORECASE)
 _LABEL = re.compile(
     r"^(?:hypothesis|idea|bottleneck(?!:[^.;]*[.;]\s)|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])|"
-    r"^(?:exp|experiment|phase|round)\s?#?\d+[\s:.)-]+|^(?:run|trial|iter|iteration)\s?#?\d+\s*[:.)]\s*|"
+    r"^(?:exp|experiment|phase|round)\s?#?\d+[\s:.)-]+|^(?-i:R)\d{1,3}[a-z]?[\s:]+(?=\w{2})|^(?:run|trial|iter|iteration)\s?#?\d+\s*[:.)]\s*|"
     r"^(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d{1,2}\s+",
     re.IGNORECASE,
 )

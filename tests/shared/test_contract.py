@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.contract import Contract, ContractError, parse_contract
+from shared.contract import Contract, ContractError, Objective, parse_contract
 from tests.support.seeds import CONTRACT
 
 SETTINGS = """
@@ -76,3 +76,11 @@ def test_the_limit_in_wall_time_grows_with_the_rung() -> None:
 def test_contracts_without_rungs_promote_nothing() -> None:
     contract = read("")
     assert contract.rungs == [] and contract.longest_budget == contract.budget
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "named"),
+    [("val_fid", "val_fid", ""), ("bits_per_byte", "bits per byte", ""), ("val_bpb", "bits per byte", "bits per byte")],
+)
+def test_a_unit_that_the_metrics_name_says_is_not_named_again(metric: str, unit: str, named: str) -> None:
+    assert Objective(metric=metric, unit=unit, min_effect=0.1, plausible_floor=0.0).named_unit == named

@@ -45,7 +45,7 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
       scales: { x: { time: false, range: () => [start, end] }, y: { range: () => shown.range } },
       axes: [
         axis(colour, "run", { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] }),
-        axis(colour, `${element.dataset.metric} (${element.dataset.unit})`, { size: 62 }),
+        axis(colour, element.dataset.metric + (element.dataset.unit && ` (${element.dataset.unit})`), { size: 62 }),
       ],
       series: [
         {},

@@ -46,6 +46,8 @@ NONE = ("other", CHANGE, "")
         ("train resolution 32px to 40px", ("resolution", UP, "40px")),
         ("EXP46 max pre-load 0.01", ("max pre-load", CHANGE, "0.01")),
         ("apr10 steps 8192->4096 single-boss", ("steps", DOWN, "4096")),
+        ("R66b warmdown=0.15 final", ("warmdown", CHANGE, "0.15")),
+        ("R 3 to 4", ("R", UP, "4")),
         ("NEW BEST: batch=64", ("batch", CHANGE, "64")),
         ("add warmup: val_loss 2.1 -> 2.0", NONE),
         ("Point spread: Huber loss (11.05->11.03)", NONE),
