@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from math import hypot, sqrt
+from random import Random
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -19,13 +20,14 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.trust import is_doubted
 from coordinator.models import Commit, CommitPosterior, HoldoutCheck, Project, Promotion, Volunteer
+from shared.contract import MAX_PACE
 from shared.experiments import JobKind
 from shared.leases import GrantedLease
 from shared.records import Confirmation, Record
 from shared.runs import RunSeconds
 from tests.bench.report import format_table
 from tests.bench.search_report import average
-from tests.bench.sybils import CONTRACT, NOISE_SD, START, Attack, Member, SybilSwarm, open_sybils
+from tests.bench.sybils import CONTRACT, JOB, NOISE_SD, START, Attack, Member, SybilSwarm, open_sybils
 
 WORK = Attack(0, 7, patience=timedelta(days=10), patient_jobs=50, rounds=0)
 """An anchor and seven volunteers, who do fifty jobs each in ten days: most are vouched after the first few."""
@@ -137,11 +139,11 @@ class MachinesSwarm(RecordSwarm):
         self.gains = {one.name: max(0.4, one.draw.gauss(1, self.GAIN_SD)) for one in (*self.members, self.anchor)}
 
     def show(self, member: Member, value: float) -> float:
-        return START + self.gains.get(member.name, 1.0) * (value - START) + member.offset
+        return START + member.pace * self.gains[member.name] * (value - START) + member.offset
 
     def list_covered(self) -> Iterator[bool]:
         """For each experiment whether the 68 % interval of its effect holds the truth, of an average machine."""
-        gain = fmean(self.gains.values())
+        gain = fmean(self.gains[one.name] * one.pace for one in (*self.members, self.anchor) if one)
         with self.database.read() as session:
             parents = dict(session.execute(select(Commit.sha, Commit.parent_sha)).all())
             rows = session.scalars(select(CommitPosterior)).all()
@@ -156,6 +158,19 @@ class MachinesSwarm(RecordSwarm):
             project_id = session.scalars(select(Project.id)).one()
             ids = session.execute(select(Volunteer.name, Volunteer.id)).all()
             return [name for name, volunteer_id in ids if is_doubted(session, project_id, volunteer_id)]
+
+
+class PacedSwarm(MachinesSwarm):
+    """A machine's gain is its speed, which its worker measures, so that its budget is normalised."""
+
+    PROBE_ERROR, TOKENS = 0.02, 1_000.0
+    job = MAX_PACE * JOB
+
+    def measure_speed(self, member: Member) -> dict[str, Any]:
+        with self.database.read() as session:
+            root_sha = session.scalars(select(Project.root_sha)).one()
+        error = Random(f"probe of {member.name} {self.seed}").gauss(1, self.PROBE_ERROR)
+        return {"seed_throughput": self.TOKENS * self.gains[member.name] * error, "probed_seed": root_sha}
 
 
 class AlikeSwarm(MachinesSwarm):
@@ -256,7 +271,7 @@ def tabulate_published(seeds: Sequence[int], work: Attack = WORK) -> str:
         [name, _average([error for error, _ in errors]), _count(abs(error) <= sd for error, sd in errors)]
         for name, errors in numbers.items()
     ]
-    headings = ("gain of the record in a plateau", "error, mean over swarms (95 %), × 10⁴", "in ± 1 sd")
+    headings = ("gain of the record in a plateau", "error, mean over swarms (95 %), × 10⁻⁴", "in ± 1 sd")
     return format_table(headings, rows)
 
 
@@ -280,8 +295,8 @@ def tabulate_worn_out(seeds: Sequence[int], work: Attack = WORK) -> str:
             )
         )  # fmt: skip
     headings = (
-        "idiosyncrasy", "windows", "swarms", "true gain", "too good by (95 %), × 10⁴", "of the true gain",
-        "too good on sealed (95 %), × 10⁴", "alarms",
+        "idiosyncrasy", "windows", "swarms", "true gain", "too good by (95 %), × 10⁻⁴", "of the true gain",
+        "too good on sealed (95 %), × 10⁻⁴", "alarms",
     )  # fmt: skip
     return format_table(headings, rows)
 
@@ -301,7 +316,7 @@ def tabulate_promoted(seeds: Sequence[int], work: Attack = WORK) -> str:
     headings = (
         "liars",
         "settled promotions",
-        "error of the effect (95 %), × 10⁴",
+        "error of the effect (95 %), × 10⁻⁴",
         "its 95 % interval covers",
         "the ratio's covers",
     )
@@ -309,9 +324,9 @@ def tabulate_promoted(seeds: Sequence[int], work: Attack = WORK) -> str:
 
 
 def tabulate_machines(seeds: Sequence[int], work: Attack = WORK) -> str:
-    """The table of machines: alike, and with gains N(1, 0.15)."""
-    rows = []
-    for name, kind in (("alike", AlikeSwarm), (f"gains N(1, {MachinesSwarm.GAIN_SD})", MachinesSwarm)):
+    """The table of machines: alike, with gains N(1, 0.15), and with those by which budgets are normalised."""
+    rows, spread = [], f"gains N(1, {MachinesSwarm.GAIN_SD})"
+    for name, kind in (("alike", AlikeSwarm), (spread, MachinesSwarm), (f"{spread}, paced", PacedSwarm)):
         covered, doubted = [], 0
         for seed in seeds:
             with open_sybils(work, seed, kind) as swarm:

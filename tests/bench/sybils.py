@@ -176,10 +176,14 @@ class Member:
     is_liar: bool = False
     hardware: Hardware = HARDWARE
     jobs: int = 0
+    pace: float = 1.0
 
 
 class SybilSwarm:
     """The simulation: rounds in which each member does one job, all at once."""
+
+    job = JOB
+    """Time of a round."""
 
     def __init__(self, database: Database, http: httpx.Client, attack: Attack, seed: int) -> None:
         self.database, self.attack, self.seed, self.draw = database, attack, seed, Random(seed)
@@ -218,7 +222,7 @@ class SybilSwarm:
                 self._end_epochs()
                 self._list_vouched()
                 if number < attack.patient_jobs - 1 or not attack.anchor_leaves:
-                    self.time += max(pause - JOB, timedelta(0))
+                    self.time += max(pause - self.job, timedelta(0))
             self.outcome.vouched = len(self._list_vouched())
             self.is_lying = True
             if attack.anchor_leaves:
@@ -276,10 +280,11 @@ class SybilSwarm:
         for member in members:
             if self.is_lying and member.is_sybil and self.attack.foreign:
                 member.hardware = FOREIGN
-            reply = member.client.claim(hardware=member.hardware.model_dump(mode="json"))
+            reply = member.client.claim(hardware=member.hardware.model_dump(mode="json"), **self.measure_speed(member))
             if reply.lease is not None:
+                member.pace = reply.lease.pace
                 held.append((member, reply.lease, self._draft(member, reply.lease)))
-        self.time += JOB
+        self.time += self.job
         for member, lease, drafted in held:
             member.jobs += 1
             self.outcome.runs += 1
@@ -316,9 +321,10 @@ class SybilSwarm:
         if base not in self.truth:
             self._roots.add(base)
         self.truth.setdefault(base, START)
+        training = member.pace * BUDGET.total_seconds()
         changes: dict[str, Any] = {
             "hardware": member.hardware,
-            "seconds": RunSeconds(starting=4, training=BUDGET.total_seconds(), scoring=5, total=9 + BUDGET.seconds),
+            "seconds": RunSeconds(starting=4, training=training, scoring=5, total=9 + training),
         }
         if drafted is None:
             member.client.release(lease)
@@ -365,6 +371,10 @@ class SybilSwarm:
     def show(self, member: Member, value: float) -> float:
         """The number that a member's machine shows for a true value, without noise."""
         return value + member.offset
+
+    def measure_speed(self, member: Member) -> dict[str, Any]:
+        """The fields of a claim that say how fast the seed trains on a member's machine, where it was probed."""
+        return {}
 
     def note_experiment(self, sha: str, base: str) -> None:
         """Called when an experiment is delivered."""
