@@ -1,5 +1,6 @@
 """Findings: the mini-paper of one experiment. Words come from the agent, numbers from the database."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -9,6 +10,10 @@ from shared.experiments import AxisDirection, JobKind, Posterior, Verdict
 from shared.protocol import CLEAN, Count, LongText, Message, Name, Number, Page, Sha, ShortText, Slug, Text, Timestamp
 
 MAX_FINDING_WORDS = 250
+LIKE_TITLE = 60
+"""Characters of a claim, numbers aside, that are its title once more."""
+
+_NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d[\d.,_]*(?: ± [\d.]+)?")
 MAX_TAGS = 8
 MAX_QUESTION_CHARACTERS = 60_000
 
@@ -135,8 +140,11 @@ class FindingSummary(Message):
 
     @property
     def headline(self) -> str:
-        """The title, followed by the claim unless that repeats it."""
-        return self.title if self.claim.startswith(self.title) else f"{self.title}: {self.claim}"
+        """The title, followed by the claim. Where that only repeats it, with other numbers maybe, it stands alone."""
+        if self.claim.startswith(self.title):
+            return self.title
+        title, claim = (_NUMBER.sub("#", text.rstrip("…"))[:LIKE_TITLE] for text in (self.title, self.claim))
+        return self.claim if claim.startswith(title) else f"{self.title}: {self.claim}"
 
 
 class Snippet(Message):

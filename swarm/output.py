@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -28,7 +29,7 @@ from swarm.client import Client, CoordinatorError
 from swarm.listing import CommandError, list_fields
 
 ALL = "all"
-NOTHING = "–"
+NOTHING, TITLE_WIDTH = "–", 120
 _STYLE = {Verdict.IMPROVED: "green", Verdict.WORSE: "red"}
 
 Url = Annotated[str, typer.Option(envvar="SWARM_COORDINATOR_URL", help="The coordinator's address.")]
@@ -198,11 +199,16 @@ def print_rows(table: Table, nothing: str) -> None:
         typer.echo(nothing, err=True)
 
 
+def cut_title(title: str, times: int = 1) -> str:
+    """As much of a title, or of so many texts, as a table has room for; imported ones are whole paragraphs."""
+    return shorten(title, times * TITLE_WIDTH, placeholder="…")
+
+
 def build_experiments_table(experiments: Iterable[ExperimentSummary], metric: str) -> Table:
     """One row for each experiment, in the given order."""
     rows = (
         [
-            experiment.id, experiment.parent_id or "seed", experiment.title,
+            experiment.id, experiment.parent_id or "seed", cut_title(experiment.title),
             format_metric(experiment.posterior) if experiment.posterior else experiment.outcome,
             format_gain(experiment.posterior), count_runs(experiment.posterior),
         ]

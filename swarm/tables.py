@@ -15,7 +15,7 @@ from shared.projects import ProjectView
 from shared.records import Comparison, ExperimentDetail, LineageStep, PromotionView, Record, RecordCommit
 from shared.runs import RunView
 from shared.topics import TopicSummary
-from swarm.output import NOTHING, count_runs, format_gain, format_metric, make_table
+from swarm.output import NOTHING, count_runs, cut_title, format_gain, format_metric, make_table
 
 SHORT_SHA = 10
 WORDS_ONLY = "Search by meaning is not available now: these results match by words only."
@@ -70,7 +70,13 @@ def tabulate_hits(hits: Iterable[SearchHit]) -> Table:
 
 def tabulate_findings(findings: Iterable[FindingSummary]) -> Table:
     rows = (
-        [found.id, found.headline, format_gain(found.posterior), count_runs(found.posterior), _conclude(found)]
+        [
+            found.id,
+            cut_title(found.headline, 2),
+            format_gain(found.posterior),
+            count_runs(found.posterior),
+            _conclude(found),
+        ]
         for found in findings
     )
     return make_table([">finding", "*what was tried, and the claim", ">effect", ">n", "verdict"], rows)
@@ -87,7 +93,13 @@ def show_tried(tried: Tried, console: Console) -> None:
         console.print(Text(WORDS_ONLY))
     if tried.before:
         rows = (
-            [found.id, likeness.replace("_", " "), found.title, format_gain(found.posterior), _conclude(found)]
+            [
+                found.id,
+                likeness.replace("_", " "),
+                cut_title(found.title),
+                format_gain(found.posterior),
+                _conclude(found),
+            ]
             for found, likeness in ((before.hit.finding, before.likeness) for before in tried.before)
         )
         console.print(make_table([">finding", "how alike", "*what was tried", ">effect", "verdict"], rows))
@@ -140,7 +152,7 @@ def _show_text(paper: Paper, console: Console) -> None:
 def tabulate_lineage(steps: Iterable[LineageStep]) -> Table:
     rows = (
         [
-            step.sha[:SHORT_SHA], step.experiment_id or "seed", step.title,
+            step.sha[:SHORT_SHA], step.experiment_id or "seed", cut_title(step.title),
             format_metric(step.posterior), format_gain(step.posterior), count_runs(step.posterior),
         ]
         for step in steps

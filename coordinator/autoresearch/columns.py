@@ -24,6 +24,9 @@ class ColumnRole(StrEnum):
     BEFORE = "before"
     STATUS = "status"
     DESCRIPTION = "description"
+    HYPOTHESIS = "hypothesis"
+    MECHANISM = "mechanism"
+    FOLLOW_UPS = "follow-ups"
     LABEL = "label"
     PARENT = "parent"
     GROUP = "group"
@@ -33,6 +36,9 @@ class ColumnRole(StrEnum):
     TIME = "time"
     AUTHOR = "author"
 
+
+WORDS = (ColumnRole.HYPOTHESIS, ColumnRole.MECHANISM, ColumnRole.FOLLOW_UPS)
+"""What the agent thought, beside the description of what it did."""
 
 KEPT_NAMES = frozenset({"kept", "keep", "is_kept", "accepted", "improved"})
 YES, NO = ("1", "1.0", "y"), ("0", "0.0", "n")
@@ -45,6 +51,11 @@ _NAMES: dict[ColumnRole, tuple[str, ...]] = {
                   "result", "state", "correct", "correctness"),
     ColumnRole.DESCRIPTION: ("description", "desc", "change", "summary", "title", "notes", "note", "message", "comment",
                        "idea", "what", "hypothesis", "experiment", "name"),
+    ColumnRole.HYPOTHESIS: ("hypothesis",),
+    ColumnRole.MECHANISM: ("mechanism", "interpretation", "insight", "insights", "learned", "learning", "learnings",
+                     "lesson", "analysis", "explanation", "conclusion", "takeaway", "rollback_reason"),
+    ColumnRole.FOLLOW_UPS: ("next_hypothesis", "next_action_hint", "next_step", "next_steps", "next", "follow_up",
+                      "follow_ups"),
     ColumnRole.LABEL: ("exp", "experiment", "exp_id", "experiment_id", "run_id", "run", "id", "trial", "iteration",
                  "iter", "idx", "n", "num", "number", "config_id", "round", "label"),
     ColumnRole.PARENT: ("parent", "parent_commit", "parent_sha", "parent_hash", "parent_id", "base_commit", "base",
@@ -264,7 +275,7 @@ def _suits(role: ColumnRole, name: str, cells: Sequence[str]) -> bool:
     if role in (ColumnRole.LABEL, ColumnRole.GROUP):  # a label tells rows apart, a group has several
         filled = [cell for cell in cells if cell]
         return (2 * len({*filled}) > len(filled)) is (role == ColumnRole.LABEL)
-    return role not in (ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
+    return role not in (*WORDS, ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
 
 
 def _find_memory(columns: Sequence[str], taken: Collection[str]) -> Iterator[tuple[ColumnRole, str]]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from coordinator.autoresearch.columns import (
     HASH,
     NO,
+    WORDS,
     YES,
     ColumnRole,
     asks_if_kept,
@@ -110,6 +111,9 @@ class ResultRow(NamedTuple):
     steps: int | None = None
     at: datetime | None = None
     author: str = ""
+    hypothesis: str = ""
+    mechanism: str = ""
+    follow_ups: str = ""
 
     @property
     def may_be_hash(self) -> bool:
@@ -435,6 +439,7 @@ class _Reader:
             int(steps) if steps is not None and 0 < steps <= MAX_COUNT else None,
             self._read_time(record),
             self._cell(record, ColumnRole.AUTHOR),
+            *(cell if (cell := self._cell(record, role)).lower() not in MISSING else "" for role in WORDS),
         )  # fmt: skip
 
     def _read_metric(self, record: LogRow, fate: Fate) -> tuple[float | None, str]:

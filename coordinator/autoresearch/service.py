@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
+from textwrap import shorten
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
@@ -51,7 +52,8 @@ SANDBOX = "imported"
 NAMESPACE = UUID("6f0c2c0e-5d5c-5c0b-9a5e-2b1c3f7d8a90")  # of ids made from a project's name and a line's number
 
 NO_CODE = "The session's history does not hold the code of this experiment."
-MAX_TITLE = 200
+MAX_TITLE, MAX_TEXT = 200, 4_000
+ELLIPSIS = "…"
 MAX_AUTHOR = 80
 UNKNOWN_AUTHOR = "unknown author"
 NEVER_KNOWN = frozenset((
@@ -242,8 +244,8 @@ class _Import:
         words = step.row.description
         change = read_change(re.sub(r"(?<=\d),(?=\d)", ".", words) if self._material.results.decimal_comma else words)
         return Proposal(
-            title=_title(words), hypothesis="", axis=clean_text(change.axis), direction=change.direction,
-            value=clean_text(change.value),
+            title=_title(words), hypothesis=clean_text(step.row.hypothesis)[:MAX_TEXT], axis=clean_text(change.axis),
+            direction=change.direction, value=clean_text(change.value),
         )  # fmt: skip
 
     def _make_report(self, project: str, step: PlannedRow) -> tuple[RunReport, frozenset[str]]:
@@ -293,12 +295,27 @@ def _describe_lost(step: PlannedRow, moment: datetime) -> CommitWords:
 
 
 def _title(description: str) -> str:
-    words = " ".join(clean_text(description).split()[:MAX_FINDING_WORDS])
-    return words[:MAX_TITLE].rstrip() or "without a description"
+    """The description, or what fits of it, in whole words where it has any, and an ellipsis."""
+    words = " ".join(clean_text(description).split()) or "without a description"
+    title = shorten(words, MAX_TITLE, placeholder=ELLIPSIS)
+    return title if title != ELLIPSIS else f"{words[: MAX_TITLE - 1]}{ELLIPSIS}"
 
 
 def _draft(step: PlannedRow, author: str) -> FindingDraft:
-    return FindingDraft(claim=_title(step.row.description), agent=author)
+    """The row's words as a finding's. What the title leaves out of the description goes on in the mechanism."""
+    row, claim = step.row, _title(step.row.description)
+    words = " ".join(clean_text(row.description).split())
+    rest = f"{ELLIPSIS} {words[len(claim) - 1 :].strip(' .')}." if len(words) > MAX_TITLE else ""
+    left = MAX_FINDING_WORDS - len(claim.split())
+    mechanism = _cut(f"{rest} {clean_text(row.mechanism)}", left)
+    follow_ups = _cut(clean_text(row.follow_ups), left - len(mechanism.split()))
+    return FindingDraft(claim=claim, mechanism=mechanism, follow_ups=follow_ups, agent=author)
+
+
+def _cut(text: str, most: int) -> str:
+    """At most so many words of a text."""
+    words = text.split()
+    return " ".join(words if len(words) <= most else [*words[: most - 1], ELLIPSIS][: max(0, most)])[:MAX_TEXT]
 
 
 def name_lease(project: str, line: int) -> UUID:

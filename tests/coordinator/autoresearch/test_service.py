@@ -199,6 +199,30 @@ def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session)
 
 
 @ON_ONE_ENGINE
+def test_all_words_of_a_row_stand_in_its_paper(database: Database, tmp_path: Path, http: Any) -> None:
+    """A long description was cut at 200 characters, in a word, and what the agent thought was not read."""
+    session = Session(tmp_path / "wordy")
+    session.note(session.head[:7], "1.000000", "keep", "baseline")
+    session.note(
+        "", "0.900000", "keep", "depth 8 to 9: " + "a deeper model learns more slowly " * 9 + "and pays in the end"
+    )
+    lines = session.results.read_text().splitlines()
+    more = ["hypothesis\tinterpretation\tnext_step", "–\t\t", "Depth is short.\tIt was the depth.\tTry 10."]
+    session.results.write_text("".join(f"{a}\t{b}\n" for a, b in zip(lines, more, strict=True)))
+    load(database, session)
+    (found,) = (
+        row for row in http.get("/api/v1/experiments?project=imported").json()["items"] if "depth" in row["title"]
+    )
+    assert len(found["title"]) <= 200 and found["title"].endswith("a deeper model…")
+    detail = http.get(f"/api/v1/experiments/{found['id']}").json()
+    words = detail["finding"]
+    assert detail["hypothesis"] == "Depth is short." and words["claim"] == found["title"]
+    assert words["mechanism"].startswith("… learns more slowly a deeper") and words["follow_ups"] == "Try 10."
+    assert words["mechanism"].endswith("and pays in the end. It was the depth.")
+    assert http.get("/api/v1/findings/search?q=pays in the end&project=imported").json()["items"]
+
+
+@ON_ONE_ENGINE
 def test_higher_may_be_better(database: Database, tmp_path: Path) -> None:
     session = Session(tmp_path / "accuracy", metric="Test-Accuracy")
     session.note(session.head[:7], "0.500000", "keep", "baseline")
