@@ -139,12 +139,17 @@ class FindingSummary(Message):
     done_at: Timestamp | None = None
 
     @property
+    def repeats_title(self) -> bool:
+        """Whether the claim is the title once more, with other numbers maybe, as in imported sessions."""
+        title, claim = (_NUMBER.sub("#", text.rstrip("…"))[:LIKE_TITLE] for text in (self.title, self.claim))
+        return claim.startswith(title)
+
+    @property
     def headline(self) -> str:
-        """The title, followed by the claim. Where that only repeats it, with other numbers maybe, it stands alone."""
+        """The title, followed by the claim unless that repeats it."""
         if self.claim.startswith(self.title):
             return self.title
-        title, claim = (_NUMBER.sub("#", text.rstrip("…"))[:LIKE_TITLE] for text in (self.title, self.claim))
-        return self.claim if claim.startswith(title) else f"{self.title}: {self.claim}"
+        return self.claim if self.repeats_title else f"{self.title}: {self.claim}"
 
 
 class Snippet(Message):
