@@ -38,7 +38,7 @@ class ColumnRole(StrEnum):
 
 
 WORDS = (ColumnRole.HYPOTHESIS, ColumnRole.MECHANISM, ColumnRole.FOLLOW_UPS)
-"""What the agent thought, beside the description of what it did."""
+"""Columns of an agent's thoughts, beside the description of its change."""
 
 KEPT_NAMES = frozenset({"kept", "keep", "is_kept", "accepted", "improved"})
 YES, NO = ("1", "1.0", "y"), ("0", "0.0", "n")
