@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -19,6 +20,7 @@ from shared.findings import Likeness, Question, QuestionKind, SearchHit, Tried, 
 from shared.formatting import count_noun, format_effect
 from shared.topics import name_topic
 
+TITLE_WIDTH = 120  # in an answer
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
 
@@ -164,4 +166,5 @@ def _describe(hit: SearchHit) -> str:
     if posterior is not None and posterior.effect_mean is not None and posterior.effect_sd is not None:
         verdict = f", {posterior.verdict.replace('_', ' ')}" if posterior.verdict else ""
         came = f"{format_effect(posterior.effect_mean, posterior.effect_sd)}{verdict}, n = {posterior.runs}"
-    return f"experiment {finding.experiment_id} ({finding.title}): {came}"
+    title = shorten(finding.title, TITLE_WIDTH, placeholder="…")  # imported ones are whole paragraphs
+    return f"experiment {finding.experiment_id} ({title}): {came}"
