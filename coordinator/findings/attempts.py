@@ -148,14 +148,24 @@ def read_attempt(attempt: Attempt) -> ReadText:
     clause = clause if _list_numbers(clause) else normalise(attempt.title).partition("(")[0]
     clause = clause if _list_numbers(clause) else normalise(attempt.title)
     if attempt.axis == NO_AXIS:
-        return read_question(attempt.title, steps, clause)
+        return _add_label(read_question(attempt.title, steps, clause))
     stated = NamedStep(attempt.axis, AxisDirection(attempt.direction), attempt.value)
     title = read_question(attempt.title, [*steps, stated], clause)
     axis, value = _list_words(attempt.axis), read_value(attempt.value)
+    title = _add_label(title)
     return title._replace(
         words=(*title.words, *axis), parts=(*title.parts, axis) if axis else title.parts,
         values=title.values | ({value} if value is not None else set()),
     )  # fmt: skip
+
+
+def _add_label(title: ReadText) -> ReadText:
+    """With the name that stands before a colon as a part of its own: `WSD schedule: warmup 5%, decay 15%`."""
+    found = _NAMED.match(title.text)
+    words = _list_words(found[1]) if found else ()
+    if not words or words in title.parts:
+        return title
+    return title._replace(words=tuple(dict.fromkeys((*title.words, *words))), parts=(*title.parts, words))
 
 
 def _list_parts(text: str) -> tuple[tuple[str, ...], ...]:
@@ -347,4 +357,5 @@ _REMOVAL = re.compile(
 _TIMES = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)(?:x| times)(?![\w.])")
 _VOWEL = re.compile("[aeiouy]")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_NAMED = re.compile(r"^([A-Za-z][^:=(\d]{2,59}):\s")
 _SHORT = re.compile(r"(?<![a-z])[a-z]{2,4}(?![a-z])")

@@ -204,7 +204,7 @@ _COMMENT = re.compile(
     r":\s+(?=[A-Z]\w*\s+(?![-=]>|→|⇒)|val_|result|loss\b)"
 )
 _CONTEXT = re.compile(
-    r"\s(?:after|because|since|when|while|before|vs\.?|versus|but|so|which|that|on top of|below|above|"
+    r"\s(?:after|because|since|when|while|before|via|vs\.?|versus|but|so|which|that|on top of|below|above|"
     r"in the (?:mlp|model)|help|helps|helped|hurts?|no (?:improvement|gain|change|difference|better)|identical to|"
     r"(?:work\s+)?(?:better|worse) than)\b.*",
     re.IGNORECASE,
