@@ -102,6 +102,9 @@ EXPLAINED, CLEARLY, DECIDED = 0.8, 0.25, 3
 """Share of decisions that a column must explain, and explain more than the one that is first by name, to be the
 metric; and number of rows kept, and of others, without which nothing is said."""
 
+GOALS = ("metric", "metric_value", "objective", "score")
+"""Names of columns that a log has for what it works towards, whatever else it measures."""
+
 _MEAN = re.compile(r"(^|_)(mean|avg|average)(_|$)")
 _AFTER = re.compile(r"(^|_)(after|new|post)(_|$)")
 
@@ -355,8 +358,8 @@ def _explain(cells: Sequence[str], fates: Sequence[Fate | None]) -> float:
 
 def _weigh_name(name: str) -> int:
     is_checked = bool(re.match(r"(val|valid|validation|test|eval|dev|holdout|heldout)(_|$)", name))
-    is_known = read_name(name) is not None or name in ("metric", "objective")
-    return 4 * is_checked + 2 * is_known + bool(_MEAN.search(name))
+    is_known = read_name(name) is not None
+    return 8 * (name in GOALS) + 4 * is_checked + 2 * is_known + bool(_MEAN.search(name))
 
 
 def _are_times(cells: Sequence[str]) -> bool:

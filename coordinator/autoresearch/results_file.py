@@ -60,7 +60,7 @@ BASELINE, MEASURED = "baseline", "measured"
 _REPEAT = re.compile(
     r"\b(re-?run|re-?measur\w+|repeat(ed|s)?( (run|of|the)\b|$|:)|replicat\w*|repro(duc\w*)?\d*|seeds?\b|sanity|"
     r"noise (check|floor))"
-    r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b"
+    r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b|^(re-?)?confirm\w*\b"
     r"|(?<![\w-])verif(y|ied|ication run)\b|^verification\b",
     re.IGNORECASE,
 )

@@ -341,7 +341,8 @@ def test_rows_say_when_by_whom_and_with_which_seed() -> None:
         ("random seed 42 to 137", True), ("rerun of the best", True), ("baseline again", True), ("repeat", True),
         ("sanity check", True), ("halve batch again to 2^13", False), ("repeat KV heads 2 to 4", False),
         ("lower rate", False), ("grad-verify: verification of gradients", False), ("baseline repro2", True),
-        ("verify the best", True),
+        ("verify the best", True), ("confirm without further changes", True),
+        ("wider, which confirms the trend", False),
     ],
 )  # fmt: skip
 def test_repeats_are_what_says_so(description: str, is_repeat: bool) -> None:
@@ -706,6 +707,15 @@ def test_headings_among_json_lines_say_what_the_rows_below_them_measure() -> Non
         assert (other.metric, other.direction) == ("hits", Direction.MAXIMIZE)
         assert [row.metric for row in other.rows] == [12, 11]
     assert parse_results(content, ReadingOptions(metric="total_us")).metric == "total_µs"
+
+
+def test_what_a_log_names_as_its_goal_is_its_metric() -> None:
+    """`val_loss` and a latency have better known names, and stand beside it."""
+    content = write_headed(head("val_bpb"), (3.2, "keep", "baseline"), (2.3, "keep", "longer"), (2.4, "discard", "y"))
+    rows = content.replace(b'"extra"', b'"val_loss"')
+    assert [row.metric for row in parse_results(rows).rows] == [3.2, 2.3, 2.4]
+    table = "hash\tstatus\tscore\tavg_latency_ms\tdescription\na\tok\t12.4\t30\tx\nb\tok\t13.1\t29\ty\n"
+    assert parse_results(table.encode()).metric == "score"
 
 
 def test_of_more_fields_than_are_read_the_rarest_are_left_out() -> None:
