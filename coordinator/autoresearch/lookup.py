@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import ImportedLine, ImportedSession, Run
+from coordinator.models import Experiment, Finding, ImportedLine, ImportedSession, Run
+
+UNKNOWN_AUTHOR = "unknown author"
+NO_PEOPLE = (UNKNOWN_AUTHOR, "root")
 
 
 def find_session(session: Session, project_id: int) -> ImportedSession | None:
@@ -29,3 +32,16 @@ def find_last_run(session: Session, project_id: int) -> int:
     """The newest run that came of a line; 0 without one."""
     query = select(ImportedLine.run_id).where(ImportedLine.project_id == project_id, ImportedLine.run_id.is_not(None))
     return session.scalar(query.order_by(ImportedLine.run_id.desc()).limit(1)) or 0
+
+
+def list_authors(session: Session) -> Sequence[str]:
+    """Names of those who wrote the commits of imported sessions, who made most first."""
+    query = (
+        select(Finding.agent)
+        .join(Experiment, Experiment.id == Finding.experiment_id)
+        .join(ImportedSession, ImportedSession.worker_id == Experiment.worker_id)
+        .where(Finding.agent.not_in(NO_PEOPLE))
+        .group_by(Finding.agent)
+        .order_by(func.count().desc(), Finding.agent)
+    )
+    return session.scalars(query).all()

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
 from coordinator.autoresearch.git_repository import NO_AUTHOR
-from coordinator.autoresearch.lookup import find_session, list_lines, map_commits
+from coordinator.autoresearch.lookup import UNKNOWN_AUTHOR, find_session, list_lines, map_commits
 from coordinator.autoresearch.plan import PlannedRow
 from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
 from coordinator.events import service as events
@@ -55,7 +55,6 @@ NO_CODE = "The session's history does not hold the code of this experiment."
 MAX_TITLE, MAX_TEXT = 200, 4_000
 ELLIPSIS = "…"
 MAX_AUTHOR = 80
-UNKNOWN_AUTHOR = "unknown author"
 NEVER_KNOWN = frozenset((
     "starting_seconds", "training_seconds", "scoring_seconds", "total_seconds", "tokens", "parameters", "scored_bytes",
     "started_at",

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from coordinator.autoresearch.lookup import list_authors
 from coordinator.export.formats import escape, write_entry
-from coordinator.models import Run, Volunteer, Worker
+from coordinator.models import ImportedSession, Run, Volunteer, Worker
 from shared.contract import CONTRACT_FILE
 from shared.export import CHECKPOINT_FILE, HISTORY_FILE, SUMS_FILE, ExportTable, SnapshotView
 from shared.projects import DataLicence
@@ -65,8 +66,10 @@ def _describe(view: SnapshotView) -> str:
 
 
 def list_people(session: Session, title: str) -> list[str]:
-    """Authors: those who agreed to be named, who ran most first, and the others together."""
-    is_counted = Volunteer.quarantine.is_(None)
+    """Authors: those of imported sessions, volunteers who agreed to be named, and the others together. Of each kind who
+    did most comes first."""
+    authors = list_authors(session)
+    is_counted = Volunteer.quarantine.is_(None) & Worker.id.not_in(select(ImportedSession.worker_id))
     query = (
         select(Volunteer.cited_as, func.count())
         .join(Worker, Worker.volunteer_id == Volunteer.id)
@@ -77,8 +80,8 @@ def list_people(session: Session, title: str) -> list[str]:
     )
     rows = session.execute(query).all()
     named = list(dict.fromkeys(name for name, _ in rows if name))
-    others = f"The volunteers of {title}"
-    return list(dict.fromkeys([*named, *([others] if len(named) < len(rows) or not named else [])]))
+    others = [f"The volunteers of {title}"] if len(named) < len(rows) or not [*authors, *named] else []
+    return list(dict.fromkeys([*authors, *named, *others]))
 
 
 def write_cff(view: SnapshotView, url: str) -> str:

@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
+from coordinator.autoresearch.reading import ImportOptions
+from coordinator.autoresearch.service import import_session
 from coordinator.db.database import Database
 from coordinator.events import history
 from coordinator.evidence import quarantine
@@ -38,6 +40,7 @@ from swarm.publish import prepare
 from swarm.verify import verify_folder
 from tests.support.databases import ON_ONE_ENGINE
 from tests.support.messages import make_proposal
+from tests.support.sessions import BRANCH, HARDWARE, write_small_session
 from tests.support.swarm_data import EarlierHistory, History
 
 SECRETS = ("mallory's secret paper", "holdout-secret", "moderator's reason", "ada@example.org")
@@ -209,6 +212,19 @@ def test_it_describes_itself_as_archives_ask(snapshot: Path, tmp_path: Path) -> 
     for write in (citation.write_zenodo, citation.write_card, lambda of: citation.write_cff(of, "")):
         assert citation.SELF_SCORED in write(scored) and citation.SELF_SCORED not in write(view)
     assert "; self-scored}" in citation.write_bibtex(scored, "")
+
+
+@ON_ONE_ENGINE
+def test_a_session_is_cited_with_those_who_wrote_its_commits(database: Database, tmp_path: Path) -> None:
+    """They stand in its commits and papers; it was cited as by "the volunteers of imported"."""
+    session = write_small_session(tmp_path / "autoresearch")
+    options = ImportOptions(session.folder, BRANCH, session.results, HARDWARE, name="imported")
+    with database.read() as read, database.write() as write:
+        import_session(read, write, options)
+        project = lock_project(write, "imported")
+        store_settings(write, project, merge(settings_of(project), {"data_licence": "CC-BY-4.0"}), "root", "agreed")
+    view = write_snapshot(database, "imported", "imported-1", tmp_path / "snapshot", "", lambda line: None)
+    assert view.people == ["ada"], "rows without a commit have an unknown author"
 
 
 @ON_ONE_ENGINE
