@@ -110,7 +110,7 @@ def _split_name(name: str) -> dict[str, str]:
 
 
 def write_bibtex(view: SnapshotView, url: str) -> str:
-    authors = " and ".join(f"{{{escape(name)}}}" for name in view.people)
+    authors = " and ".join(map(_name_author, view.people))
     fields = {
         "title": f"{{{escape(view.title)}}}",
         "author": authors,
@@ -122,6 +122,14 @@ def write_bibtex(view: SnapshotView, url: str) -> str:
         f"{view.log_size} entries, root {view.log_root}{'; self-scored' if view.self_scored else ''}",
     }
     return write_entry(f"swarm-{view.project}-{view.name}", fields)
+
+
+def _name_author(name: str) -> str:
+    """A person by the family name, as BibTeX sorts and abbreviates; anything else as one name, in braces."""
+    parts = _split_name(name)
+    if "name" in parts or " and " in name.casefold() or "," in parts["family-names"]:
+        return f"{{{escape(name)}}}"
+    return f"{escape(parts['family-names'])}, {escape(parts['given-names'])}"
 
 
 def write_zenodo(view: SnapshotView) -> str:

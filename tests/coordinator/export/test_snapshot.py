@@ -202,7 +202,7 @@ def test_it_describes_itself_as_archives_ask(snapshot: Path, tmp_path: Path) -> 
     zenodo = json.loads((snapshot / ".zenodo.json").read_text())
     assert zenodo["creators"][0] == {"name": "Lovelace, Ada King & Co"} and zenodo["license"] == "cc-by-4.0"
     bibtex = (snapshot / "citation.bib").read_text()
-    assert r"Ada King \& Co Lovelace" in bibtex and "Snapshot tiny-2026 of 20" in bibtex
+    assert r"Lovelace, Ada King \& Co" in bibtex and "Snapshot tiny-2026 of 20" in bibtex
     head = yaml.safe_load((snapshot / "README.md").read_text().split("---\n")[1])
     assert head["license"] == "cc-by-4.0"
     for config in head["configs"]:
