@@ -309,7 +309,8 @@ def _choose_metric(
 
     Of the columns of numbers: one "after" beside its "before"; else one whose name has a known direction, those of
     validation and test first, and a mean before what it is of; else the first. What surrounds a run (time, cost, steps)
-    comes last, and a difference to what was before is no metric unless a person says so. Where this column does not
+    comes last, and counts only alone or where it explains what was kept; a difference to what was before is no metric
+    unless a person says so. Where this column does not
     explain what was kept, and another one does, it is the other one.
     """
     numeric = [name for name, cells in texts.items() if name not in taken and _is_numeric(cells)]
@@ -321,6 +322,7 @@ def _choose_metric(
             return {ColumnRole.METRIC: spelled[name], ColumnRole.BEFORE: spelled[before]}
     differ = {name: {n.value for cell in texts[column] if (n := read_number(cell))} for name, column in spelled.items()}
     own = [name for name in spelled if is_rate(name) or not _AUXILIARY.search(name)]
+    is_sure = bool(own)
     own = own or [name for name in spelled if not _DIFFERENCE.search(name)]
     own = [name for name in own if len(differ[name]) > 1] or own
     filled = {name: sum(read_number(cell) is not None for cell in texts[spelled[name]]) for name in own}
@@ -330,6 +332,8 @@ def _choose_metric(
         return {}
     explained = {name: _explain(texts[spelled[name]], fates) for name in ranked}
     best = max(explained, key=lambda name: explained[name])
+    if not is_sure and len(ranked) > 1 and explained[best] < EXPLAINED:
+        return {}
     is_other = explained[best] >= EXPLAINED and explained[best] - explained[ranked[0]] >= CLEARLY
     return {ColumnRole.METRIC: spelled[best if is_other else ranked[0]]}
 

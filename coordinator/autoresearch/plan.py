@@ -12,7 +12,7 @@ experiment.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from math import inf
 from operator import itemgetter
 from typing import NamedTuple, Protocol
@@ -127,15 +127,21 @@ class _Planner:
         return PlannedRow(row, key, self._root if key == self._root else source if key == source else None, parent)
 
     def _find_parent(self, source: str) -> str | None:
-        """The nearest ancestor that was measured and has the code from which a commit started: what lies between may
-        have taken a discarded change back."""
-        ancestors = islice(self._history.list_ancestors(source), 1, None)
-        started_from = next(ancestors, None)
-        if started_from is None or started_from in self._known:
-            return started_from
-        known = [sha for sha in ancestors if sha in self._known]
-        code = self._history.identify_code(started_from)
-        return next((sha for sha in known if self._history.identify_code(sha) == code), next(iter(known), None))
+        """The nearest ancestor that was measured and has the code from which a commit started; else the nearest whose
+        change was not taken back in between, as that of a discarded commit is."""
+        ancestors = list(islice(self._history.list_ancestors(source), 1, None))
+        if not ancestors or ancestors[0] in self._known:
+            return next(iter(ancestors), None)
+        identify = self._history.identify_code
+        known, code = [sha for sha in ancestors if sha in self._known], identify(ancestors[0])
+        if same := next((sha for sha in known if identify(sha) == code), None):
+            return same
+        since = set[str]()  # codes since the last change that was taken back
+        for sha, before in zip_longest(ancestors, ancestors[1:]):
+            if sha in self._known and (before is None or identify(before) not in since):
+                return sha
+            since = set() if sha in self._known else since | {identify(sha)}
+        return None
 
     def _find_above(self, row: ResultRow) -> str:
         """The parent of a row without code: the commit that it names, else the best of its group, else the root."""

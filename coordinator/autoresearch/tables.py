@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
+from itertools import pairwise
 from typing import NamedTuple
 
 from coordinator.autoresearch.numbers import read_number
@@ -263,6 +264,7 @@ def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int,
     records: list[LogRow] = []
     current = columns
     rows = {number: text for number, text in texts.items() if number > (start or 0)}
+    ruled = {number for (number, _), (_, below) in pairwise(rows.items()) if delimiter == "|" and _is_rule(below)}
     for number, text, cells in _join_quoted(rows, delimiter, len(columns)):
         if not text.strip():
             continue
@@ -270,7 +272,7 @@ def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int,
             unread[number] = "it is a comment"
         elif _RULE.match(text):
             unread[number] = "it is a line between tables"
-        elif len(cells) > 1 and is_header(cells):
+        elif len(cells) > 1 and (number in ruled or is_header(cells)):
             current = _name_columns(cells)
             unread[number] = "it is the header once more" if current == columns else "it is the header of another table"
             if set(columns) < set(current):  # columns were added later
@@ -281,6 +283,11 @@ def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int,
             fitted = _fit(cells, len(current), current.index(described) if described in current else -1, delimiter)
             records.append(LogRow(number, {name: cell.strip() for name, cell in zip(current, fitted, strict=True)}))
     return LogTable(DELIMITERS[delimiter], lines, columns, records, notes, unread)
+
+
+def _is_rule(text: str) -> bool:
+    """Whether a line stands below the header of a table in Markdown."""
+    return "--" in text and _RULE.match(text) is not None
 
 
 def _find_header(texts: dict[int, str], is_header: IsHeader) -> tuple[str, int | None]:

@@ -131,6 +131,28 @@ def test_a_commit_started_from_the_code_that_was_there() -> None:
     assert [(step.key, step.parent) for step in steps] == [(ROOT, None), (FIRST, ROOT), (SECOND, ROOT)]
 
 
+def test_what_was_taken_back_is_no_parent_though_other_code_changed_in_between() -> None:
+    """ROOT (kept) - OLD mends the script - FIRST (discarded) - a commit that takes it back - SECOND, and so on."""
+    back, later, undone, last = "1" * 40, "2" * 40, "3" * 40, "4" * 40
+    line = [ROOT, OLD, FIRST, back, SECOND, later, undone, last]
+
+    class Mended(Branch):
+        parents = dict(zip(line, [None, *line[:-1]], strict=True))  # noqa: RUF012
+
+        def list_branch(self) -> list[str]:
+            return line
+
+        def read_subject(self, sha: str) -> str:
+            return sha
+
+        def identify_code(self, sha: str) -> str:
+            return {back: "mended", OLD: "mended", undone: "mended"}.get(sha, sha)
+
+    told = rows("aaaa\t1.0\tkeep\tbaseline", "bbbb\t1.1\tdiscard\tx", "cccc\t1.2\tdiscard\ty", "4444\t0.9\tkeep\tz")
+    steps = make_plan(told, Mended(), Direction.MINIMIZE).steps
+    assert [(step.key, step.parent) for step in steps] == [(ROOT, None), (FIRST, ROOT), (SECOND, ROOT), (last, ROOT)]
+
+
 def test_parents_that_the_log_names_and_groups_with_baselines_of_their_own() -> None:
     header = "id\tparent\tgpu\tval_bpb\tstatus\tdescription"
     lines = ["e1\t\t0\t1.0\tkeep\tbaseline", "e2\t\t0\t0.9\tkeep\tx", "e3\te1\t0\t0.95\tdiscard\ty",

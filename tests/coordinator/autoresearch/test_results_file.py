@@ -724,3 +724,31 @@ def test_of_more_fields_than_are_read_the_rarest_are_left_out() -> None:
     results = parse_results("".join(json.dumps(row) + "\n" for row in rows).encode())
     assert len(results.rows) == 40 and results.metric == "loss"
     assert "Its objects have 1,203 different fields; the rarest are left out." in results.account
+
+
+def test_of_several_quantities_around_a_run_none_is_the_metric_without_being_asked_for() -> None:
+    text = (
+        "commit\tagent_time_s\tmemory_gb\tcost_usd\tstatus\tdescription\na\t30\t4\t2\tkeep\tx\nb\t20\t4\t1\tkeep\ty\n"
+    )
+    with pytest.raises(ResultsInvalidError, match="No column is known that says the numbers"):
+        parse_results(text.encode())
+    assert parse_results(text.encode(), ReadingOptions(["metric=agent_time_s"])).metric == "agent_time_s"
+    alone = text.replace("\tmemory_gb\tcost_usd", "").replace("\t4\t2", "").replace("\t4\t1", "")
+    assert parse_results(alone.encode()).metric == "agent_time_s"
+
+
+def test_a_second_table_in_markdown_has_its_own_columns() -> None:
+    """Its header holds no name of a column that is known, but for the metric's, which stood elsewhere."""
+    text = """\
+| rank | commit | val_bpb | decision | notes |
+|---|---|---|---|---|
+| 1 | a1b2c3d | 0.97 | keep | wide |
+| 2 | b1b2c3d | 0.98 | discard | deep |
+
+| experts | sparsity | steps | ratio | seen |
+| --- | --- | --- | --- | --- |
+| 8 | 0.5 | 3114 | keep | 12 |
+"""
+    results = parse_results(text.encode())
+    assert [row.metric for row in results.rows] == [0.97, 0.98]
+    assert results.unreadable[8] == "it belongs to another table, without val_bpb"
