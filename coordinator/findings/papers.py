@@ -14,7 +14,7 @@ from coordinator.findings import paper_queries, queries, service
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.queries import FindingRow
 from coordinator.findings.steps import list_steps
-from coordinator.http.errors import NotFoundError
+from coordinator.http.errors import NotFoundError, must_find
 from coordinator.lineage import service as lineage
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Project, Volunteer, view_of
 from coordinator.novelty.fingerprint import fingerprint
@@ -192,10 +192,8 @@ def _view_combination(session: Session, experiment: Experiment, posterior: Poste
 
 def get_row(session: Session, finding_id: int) -> FindingRow:
     """A finding with its experiment. Raises NotFoundError."""
-    rows = queries.list_by_ids(session, [finding_id])
-    if not rows:
-        raise NotFoundError(f"There is no finding {finding_id}.")
-    return rows[0]
+    row = next(iter(queries.list_by_ids(session, [finding_id])), None)
+    return must_find(row, f"There is no finding {finding_id}.")
 
 
 def get_shown(session: Session, finding_id: int, *, with_hidden: bool = False) -> FindingRow:

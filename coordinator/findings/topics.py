@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from math import hypot
 from typing import Annotated, NamedTuple
 
@@ -122,11 +121,6 @@ def view_page(session: Session, project: Project, before_id: int | None, limit: 
     return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
 
 
-def find_oldest_count(session: Session, project: Project) -> datetime | None:
-    """The time of the oldest count of verdicts among a project's topics; None where all are counted now."""
-    return topic_counts.find_oldest_count(session, project.id)
-
-
 def view_topic(
     session: Session, project: Project, slug: str, most_each: int = MAX_FINDINGS, most_proposing: int = MAX_FOLLOW_UPS
 ) -> Topic:
@@ -152,8 +146,9 @@ def view_topic(
     return Topic(
         summary=_view_summary(row, project.name), effects=effects, pools=list(_pool_effects(measured)),
         levels=list(_estimate_levels(measured)), elsewhere=_list_elsewhere(session, project, slug),
-        gains=_view_gains(row), findings_for=papers[True],
-        findings_against=papers[False], open_findings=papers[None], untested=list(list_untested(effects, sign, failed)),
+        gains=GainFates(seen=row.gains_seen, measured_again=row.gains_measured_again, held=row.gains_held),
+        findings_for=papers[True], findings_against=papers[False], open_findings=papers[None],
+        untested=list(list_untested(effects, sign, failed)),
         follow_ups=service.view_follow_ups(session, proposing), as_of=now(),
     )  # fmt: skip
 
@@ -216,10 +211,6 @@ def _list_elsewhere(session: Session, project: Project, slug: str) -> list[Topic
 
 def _view_summary(row: TopicRow, project: str) -> TopicSummary:
     return view_of(TopicSummary, row, project=project, slug=row.topic)
-
-
-def _view_gains(row: TopicRow) -> GainFates:
-    return GainFates(seen=row.gains_seen, measured_again=row.gains_measured_again, held=row.gains_held)
 
 
 def _side_of(outcome: LabelledRow) -> bool | None:

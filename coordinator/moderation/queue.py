@@ -78,11 +78,6 @@ def view_queue(session: Session, kind: QueueKind | None, tasks: Sequence[TaskHea
     return QueuePage(items=[item for item in items if kind in (None, item.kind)], counts=counts)
 
 
-def count_items(session: Session) -> int:
-    """The number of things in the queue, background tasks left out."""
-    return len(list_items(session))
-
-
 def act(session: Session, actor: Actor, asked: QueueRequest, tasks: Sequence[TaskHealth] = ()) -> list[AuditEntry]:
     """Do the same about some things. Raises ItemSettledError, AlreadyDecidedError, ActionUnfitError, and what the
     actions raise."""

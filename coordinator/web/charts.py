@@ -175,17 +175,18 @@ def draw_effects(found: Sequence[ExperimentSummary], sign: float) -> EffectsChar
 
 
 class FloatingBar(NamedTuple):
-    """A step of a waterfall: from the metric before it to the one after, with an interval of two sd of its effect."""
+    """A step of a waterfall: the bar of the metric after it, with an interval of two sd of its effect, and the stretch
+    between that and the metric before it."""
 
-    name: str
-    value: str
-    role: str
+    bar: Bar
     start: float
     width: float
-    end: float
-    low: float
-    high: float
-    experiment_id: int
+
+    @classmethod
+    def spanning(cls, bar: Bar, before: float) -> "FloatingBar":
+        """The step that leads from a position to that of a bar."""
+        start, end = sorted((before, bar.middle))
+        return cls(bar, start, round(end - start, 2))
 
 
 class Waterfall(NamedTuple):
@@ -201,7 +202,7 @@ def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | Non
     Effects are those that all pages give. Their sum is not the last commit's metric, as a step's runs tell of earlier
     ones, too: the last bar leads from the one to the other. A rejected commit is what no effect is counted from.
     """
-    found: list[tuple[LineageStep, float, float, float, str]] = []
+    found: list[tuple[LineageStep, str, float, float, float]] = []
     before: float | None = None
     whole: tuple[float, float] | None = None
     for step in steps:
@@ -213,31 +214,21 @@ def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | Non
         effect, sd = posterior.effect_mean or 0.0, posterior.effect_sd or 0.0
         start = before if before is not None else posterior.metric_mean - effect
         before = start + effect
-        found.append((step, start, before, sd, text))
+        found.append((step, text, start, before, sd))
         whole = posterior.metric_mean, posterior.metric_sd
     if whole is None or before is None:
         return None
-    spans = [(start, end, sd) for _, start, end, sd, _ in found] + [(before, *whole)]
+    spans = [(start, end, sd) for _, _, start, end, sd in found] + [(before, *whole)]
     scale = Scale.around([value for start, end, sd in spans for value in (start, end - SPREAD * sd, end + SPREAD * sd)])
-    rows = [_draw_step(scale, sign, *one) for one in found]
+    rows = []
+    for step, text, start, end, sd in found:
+        role = "before" if start == end else "improved" if sign * (end - start) < 0 else "worse"
+        bar = scale.draw(step.title, text, role, end, sd, experiment_id=step.experiment_id or 0)
+        rows.append(FloatingBar.spanning(bar, scale.place(start)))
     if len(found) > 1:
-        left, right = sorted((scale.place(before), scale.place(whole[0])))
         bar = scale.draw("as all runs tell it", format_measure(*whole), "before", *whole)
-        rows.append(
-            FloatingBar(bar.name, bar.value, bar.role, left, round(right - left, 2), bar.middle, bar.low, bar.high, 0)
-        )
+        rows.append(FloatingBar.spanning(bar, scale.place(before)))
     return Waterfall(rows, _list_ticks(scale))
-
-
-def _draw_step(
-    scale: Scale, sign: float, step: LineageStep, start: float, end: float, sd: float, value: str
-) -> FloatingBar:
-    role = "before" if start == end else "improved" if sign * (end - start) < 0 else "worse"
-    left, right = sorted((scale.place(start), scale.place(end)))
-    return FloatingBar(
-        step.title, value, role, left, round(right - left, 2), scale.place(end), scale.place(end - SPREAD * sd),
-        scale.place(end + SPREAD * sd), step.experiment_id or 0,
-    )  # fmt: skip
 
 
 def draw_importances(found: Sequence[Importance]) -> EffectsChart | None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.permissions import STAFF, Caller
 from coordinator.db.cache import TimedCache
 from coordinator.http.prefix import read_path
-from coordinator.moderation.queue import count_items
+from coordinator.moderation.queue import list_items
 
 
 class Place(NamedTuple):
@@ -55,8 +55,9 @@ _counts = TimedCache[str, int](1)
 
 
 def count_waiting(session: Session) -> int:
-    """Things that wait for moderators, counted anew when the last count is older than COUNTED_SECONDS."""
-    return _counts.read(session, "queue", COUNTED_SECONDS, lambda: count_items(session))
+    """Things that wait for moderators but background tasks, counted anew when the last count is older than
+    COUNTED_SECONDS."""
+    return _counts.read(session, "queue", COUNTED_SECONDS, lambda: len(list_items(session)))
 
 
 def list_places(request: Request, visitor: Caller | None, waiting: int) -> list[Link]:

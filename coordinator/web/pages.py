@@ -52,7 +52,7 @@ from coordinator.web.project_page import Context, Parts, view_now
 from coordinator.web.rendering import render
 from coordinator.web.sessions import Visitor
 from coordinator.web.sign_in import base_url
-from coordinator.workers import service as workers
+from coordinator.workers import queries as workers
 from shared.findings import FindingState
 from shared.protocol import CLEAN, Slug, now
 

@@ -28,7 +28,7 @@ from coordinator.records import service as records
 from coordinator.selection.findings_value import compare_arms
 from coordinator.web.pictures import Plot, draw, make_plot, pack
 from coordinator.web.rendering import render_part
-from coordinator.workers import service as workers
+from coordinator.workers import queries as workers
 from shared.leases import Phase
 from shared.projects import FindingsValue, ProjectMode
 from shared.runs import EarlyStops
@@ -227,7 +227,7 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
 def view_now(session: Session, project_id: int | None) -> Context:
     """The work under way, counted by phase, and workers that rest, which are not of one project."""
     phases = count_live_by_phase(session, project_id)
-    idle = workers.view_resting(session, workers.MAX_COUNTED_RESTING)
+    idle = workers.view_resting(session)
     resting = Counter(worker.state for worker in idle)
     return {
         "phases": [(phase, phases[phase]) for phase in Phase if phases.get(phase)],

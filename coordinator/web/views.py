@@ -14,7 +14,7 @@ from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.experiments import service as experiments
 from coordinator.experiments.filters import Order
 from coordinator.experiments.lookup import find_experiment_by_commit
-from coordinator.findings import papers, search, topics
+from coordinator.findings import papers, search, topic_counts, topics
 from coordinator.findings import service as findings
 from coordinator.findings.api import FindingsAsked
 from coordinator.findings.paper_queries import count_gains
@@ -179,7 +179,7 @@ def view_topics(session: Session, name: str, asked: TopicQuery, cursor: str | No
     orders = {sort: {"sort": sort.value, "ascending": not asked.ascending and sort is asked.sort} for sort in TopicSort}
     return _start_context(project) | {
         "topics": topics.list_sorted(session, project, asked, cursor, PAGE_ROWS),
-        "counted_at": topics.find_oldest_count(session, project),
+        "counted_at": topic_counts.find_oldest_count(session, project.id),
         "is_first": cursor is None,
         "asked": asked,
         "query": urlencode(asked.model_dump(mode="json", exclude_defaults=True)),

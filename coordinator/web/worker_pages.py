@@ -35,7 +35,6 @@ from coordinator.web.project_page import view_now
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, Visitor, act_as, redirect
 from coordinator.workers import queries, service
-from coordinator.workers import queries as workers
 from coordinator.workers.queries import WorkerFilters
 from coordinator.workers.service import WorkerMark, WorkerOrder
 from shared.moderation import Reason
@@ -94,7 +93,7 @@ def show_workers_of_project(name: Slug, session: ReadSession, given: Annotated[F
 def _view_fleet(session: Session, given: FleetQuery, project_id: int | None, name: str) -> dict[str, Any]:
     chosen = {key: value for key, value in given.model_dump(exclude={"cursor", "order"}).items() if value}
     filters = WorkerFilters(**chosen, project_id=project_id)
-    counts = service.count_fleet(session, WorkerFilters(project_id=project_id))
+    counts = queries.count_fleet(session, WorkerFilters(project_id=project_id))
     kinds = _pivot(counts)
     kept = chosen | ({"order": given.order.value} if given.order != WorkerOrder.SEEN else {})
     return {
@@ -151,7 +150,7 @@ def show_worker(worker_id: RowId, session: ReadSession, visitor: Visitor) -> Res
 @router.get("/volunteers/{name}/{worker:path}")
 def show_worker_by_name(name: Slug, worker: str, session: ReadSession) -> Response:
     """Lead from `volunteer/worker`, as people call it, to its page."""
-    found = must_find(workers.find_view_by_name(session, name, worker), f"{name} has no worker {worker!r}.")
+    found = must_find(queries.find_view_by_name(session, name, worker), f"{name} has no worker {worker!r}.")
     return RedirectResponse(f"{root()}/workers/{found.id}", 303)
 
 
@@ -219,7 +218,7 @@ def show_volunteer(name: Slug, session: ReadSession, visitor: Visitor, cursor: C
         "is_staff": is_staff,
         "done": contributions.view_volunteer(session, name, account.id),
         "trust": contributions.count_trust(session, account.id),
-        "workers": workers.list_newest(session, WorkerFilters(volunteer=name), None, MAX_WORKERS + 1),
+        "workers": queries.list_newest(session, WorkerFilters(volunteer=name), None, MAX_WORKERS + 1),
         "max_workers": MAX_WORKERS,
         "papers": papers,
         "pictures": draw_small(papers.items),

@@ -1,7 +1,7 @@
 """Queries about workers and volunteers."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, literal, select, tuple_, update
@@ -10,6 +10,7 @@ from coordinator.db.engine import Conn, LabelledRow
 from coordinator.models import Calibration, Experiment, Lease, PastOffset, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.base import UtcDateTime, is_of_class
 from coordinator.models.evidence import IS_FAILED
+from shared.protocol import now
 from shared.workers import Role, VolunteerView, WorkerState, WorkerView
 
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
@@ -114,12 +115,16 @@ def list_newest(
     return _view(session, query)
 
 
-def count_fleet(session: Conn, since: datetime, filters: WorkerFilters) -> Sequence[LabelledRow]:
-    """Workers that were heard of since then, most first: `state`, `hardware_class`, `version` and their number
+RECENT_FLEET = timedelta(days=1)
+"""Age of a worker's last sign of life up to which it is counted in the fleet."""
+
+
+def count_fleet(session: Conn, filters: WorkerFilters) -> Sequence[LabelledRow]:
+    """Workers that were heard of within RECENT_FLEET, most first: `state`, `hardware_class`, `version` and their number
     `workers`."""
     columns = Worker.state, Worker.hardware_class, Worker.version
     query = select(*columns, func.count().label("workers")).join(Volunteer, Worker.volunteer_id == Volunteer.id)
-    query = _narrow(query.where(Worker.last_seen_at >= since), filters).group_by(*columns)
+    query = _narrow(query.where(Worker.last_seen_at >= now() - RECENT_FLEET), filters).group_by(*columns)
     return session.execute(query.order_by(func.count().desc(), *columns)).all()
 
 
@@ -202,16 +207,27 @@ def find_duties(session: Conn, worker_id: int) -> LabelledRow:
     return session.execute(query.where(Worker.id == worker_id)).one()
 
 
-def view_resting(session: Conn, since: datetime, limit: int) -> list[WorkerView]:
-    """Workers that have reported since then that they rest, the latest first."""
-    query = _VIEWS.where(Worker.state.in_(RESTING), Worker.last_seen_at >= since)
-    return _view(session, query.order_by(Worker.state_at.desc()).limit(limit))
+MAX_COUNTED_RESTING = 1_000
+"""Number of resting workers that are counted."""
+
+RESTING_FOR = timedelta(days=1)
+"""Workers whose last report is older are not listed as resting."""
 
 
-def count_recent(session: Conn, since: datetime) -> tuple[int, int]:
-    """Workers that were heard of since then, and their volunteers."""
+def view_resting(session: Conn) -> list[WorkerView]:
+    """Workers that lately reported that they rest, the latest MAX_COUNTED_RESTING first."""
+    query = _VIEWS.where(Worker.state.in_(RESTING), Worker.last_seen_at >= now() - RESTING_FOR)
+    return _view(session, query.order_by(Worker.state_at.desc()).limit(MAX_COUNTED_RESTING))
+
+
+RECENT = timedelta(minutes=10)
+"""Age of a worker's last sign of life up to which it counts as a machine of now."""
+
+
+def count_recent(session: Conn) -> tuple[int, int]:
+    """Workers that were heard of within RECENT, and their volunteers."""
     counts = select(func.count(), func.count(_WORKERS.c.volunteer_id.distinct()))
-    workers, volunteers = session.execute(counts.where(_WORKERS.c.last_seen_at >= since)).one()
+    workers, volunteers = session.execute(counts.where(_WORKERS.c.last_seen_at >= now() - RECENT)).one()
     return workers, volunteers
 
 

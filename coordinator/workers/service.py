@@ -1,12 +1,11 @@
 """Registering workers: a worker is known from its first claim."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from coordinator.accounts.permissions import AccountQuarantinedError
-from coordinator.db.engine import Conn, LabelledRow
+from coordinator.db.engine import Conn
 from coordinator.http.errors import must_find
 from coordinator.http.pagination import cut_page, decode_id_cursor, decode_moment_cursor, encode_moment_cursor
 from coordinator.workers import queries
@@ -18,9 +17,6 @@ from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerSt
 
 SEEN_AGAIN = timedelta(seconds=60)
 """Shortest interval between two updates of `last_seen_at`."""
-
-RESTING_FOR = timedelta(days=1)
-"""Workers whose last report is older are not listed as resting."""
 
 
 def register_worker(
@@ -78,23 +74,6 @@ def take_receipt(session: Conn, volunteer_id: int, receipt: MessageReceipt) -> W
     return get_view(session, known.id)
 
 
-MAX_COUNTED_RESTING = 1_000
-"""Number of resting workers that are counted."""
-
-RECENT = timedelta(minutes=10)
-"""Age of a worker's last sign of life up to which it counts as a machine of now."""
-
-
-def count_recent(session: Conn) -> tuple[int, int]:
-    """Workers that were heard of within RECENT, and how many volunteers they are of."""
-    return queries.count_recent(session, now() - RECENT)
-
-
-def view_resting(session: Conn, limit: int) -> list[WorkerView]:
-    """Workers that lately reported why they do nothing, the latest first."""
-    return queries.view_resting(session, now() - RESTING_FOR, limit)
-
-
 class VolunteerOrder(StrEnum):
     """The order of a list of volunteers: by when they joined, or by name."""
 
@@ -112,20 +91,11 @@ def view_volunteers(
     return cut_page(rows, limit, lambda view: view.id)
 
 
-RECENT_FLEET = timedelta(days=1)
-"""Age of a worker's last sign of life up to which it is counted in the fleet."""
-
-
 class WorkerOrder(StrEnum):
     """The order of a list of workers: the one heard of last first, or the newest first."""
 
     SEEN = "seen"
     NEWEST = "newest"
-
-
-def count_fleet(session: Conn, filters: WorkerFilters) -> Sequence[LabelledRow]:
-    """The workers heard of within RECENT_FLEET by state, hardware class and version, most first."""
-    return queries.count_fleet(session, now() - RECENT_FLEET, filters)
 
 
 def get_project_id(session: Conn, name: str) -> int:

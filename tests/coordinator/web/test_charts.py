@@ -84,11 +84,13 @@ def test_a_waterfall_ends_at_the_metric_whatever_its_steps_add_up_to() -> None:
     chart = draw_waterfall([make_step(0, 3.3, None), make_step(1, 3.2, -0.1), rejected, make_step(3, 3.12, -0.09)], 1.0)
     assert chart is not None
     root, first, last, whole = chart.rows
-    assert [row.experiment_id for row in chart.rows] == [0, 1, 3, 0], "no effect is counted from what was rejected"
-    assert root.end == first.start + first.width and first.end == last.start + last.width
-    assert (whole.name, whole.value) == ("as all runs tell it", "3.1200 \u00b1 0.0040")
-    assert whole.start == last.end < whole.end == round(whole.start + whole.width, 2)
+    assert [row.bar.experiment_id for row in chart.rows] == [0, 1, 3, 0], "no effect is counted from what was rejected"
+    assert root.bar.middle == first.start + first.width and first.bar.middle == last.start + last.width
+    assert (whole.bar.name, whole.bar.value) == ("as all runs tell it", "3.1200 \u00b1 0.0040")
+    assert whole.start == last.bar.middle < whole.bar.middle == round(whole.start + whole.width, 2)
     alone = draw_waterfall([make_step(0, 3.3, None)], 1.0)
-    assert alone is not None and [row.value for row in alone.rows] == ["3.3000 \u00b1 0.0040"]
+    assert alone is not None and [row.bar.value for row in alone.rows] == ["3.3000 \u00b1 0.0040"]
     first = draw_waterfall([make_step(1, 3.2, None)], 1.0)
-    assert first is not None and [row.value for row in first.rows] == ["3.2000 \u00b1 0.0040"], "no effect of nothing"
+    assert first is not None and [row.bar.value for row in first.rows] == ["3.2000 \u00b1 0.0040"], (
+        "no effect of nothing"
+    )
