@@ -30,11 +30,9 @@ _WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _SITE = re.compile(rb"^(?:https?:)?//[^/?#]*")
 
 
-def begin_request(given: bytes | None) -> str:
+def begin_request(given: bytes | None) -> None:
     """Choose the id of the request that begins: the one `given` by a proxy or client if it is well-formed."""
-    chosen = given.decode() if given and _WELL_FORMED.fullmatch(given) else uuid4().hex
-    bind_contextvars(request_id=chosen)
-    return chosen
+    bind_contextvars(request_id=given.decode() if given and _WELL_FORMED.fullmatch(given) else uuid4().hex)
 
 
 def keep_local(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

@@ -16,7 +16,7 @@ from worker.loop.heartbeat import LeaseClient, LeaseHeartbeat
 from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Entry, Outbox
 from worker.loop.stop import Stop
-from worker.runs.runner import Runner, RunRequest
+from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.spec import RunProgress
 from worker.runs.throughput import SeedThroughputs, read_throughput
 from worker.ui.events import EventHandler, JobProgressed, Notice
@@ -49,7 +49,7 @@ class WorkerParts:
 
     client: CoordinatorClient
     agent: Agent
-    runner: Runner
+    runner: LocalRunner
     projects: Projects
     outbox: Outbox
     events: EventHandler

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Protocol
 
 from shared.contract import BudgetClock, Contract
 from shared.faults import find_fault
@@ -67,45 +66,9 @@ class RunRequest:
     rung: str | None = None
 
 
-class Runner(Protocol):
-    """Measures commits. `sandbox_name` is shown to people; `hardware` is reported to the coordinator."""
-
-    @property
-    def hardware(self) -> Hardware: ...
-
-    @property
-    def sandbox_name(self) -> str: ...
-
-    def measure(
-        self,
-        request: RunRequest,
-        on_progress: Callable[[RunProgress], None],
-        notify: Notify,
-        stop: Event,
-        following: Callable[[], RunRequest | None] = lambda: None,
-    ) -> RunReport:
-        """Measure a commit; each of its failures is an outcome of the report.
-
-        `notify` gets lines about the preparation. The processes of the run after it, which `following` returns if it is
-        known, may start while this one is scored. Raises DataError, and RunStopped if there is no measurement.
-        """
-        ...
-
-    def drop_ahead(self) -> None:
-        """End what was started for a run that does not follow after all."""
-        ...
-
-    def probe(self, request: RunRequest, notify: Notify, stop: Event) -> float | None:
-        """Tokens (or steps) a second of the seed, in some seconds of its training; None where that cannot be measured.
-
-        Raises as `measure` does.
-        """
-        ...
-
-
 @dataclass
 class LocalRunner:
-    """Implements `Runner` here. All workers share the data in `cache`; runs leave their logs in `runs`."""
+    """Measures commits here. All workers share the data in `cache`; runs leave their logs in `runs`."""
 
     device: str
     hardware: Hardware
@@ -135,6 +98,11 @@ class LocalRunner:
         stop: Event,
         following: Callable[[], RunRequest | None] = lambda: None,
     ) -> RunReport:
+        """Measure a commit; each of its failures is an outcome of the report.
+
+        `notify` gets lines about the preparation. The processes of the run after it, which `following` returns if it is
+        known, may start while this one is scored. Raises DataError, and RunStopped if there is no measurement.
+        """
         spec = self._specify(request, notify, stop)
         on_progress(RunProgress(Phase.STARTING))
         has_time = request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
@@ -151,6 +119,7 @@ class LocalRunner:
         return report
 
     def drop_ahead(self) -> None:
+        """End what was started for a run that does not follow after all."""
         self._ahead.drop()
 
     def _try_untouched(
@@ -175,6 +144,10 @@ class LocalRunner:
         raise own_code_fails(report.reason, report.log_tail)
 
     def probe(self, request: RunRequest, notify: Notify, stop: Event) -> float | None:
+        """Tokens (or steps) a second of the seed, in some seconds of its training; None where that cannot be measured.
+
+        Raises as `measure` does.
+        """
         budget = request.contract.budget
         by_cpu = budget.clock is BudgetClock.CPU and self.device == "cpu"
         seconds = choose_probe_seconds(budget.training_seconds, self.hardware.cores if by_cpu else 1)
