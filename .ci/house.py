@@ -18,7 +18,7 @@ PACKAGES = ("coordinator", "worker", "shared", "swarm")
 NOT_OURS = ("coordinator/autoresearch/swarm_harness/", "worker/authoring/template/")
 
 MERGED_KINDS = {".py", ".md", ".html", ".css", ".js", ".toml", ".yaml"}
-PRODUCT_LINES = 68_855
+PRODUCT_LINES = 68_787
 TOP_LEVEL_ENTRIES = {"coordinator": 27, "worker": 16}
 # Sections of docs/architecture.md, and the number of modules that each may cross.
 WALKS = {"## A claim, function by function": 7, "## A result, function by function": 12}
